@@ -187,7 +187,7 @@ def parse_sha256_hex(text: str) -> Sha256Hex:
 
 
 def parse_program_id(text: str) -> ProgramId:
-    """Check a program's id, the hex SHA-256 of its canonical manifest.
+    """Check a program's id, the hex SHA-256 of the admitted artifact.
 
     Raises:
         PoolError: INVALID_ARGUMENT otherwise.
