@@ -81,11 +81,6 @@ protocol: $(VENV)/.dev-installed ## make pool_protocol/v1 from proto/
 lock: ## resolve and hash-lock requirements*.txt again (needs the network; LOCK_ARGS=--upgrade takes newer versions)
 	@scripts/lock.sh $(LOCK_ARGS)
 
-.PHONY: hooks
-hooks: $(VENV)/.dev-installed ## run `make lint` before each commit of this clone
-	@printf '#!/bin/sh\nexec make --no-print-directory lint\n' > "$$(git rev-parse --git-path hooks)/pre-commit"
-	@chmod +x "$$(git rev-parse --git-path hooks)/pre-commit"
-
 .PHONY: venv
 venv: $(VENV)/.dev-installed ## build .venv with everything that a developer needs
 
