@@ -59,7 +59,7 @@ imports: $(VENV)/.dev-installed ## who may import whom (import-linter)
 
 .PHONY: protocol-check
 protocol-check: $(VENV)/.dev-installed ## buf lint, format and breaking; generated stubs up to date
-	@scripts/check_protocol.sh
+	@VENV=$(VENV) scripts/check_protocol.sh
 
 .PHONY: coverage
 coverage: $(VENV)/.dev-installed ## the tests with branch coverage

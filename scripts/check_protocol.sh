@@ -4,7 +4,7 @@
 # commit before. Where there is none (a first commit, a shallow clone) it says so and passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=$PWD/.venv/bin
+bin=${VENV:-.venv}/bin
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 failed=0

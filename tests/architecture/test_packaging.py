@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from tests.support.repository import PACKAGES, ROOT, pyproject
+from tests.support.repository import PACKAGES, ROOT, module_name, pyproject, shipped_modules
 
 LOCK_OF_EXTRA = {
     "demo": "requirements.txt",
@@ -104,3 +107,54 @@ def test_every_console_script_can_be_called(command: str) -> None:
 
 def test_typed_packages_say_so() -> None:
     assert not [package for package in PACKAGES if not Path(ROOT / package / "py.typed").is_file()]
+
+
+# Makes a fresh interpreter behave as if only the distributions of one lock were installed, then imports all.
+IMPORT_WITH_ONLY = """
+import importlib, importlib.metadata, json, re, sys
+names, locked = json.loads(sys.argv[1])
+owners = importlib.metadata.packages_distributions()
+
+class OnlyLocked:
+    def find_spec(self, name, path=None, target=None):
+        owned_by = {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(name.split(".")[0], [])}
+        if owned_by - {"chargepool"} and not owned_by & set(locked):
+            raise ModuleNotFoundError(f"{name} belongs to {sorted(owned_by)}, which is not locked", name=name)
+        return None
+
+sys.meta_path.insert(0, OnlyLocked())
+for name in names:
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "packages", "but"),
+    [
+        ("agent", ("pool_protocol", "car_agent"), ()),
+        ("server", ("pool_protocol", "pool_server"), ()),
+        ("buyer", ("pool_protocol", "chargepool"), ("chargepool.demo",)),
+        ("tui", ("tui",), ()),
+        ("demo", PACKAGES, ()),
+    ],
+)
+def test_a_program_runs_on_what_its_extra_locks(
+    extra: str, packages: tuple[str, ...], but: tuple[str, ...]
+) -> None:
+    names = [
+        name
+        for name in map(module_name, shipped_modules())
+        if name.split(".")[0] in packages
+        and not name.startswith(but or "-")
+        and not name.endswith("__main__")
+    ]
+    assert names
+    answer = subprocess.run(
+        [sys.executable, "-c", IMPORT_WITH_ONLY, json.dumps([names, sorted(locked(LOCK_OF_EXTRA[extra]))])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert answer.returncode == 0, answer.stderr
