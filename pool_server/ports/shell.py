@@ -1,7 +1,8 @@
-"""Principals, tokens, enrolments, vehicles' identities, programs, blobs, quotes, settings: what is stored of them.
+"""What is stored of principals, tokens, enrolments, vehicles' identities, programs, blobs, quotes, settings.
 
-Frozen records and the Protocols of their repositories. A repository returns None for "not there" and a bool from a
-guarded transition (True when this call made it); the use case decides what that means. Nothing here decides anything.
+Frozen records and the Protocols of their repositories. A repository returns None for "not there" and a bool
+from a guarded transition (True when this call made it); the use case decides what that means. Nothing here
+decides anything.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ class TokenRecord:
 
 @unique
 class EnrolmentState(StrEnum):
-    """Where an enrolment is: pending -> approved -> used, or pending -> denied, or superseded by a newer one."""
+    """Where an enrolment is: pending -> approved -> used, pending -> denied, or superseded by a newer one."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -206,11 +207,11 @@ class IdentityRepository(Protocol):
         certificate_pem: bytes,
         expires_at_us: int,
     ) -> bool:
-        """pending -> approved."""
+        """Answer a pending enrolment: pending -> approved."""
         ...
 
     def deny_enrolment(self, device_code_sha256: bytes, *, owner_id: str) -> bool:
-        """pending -> denied."""
+        """Answer a pending enrolment: pending -> denied."""
         ...
 
     def add_vehicle(self, vehicle: VehicleIdentity) -> None:
@@ -219,6 +220,10 @@ class IdentityRepository(Protocol):
 
     def vehicle(self, vehicle_id: str) -> VehicleIdentity | None:
         """Read a vehicle's identity."""
+        ...
+
+    def vehicle_by_envelope_key(self, envelope_public_key: bytes) -> VehicleIdentity | None:
+        """Find the vehicle that signs with this key."""
         ...
 
     def vehicles_of(self, owner_id: str) -> list[VehicleIdentity]:
@@ -267,7 +272,10 @@ class ProgramRepository(Protocol):
 
 
 class BlobCatalogue(Protocol):
-    """Which blobs the pool holds, and who may read them: `uow.blobs`. A holder is a principal's or a vehicle's id."""
+    """Which blobs the pool holds, and who may read them: `uow.blobs`.
+
+    A holder is a principal's or a vehicle's id.
+    """
 
     def add(self, blob_sha256: str, *, size_bytes: int, uploader: str, now_us: int) -> None:
         """Note a durable blob and let its uploader read it; again changes nothing."""
@@ -329,7 +337,7 @@ SETTING_POSTED_PRICE_MICROS_PER_WU = "posted_price_micros_per_wu"
 
 
 class BlobStore(Protocol):
-    """Content-addressed bytes outside the database. Blocking; thread-safe. Names are lower-case hex SHA-256."""
+    """Content-addressed bytes outside the database. Blocking; thread-safe. Names are hex SHA-256."""
 
     def put(self, content: bytes, *, blob_sha256: str) -> int:
         """Keep `content` durably and return its length; again changes nothing.
