@@ -11,7 +11,7 @@ class SeededIds:
 
     def __init__(self, seed: int = 0) -> None:
         """Start the sequence that belongs to `seed`."""
-        self._random = random.Random(seed)  # noqa: S311 - predictable on purpose
+        self._random = random.Random(seed)
 
     def new_owner_id(self) -> ids.OwnerId:
         """Return the next owner id."""
