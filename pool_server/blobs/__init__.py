@@ -1,0 +1,1 @@
+"""Content-addressed bytes outside the database: a local folder."""

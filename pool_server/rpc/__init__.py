@@ -1,0 +1,1 @@
+"""The gRPC edge: authenticate, convert, one use case, convert. Nothing else."""
