@@ -75,7 +75,7 @@ class ReplayGuard(Protocol):
 
 
 class InMemoryReplayGuard:
-    """Nonces of one process, kept until their envelopes expire. When full it refuses; it never forgets early."""
+    """Nonces of one process, kept until their envelopes expire. When full it refuses; it forgets none."""
 
     def __init__(self, *, nonces_max: int = limits.REPLAY_NONCES_MAX) -> None:
         """Remember at most `nonces_max` nonces at a time."""

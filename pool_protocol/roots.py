@@ -79,7 +79,9 @@ class RootDocument:
             raise _invalid("version and pool id must be given")
         if not 0 < self.expires_at_us - self.issued_at_us <= limits.ROOT_LIFETIME_US_MAX:
             raise _invalid("a root must expire, within 400 days")
-        object.__setattr__(self, "keys", MappingProxyType(dict(self.keys)))
+        # In the order of their ids, so that a document read back equals the one written.
+        in_order = {role: tuple(sorted(self.keys[role], key=lambda key: key.key_id)) for role in Role}
+        object.__setattr__(self, "keys", MappingProxyType(in_order))
 
     def canonical_bytes(self) -> bytes:
         """Return the document as the JSON bytes that are signed."""
@@ -90,7 +92,7 @@ class RootDocument:
             "issued_at_us": self.issued_at_us,
             "keys": every_key,
             "pool_id": self.pool_id,
-            "roles": {role.value: sorted(key.key_id for key in self.keys[role]) for role in Role},
+            "roles": {role.value: [key.key_id for key in self.keys[role]] for role in Role},
             "root_threshold": self.root_threshold,
             "version": self.version,
         }
