@@ -1,0 +1,1 @@
+"""Where signals come from. Each source reports normalised records and fails closed to unknown."""
