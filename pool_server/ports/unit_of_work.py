@@ -1,0 +1,109 @@
+"""One command's view of the store: its repositories, all inside one transaction, and the effects it asks for.
+
+A use case takes a `UnitOfWork`, loads, lets the core decide, writes, and returns. The transaction is opened and
+committed by whoever calls it (the store's group commit). Each owner of a part adds its repository here as one
+property, and to `store.unit_of_work.SqlUnitOfWork` as one attribute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pool_server.core.effects import Effect
+from pool_server.core.ledger.model import KeyRecord
+from pool_server.core.settlement import MoneyTerms
+from pool_server.ports.money import (
+    IdBlocks,
+    LedgerRepository,
+    PayoutRepository,
+    PriceRepository,
+    ReceiptRepository,
+)
+from pool_server.ports.shell import (
+    BlobCatalogue,
+    IdentityRepository,
+    ProgramRepository,
+    QuoteRepository,
+    SettingsRepository,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What must stay remembered of a command although it was refused and rolled back: ids that failed for ever."""
+
+    keys: Sequence[KeyRecord]
+    at_us: int
+
+
+class UnitOfWork(Protocol):
+    """Repositories of one transaction."""
+
+    @property
+    def effects(self) -> list[Effect]:
+        """What to do after the commit; a refused command's are dropped."""
+        ...
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """What to write in a new savepoint if the command is refused; dropped when it succeeds."""
+        ...
+
+    @property
+    def terms(self) -> MoneyTerms:
+        """Fee, dispute window, currency."""
+        ...
+
+    @property
+    def ids(self) -> IdBlocks:
+        """Sequential ids of the hot path."""
+        ...
+
+    @property
+    def ledger(self) -> LedgerRepository:
+        """Accounts and transfers."""
+        ...
+
+    @property
+    def receipts(self) -> ReceiptRepository:
+        """Receipts and daily sums."""
+        ...
+
+    @property
+    def payouts(self) -> PayoutRepository:
+        """Payout details and runs."""
+        ...
+
+    @property
+    def prices(self) -> PriceRepository:
+        """The posted price."""
+        ...
+
+    @property
+    def identity(self) -> IdentityRepository:
+        """Principals, tokens, enrolments, vehicles' identities."""
+        ...
+
+    @property
+    def programs(self) -> ProgramRepository:
+        """Admitted programs."""
+        ...
+
+    @property
+    def blobs(self) -> BlobCatalogue:
+        """Which blobs are held, and who may read them."""
+        ...
+
+    @property
+    def quotes(self) -> QuoteRepository:
+        """Quotes."""
+        ...
+
+    @property
+    def settings(self) -> SettingsRepository:
+        """Small facts that change at run time, and root documents."""
+        ...
+
+    def write_refusals(self) -> None:
+        """Write what `refusals` holds; called by the writer after it rolled the command back."""
+        ...

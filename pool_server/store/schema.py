@@ -1,0 +1,14 @@
+"""Creates the schema from the models, triggers included. Deployed databases use the migrations; tests prove both equal."""
+
+from sqlalchemy import Engine
+
+from pool_server.store.tables import METADATA
+from pool_server.store.triggers import TRIGGERS
+
+
+def create_all(engine: Engine) -> None:
+    """Create every table, index and trigger that is not there yet."""
+    with engine.begin() as connection:
+        METADATA.create_all(connection)
+        for statement in TRIGGERS:
+            connection.exec_driver_sql(statement)

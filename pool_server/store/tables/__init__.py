@@ -1,0 +1,9 @@
+"""All tables, on one metadata. Each owner of a part adds its module here."""
+
+from sqlmodel import SQLModel
+
+from pool_server.store.tables import identity, ledger, payouts
+
+METADATA = SQLModel.metadata
+
+__all__ = ["METADATA", "identity", "ledger", "payouts"]
