@@ -184,6 +184,10 @@ class Authority:
             raise PoolError(ErrorCode.KEY_INVALID, "the CA's key does not belong to its certificate")
         self._key = key
 
+    def check_request(self, csr_pem: bytes) -> None:
+        """Refuse a signing request that `issue_vehicle` would refuse."""
+        check_vehicle_request(csr_pem)
+
     def issue_vehicle(self, csr_pem: bytes, *, vehicle_id: str, now_us: int) -> IssuedCertificate:
         """Certify the key of a signing request for a vehicle."""
         key = check_vehicle_request(csr_pem)

@@ -190,8 +190,8 @@ class IdentityRepository(Protocol):
         """Find an enrolment by the hash of the device's secret."""
         ...
 
-    def pending_enrolment(self, user_code: str) -> Enrolment | None:
-        """Find the enrolment that shows this code and waits for an answer."""
+    def latest_enrolment(self, user_code: str) -> Enrolment | None:
+        """Find the newest enrolment that shows, or showed, this code."""
         ...
 
     def count_pending_enrolments(self, *, now_us: int) -> int:
@@ -333,7 +333,8 @@ class SettingsRepository(Protocol):
 #: Keys of `SettingsRepository`.
 SETTING_POOL_ID = "pool_id"
 SETTING_CURRENCY = "currency"
-SETTING_POSTED_PRICE_MICROS_PER_WU = "posted_price_micros_per_wu"
+#: Followed by a role: the id of the key that signs for it now.
+SETTING_SIGNING_KEY = "signing_key."
 
 
 class BlobStore(Protocol):
@@ -371,6 +372,14 @@ class IssuedCertificate:
 
 class CertificateIssuer(Protocol):
     """The pool's certificate authority."""
+
+    def check_request(self, csr_pem: bytes) -> None:
+        """Refuse a signing request that `issue_vehicle` would refuse.
+
+        Raises:
+            PoolError: INVALID_ARGUMENT.
+        """
+        ...
 
     def issue_vehicle(self, csr_pem: bytes, *, vehicle_id: str, now_us: int) -> IssuedCertificate:
         """Certify the key of a signing request for a vehicle; the request's subject is ignored.

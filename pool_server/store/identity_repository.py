@@ -121,11 +121,12 @@ class SqlIdentityRepository:
         ).first()
         return None if row is None else _enrolment(row)
 
-    def pending_enrolment(self, user_code: str) -> Enrolment | None:
+    def latest_enrolment(self, user_code: str) -> Enrolment | None:
         row = self._connection.execute(
-            select(_ENROLMENTS).where(
-                _ENROLMENTS.c.user_code == user_code, _ENROLMENTS.c.state == EnrolmentState.PENDING.value
-            )
+            select(_ENROLMENTS)
+            .where(_ENROLMENTS.c.user_code == user_code)
+            .order_by(_ENROLMENTS.c.created_at_us.desc())
+            .limit(1)
         ).first()
         return None if row is None else _enrolment(row)
 

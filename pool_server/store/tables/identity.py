@@ -86,6 +86,7 @@ class EnrolmentRow(SQLModel, table=True):
             sqlite_where=text("state = 'pending'"),
             postgresql_where=text("state = 'pending'"),
         ),
+        Index("enrolments_by_code", "user_code"),
         Index("enrolments_by_vehicle", "vehicle_id"),
     )
 
