@@ -1,0 +1,43 @@
+"""The operator's settings that the use cases of the work go by, with their defaults and reasons."""
+
+from dataclasses import dataclass, field
+
+from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.limits import LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, MINUTE_US, SECOND_US
+from pool_server.core.trust import QuarantineRule
+from pool_server.core.verification import AuditRule, HistoryAuditRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkPolicy:
+    """How the pool leases and verifies."""
+
+    lease_timeout_us: int = 5 * MINUTE_US
+    """A lease's life: long enough for a first compilation and a hundred short tasks."""
+    lease_grace_us: int = 10 * SECOND_US
+    """Results that are on their way when a lease ends still count as in time."""
+    retry_same_owner_us: int = 30 * SECOND_US
+    """An owner whose attempt ended without a result gets the same task again no sooner: others go first."""
+    vehicle_silence_us: int = 15 * MINUTE_US
+    """An available vehicle that is not heard of for this long counts as lost."""
+    no_work_retry_ms: int = 2_000
+    """When an idle vehicle without a stream asks again."""
+    quarantined_retry_ms: int = 60_000
+    """When a vehicle in quarantine, or one that drains, asks again."""
+    allow_level_none: bool = False
+    """Whether buyers may ask for no verification at all."""
+    quarantine: QuarantineRule = field(default_factory=QuarantineRule)
+    audit_rule: AuditRule = field(default_factory=HistoryAuditRule)
+
+    def __post_init__(self) -> None:
+        if not LEASE_LIFETIME_US_MIN <= self.lease_timeout_us <= LEASE_LIFETIME_US_MAX:
+            raise PoolError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"lease_timeout_us is {LEASE_LIFETIME_US_MIN} to {LEASE_LIFETIME_US_MAX}, "
+                f"not {self.lease_timeout_us}",
+            )
+        if min(self.lease_grace_us, self.retry_same_owner_us, self.vehicle_silence_us) < 0:
+            raise PoolError(ErrorCode.INVALID_ARGUMENT, "a duration of the work policy is negative")
+
+
+DEFAULT_POLICY = WorkPolicy()

@@ -1,0 +1,42 @@
+"""What a committed command asks the shell to do next: a closed union of facts, in the past tense.
+
+Use cases append them to the unit of work; the shell dispatches them after the commit and matches them to
+`assert_never`. Losing one is harmless: every effect only wakes somebody who would look anyway.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgressed:
+    """Tasks of a job were decided or the job changed its state: its watchers look again."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkAvailable:
+    """Tasks became ready: vehicles that wait for work may ask again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptsCancelled:
+    """A vehicle should stop these attempts; they will not be paid from now on."""
+
+    vehicle_id: str
+    attempt_ids: tuple[int, ...]
+    reason: str
+    """Reason code: JOB_CANCELLED, TASK_DECIDED, DEADLINE_EXCEEDED, QUARANTINED, VEHICLE_RETIRED."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VehicleQuarantined:
+    """A vehicle gets no more leases until an operator frees it."""
+
+    vehicle_id: str
+    owner_id: str
+    reason: str
+    """Reason code, for example WRONG_RESULT, or the operator's words."""
+
+
+Effect = JobProgressed | WorkAvailable | AttemptsCancelled | VehicleQuarantined

@@ -1,0 +1,112 @@
+"""Which job a vehicle's next lease comes from, and how large the lease is.
+
+Fairness is a round robin: over buyers first, then over a buyer's jobs, counted in leases. Two things may jump
+the queue: urgent tasks (audits and tie-breaks, on which other work waits) and jobs whose program the worker
+holds compiled - but the second only for a bounded time, so that no job waits for ever behind a warm one.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, unique
+
+from pool_protocol.limits import LEASE_TASKS_MAX, SECOND_US
+from pool_protocol.money import ceil_div
+
+#: Leases given to other jobs after which a waiting job goes before warm ones.
+WARM_PATIENCE_LEASES = 8
+#: Live leases of one vehicle: the one it computes, the one it has prefetched, and two to spare.
+LIVE_LEASES_PER_VEHICLE_MAX = 4
+#: Available time assumed when a vehicle does not say: one lease should be done within a minute.
+AVAILABLE_DEFAULT_US = 60 * SECOND_US
+
+
+@unique
+class NoWorkReason(StrEnum):
+    """Why a vehicle gets no lease now."""
+
+    NO_WORK = "NO_WORK"
+    QUARANTINED = "QUARANTINED"
+    PRICE_BELOW_RESERVE = "PRICE_BELOW_RESERVE"
+    DRAINING = "DRAINING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOffer:
+    """A job with tasks that are ready."""
+
+    job_id: int
+    buyer_id: str
+    program_sha256: str
+    price_micros_per_wu: int | None
+    """The price that a lease would lock now; None while the job waits for a lower one."""
+    urgent_count: int
+    """Ready tasks that wait for an audit or a tie-break."""
+    last_lease_id: int
+    """Its latest lease; 0 for none yet."""
+    buyer_last_lease_id: int
+    """The latest lease of any job of its buyer."""
+
+
+def order_offers(
+    offers: Sequence[JobOffer], *, warm_programs: Collection[str], newest_lease_id: int
+) -> list[JobOffer]:
+    """Put jobs in the order in which a vehicle is offered them. A total order: no ties, no chance.
+
+    1. Jobs with urgent tasks.
+    2. Jobs passed over for more than `WARM_PATIENCE_LEASES` leases.
+    3. Jobs whose program the worker holds compiled.
+    4. The buyer that waited longest since its last lease.
+    5. The job that waited longest since its last lease, then the oldest.
+    """
+    warm = frozenset(warm_programs)
+
+    def key(offer: JobOffer) -> tuple[bool, bool, bool, int, int, int]:
+        waited = newest_lease_id - offer.last_lease_id
+        return (
+            offer.urgent_count == 0,
+            waited <= WARM_PATIENCE_LEASES,
+            offer.program_sha256 not in warm,
+            offer.buyer_last_lease_id,
+            offer.last_lease_id,
+            offer.job_id,
+        )
+
+    return sorted(offers, key=key)
+
+
+def lease_size(
+    *,
+    attempts_max: int,
+    ready_count: int,
+    active_vehicles: int,
+    work_uwu: int,
+    speed_uwu_per_s: int,
+    available_us: int,
+    lease_timeout_us: int,
+) -> int:
+    """Return how many attempts a lease should hold, at least 1.
+
+    Bounded by what the vehicle asks for, by the pool's limit, by an even share of what is ready (so that the
+    last tasks of a job spread over the fleet), and by what it can do in its time (0: unknown, one minute) and
+    in half of the lease's life. A vehicle of unknown speed (0) is not bounded by time.
+    """
+    share = ceil_div(ready_count, max(1, active_vehicles))
+    size = min(attempts_max, LEASE_TASKS_MAX, max(1, share))
+    if speed_uwu_per_s > 0 and work_uwu > 0:
+        time_us = min(available_us or AVAILABLE_DEFAULT_US, lease_timeout_us // 2)
+        size = min(size, time_us * speed_uwu_per_s // (work_uwu * SECOND_US))
+    return max(1, size)
+
+
+#: Weight of the newest measurement in a vehicle's speed, as 1 over this.
+SPEED_MEMORY = 4
+
+
+def updated_speed(speed_uwu_per_s: int, *, work_uwu: int, run_time_us: int) -> int:
+    """Blend a new measurement into a vehicle's speed, micro-WU per second; 0 stays "unknown"."""
+    if run_time_us <= 0 or work_uwu <= 0:
+        return speed_uwu_per_s
+    measured = max(1, work_uwu * SECOND_US // run_time_us)
+    if speed_uwu_per_s == 0:
+        return measured
+    return max(1, speed_uwu_per_s + (measured - speed_uwu_per_s) // SPEED_MEMORY)

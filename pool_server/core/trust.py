@@ -1,0 +1,64 @@
+"""What a vehicle's history is worth, and when it is put in quarantine.
+
+Trust is one number per (vehicle, program class, level): clean work since the last failed check. The class
+keeps different kinds of programs apart; the level is part of the key because work that was checked less
+often than a stricter level asks must not count there. Pure arithmetic; rows are the store's matter.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum, unique
+
+from pool_protocol.errors import ErrorCode, PoolError
+from pool_server.core.verification import VerificationLevel
+
+
+@unique
+class QuarantineReason(StrEnum):
+    """Why the pool itself puts a vehicle in quarantine. An operator writes words of their own."""
+
+    WRONG_RESULT = "WRONG_RESULT"
+
+
+def trust_class(kind: str, level: VerificationLevel) -> str:
+    """Name the history that a job's work belongs to, for example "map/standard"."""
+    return f"{kind}/{level.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRecord:
+    """History of one vehicle in one class."""
+
+    clean_uwu: int = 0
+    """Accepted work since the last failed check, micro-WU."""
+    accepted_attempts: int = 0
+    """Attempts accepted in all."""
+    rejected_attempts: int = 0
+    """Attempts rejected in all."""
+
+    def accepted(self, work_uwu: int) -> "TrustRecord":
+        """Return the record after one accepted attempt."""
+        return replace(
+            self, clean_uwu=self.clean_uwu + work_uwu, accepted_attempts=self.accepted_attempts + 1
+        )
+
+    def rejected(self) -> "TrustRecord":
+        """Return the record after one rejected attempt: history starts again at nothing."""
+        return replace(self, clean_uwu=0, rejected_attempts=self.rejected_attempts + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineRule:
+    """How many rejected results a vehicle may have."""
+
+    rejections_max: int = 1
+    """Rejected attempts, since it was last freed, that put a vehicle in quarantine; at least 1."""
+
+    def __post_init__(self) -> None:
+        if self.rejections_max < 1:
+            raise PoolError(
+                ErrorCode.INVALID_ARGUMENT, f"rejections_max is at least 1, not {self.rejections_max}"
+            )
+
+    def reason(self, rejected_since_release: int) -> QuarantineReason | None:
+        """Return why a vehicle with so many rejected results goes into quarantine; None if it does not."""
+        return QuarantineReason.WRONG_RESULT if rejected_since_release >= self.rejections_max else None

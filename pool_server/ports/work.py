@@ -1,0 +1,566 @@
+"""What the work's use cases need of a store: jobs, tasks, attempts, leases, vehicles, trust and events.
+
+Rows of the hot path are named tuples, everything in bulk; nothing here decides anything. A guarded write says
+how many rows it changed, and the use case compares: the guard is the lifecycle's table, see `core.lifecycle`.
+Times are microseconds since the epoch, UTC, 0 for "not yet". `""` and `b""` stand for "none".
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from pool_server.core.comparison import Comparator
+from pool_server.core.fleet import VehicleState
+from pool_server.core.jobs import (
+    AttemptState,
+    JobState,
+    LeaseState,
+    OutputSpec,
+    PriceTerms,
+    RetryBounds,
+    TaskState,
+    TensorRef,
+)
+from pool_server.core.settlement import Payer
+from pool_server.core.trust import TrustRecord
+from pool_server.core.verification import VerificationLevel
+
+# --- jobs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A job: what it asks for, and its counters."""
+
+    job_id: int
+    buyer_id: str
+    idempotency_key: str
+    request_sha256: bytes
+    name: str
+    state: JobState
+    program_sha256: str
+    kind: str
+    work_uwu_per_task: int
+    unit_steps: int
+    steps_per_task: int
+    outputs: tuple[OutputSpec, ...]
+    terms: PriceTerms
+    budget_micros: int
+    level: VerificationLevel
+    comparator: Comparator
+    bounds: RetryBounds
+    deadline_us: int
+    created_at_us: int
+    ended_at_us: int = 0
+    end_reason: str = ""
+    task_count: int = 0
+    ready_count: int = 0
+    urgent_count: int = 0
+    accepted_count: int = 0
+    failed_count: int = 0
+    cancelled_count: int = 0
+    attempt_count: int = 0
+    rejected_count: int = 0
+    spent_micros: int = 0
+    decided_seq: int = 0
+    """Decisions so far: the newest cursor."""
+    last_lease_id: int = 0
+
+    @property
+    def undecided_count(self) -> int:
+        """Tasks without a decision."""
+        return self.task_count - self.accepted_count - self.failed_count - self.cancelled_count
+
+
+@dataclass(slots=True, kw_only=True)
+class JobDelta:
+    """What a command adds to a job's counters; summed up in memory, written once."""
+
+    task_count: int = 0
+    ready_count: int = 0
+    urgent_count: int = 0
+    accepted_count: int = 0
+    failed_count: int = 0
+    cancelled_count: int = 0
+    attempt_count: int = 0
+    rejected_count: int = 0
+    spent_micros: int = 0
+    decided_seq: int = 0
+    last_lease_id: int = 0
+    """The new value, not an addition; 0 leaves it."""
+
+
+class OfferRow(NamedTuple):
+    """An active job with ready tasks, as matching sees it."""
+
+    job_id: int
+    buyer_id: str
+    program_sha256: str
+    price_mode: str
+    price_micros_per_wu: int
+    urgent_count: int
+    last_lease_id: int
+    buyer_last_lease_id: int
+
+
+class JobRepository(Protocol):
+    """Jobs: `uow.jobs`."""
+
+    def insert(self, job: JobRow, constants: TensorRef) -> None:
+        """Insert a job and its constants."""
+        ...
+
+    def get(self, job_id: int) -> JobRow | None:
+        """Read a job."""
+        ...
+
+    def by_key(self, buyer_id: str, idempotency_key: str) -> JobRow | None:
+        """Read the job that a buyer opened with this key."""
+        ...
+
+    def constants(self, job_id: int) -> TensorRef:
+        """Read a job's constants."""
+        ...
+
+    def offers(self) -> list[OfferRow]:
+        """All active jobs that have ready tasks."""
+        ...
+
+    def page(self, *, buyer_id: str | None, before_job_id: int, limit: int) -> list[JobRow]:
+        """Jobs with smaller ids (0: from the newest), newest first."""
+        ...
+
+    def due(self, *, now_us: int, limit: int) -> list[JobRow]:
+        """Active jobs whose deadline has passed, by (deadline, id)."""
+        ...
+
+    def move(
+        self,
+        job_id: int,
+        *,
+        from_states: Sequence[JobState],
+        to_state: JobState,
+        ended_at_us: int,
+        end_reason: str,
+    ) -> bool:
+        """Move a job if it is in one of the states; True when this call did it."""
+        ...
+
+    def add(self, job_id: int, delta: JobDelta) -> None:
+        """Add to a job's counters."""
+        ...
+
+    def counts_by_state(self) -> dict[str, int]:
+        """Jobs by state."""
+        ...
+
+    def tasks_accepted(self) -> int:
+        """Accepted tasks of all jobs."""
+        ...
+
+
+# --- tasks, attempts, leases --------------------------------------------------------------------
+
+
+class NewTaskRow(NamedTuple):
+    """A task to insert, ready, and its inputs."""
+
+    task_id: int
+    task_index: int
+    wanted: int
+    """Attempts to be leased: the quorum."""
+    inputs: TensorRef
+    input_sha256: bytes
+
+
+class TaskRow(NamedTuple):
+    """A task. Its work is its job's `work_uwu_per_task`."""
+
+    task_id: int
+    job_id: int
+    task_index: int
+    state: TaskState
+    urgency: int
+    """See `core.matching`: fresh, started, or waited for."""
+    wanted: int
+    """Attempts to lease now; above 0 exactly in READY."""
+    agreement_needed: int
+    """Agreeing owners that decide it."""
+    attempt_count: int
+    live_count: int
+    failure_count: int
+    job_funded_count: int
+    """Attempts leased or returned whose pending transfer is on the job's escrow."""
+    decided_seq: int
+    """Its place in the job's order of decisions; 0 while undecided."""
+    canonical_attempt_id: int
+    cost_micros: int
+    reason: str
+    detail: str
+    decided_at_us: int
+
+
+class ReadyTask(NamedTuple):
+    """A task that an owner may be given, with its inputs."""
+
+    task_id: int
+    task_index: int
+    urgency: int
+    wanted: int
+    job_funded_count: int
+    inputs: TensorRef
+
+
+class TaskTake(NamedTuple):
+    """One attempt of a task goes out."""
+
+    task_id: int
+    by_job: bool
+    """Whether the job pays."""
+
+
+class AttemptRow(NamedTuple):
+    """An attempt."""
+
+    attempt_id: int
+    task_id: int
+    lease_id: int
+    job_id: int
+    task_index: int
+    vehicle_id: str
+    owner_id: str
+    state: AttemptState
+    payer: Payer
+    price_micros_per_wu: int
+    amount_micros: int
+    pending_transfer_id: int
+    """0 without money: donated work, or none reserved now."""
+    output_digest: bytes
+    reason: str
+    leased_at_us: int
+    ended_at_us: int
+    """When its report came, or when it ended without one."""
+    decided_at_us: int
+
+
+class ReportedValues(NamedTuple):
+    """What a report adds to an attempt's row."""
+
+    output_digest: bytes
+    unit_root: bytes
+    unit_count: int
+    run_time_us: int
+    energy_mj: int
+
+
+class AttemptChange(NamedTuple):
+    """A guarded step of one attempt."""
+
+    attempt_id: int
+    from_state: AttemptState
+    state: AttemptState
+    payer: Payer
+    pending_transfer_id: int
+    reason: str
+    detail: str
+    ended_at_us: int
+    decided_at_us: int
+    reported: ReportedValues | None
+    """None keeps what the row holds."""
+
+
+class GrantRow(NamedTuple):
+    """An attempt under way with its task's inputs: what a lease sent again needs."""
+
+    attempt_id: int
+    inputs: TensorRef
+
+
+class LeaseRow(NamedTuple):
+    """A lease. Its attempts have neighbouring ids."""
+
+    lease_id: int
+    vehicle_id: str
+    owner_id: str
+    job_id: int
+    state: LeaseState
+    price_micros_per_wu: int
+    first_attempt_id: int
+    attempt_count: int
+    open_count: int
+    """Attempts still under way."""
+    issued_at_us: int
+    expires_at_us: int
+    ended_at_us: int
+
+
+class DecidedRow(NamedTuple):
+    """A task with its canonical outputs, for buyers."""
+
+    task: TaskRow
+    output_digest: bytes
+    outputs: TensorRef | None
+
+
+class WorkRepository(Protocol):
+    """Tasks, attempts and leases: `uow.work`."""
+
+    # tasks
+
+    def insert_tasks(self, job_id: int, tasks: Sequence[NewTaskRow]) -> None:
+        """Insert ready tasks with their inputs."""
+        ...
+
+    def input_hashes(self, job_id: int, *, first_index: int, count: int) -> list[bytes]:
+        """Input hashes of the tasks that exist in a range of indexes, in order."""
+        ...
+
+    def tasks(self, task_ids: Sequence[int]) -> dict[int, TaskRow]:
+        """Read tasks by id."""
+        ...
+
+    def ready_tasks(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
+        """Tasks of a job that an owner may be given, most urgent first, then oldest.
+
+        Left out are tasks on which the owner has an attempt that counts, or one that ended without a result
+        after `retry_before_us`.
+        """
+        ...
+
+    def take_tasks(self, takes: Sequence[TaskTake]) -> int:
+        """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
+        ...
+
+    def change_tasks(self, rows: Sequence[TaskRow]) -> int:
+        """Write tasks that were READY or RUNNING. Rows changed."""
+        ...
+
+    def end_undecided(self, job_id: int, *, state: TaskState, reason: str, seq_base: int, now_us: int) -> int:
+        """READY or RUNNING -> CANCELLED or FAILED for all tasks of a job, cursors `seq_base` + index + 1."""
+        ...
+
+    def decided_after(self, job_id: int, *, after_seq: int, limit: int) -> list[DecidedRow]:
+        """Tasks decided after a cursor, in order of decision."""
+        ...
+
+    def results(self, job_id: int, indexes: Sequence[int]) -> dict[int, DecidedRow]:
+        """Tasks by index, with their canonical outputs where accepted."""
+        ...
+
+    # attempts
+
+    def insert_attempts(self, rows: Sequence[AttemptRow]) -> None:
+        """Insert attempts under way."""
+        ...
+
+    def attempts(self, attempt_ids: Sequence[int]) -> dict[int, AttemptRow]:
+        """Read attempts by id."""
+        ...
+
+    def attempts_of_lease(self, lease: LeaseRow) -> dict[int, AttemptRow]:
+        """Read a lease's attempts by id."""
+        ...
+
+    def attempts_of_tasks(self, task_ids: Sequence[int]) -> list[AttemptRow]:
+        """Read all attempts of tasks, by id."""
+        ...
+
+    def undecided_attempts_of_job(self, job_id: int) -> list[AttemptRow]:
+        """Attempts of a job that are leased or returned, by id."""
+        ...
+
+    def undecided_attempts_of_vehicle(self, vehicle_id: str) -> list[AttemptRow]:
+        """Attempts of a vehicle that are leased or returned, by id."""
+        ...
+
+    def paid_attempts(self, task_ids: Sequence[int]) -> dict[int, list[int]]:
+        """Accepted attempts by task, in order."""
+        ...
+
+    def change_attempts(self, changes: Sequence[AttemptChange]) -> int:
+        """Write guarded steps. Rows changed."""
+        ...
+
+    def store_outputs(self, outputs: Sequence[tuple[int, TensorRef]]) -> None:
+        """Keep the outputs of attempts."""
+        ...
+
+    def outputs(self, attempt_id: int) -> TensorRef | None:
+        """Read an attempt's outputs."""
+        ...
+
+    def attempt_counts_by_state(self) -> dict[str, int]:
+        """Attempts by state."""
+        ...
+
+    # leases
+
+    def insert_lease(self, lease: LeaseRow) -> None:
+        """Insert a live lease."""
+        ...
+
+    def lease(self, lease_id: int) -> LeaseRow | None:
+        """Read a lease."""
+        ...
+
+    def leases(self, lease_ids: Sequence[int]) -> list[LeaseRow]:
+        """Read leases, by id."""
+        ...
+
+    def live_leases(self, vehicle_id: str) -> list[LeaseRow]:
+        """A vehicle's live leases, by id."""
+        ...
+
+    def newest_lease_id(self) -> int:
+        """The newest lease's id; 0 when there is none."""
+        ...
+
+    def expired_leases(self, *, before_us: int, limit: int) -> list[LeaseRow]:
+        """Live leases that ended before a time, by (end, id)."""
+        ...
+
+    def grants(self, lease: LeaseRow) -> list[GrantRow]:
+        """A lease's attempts still under way, with inputs, by id."""
+        ...
+
+    def close_attempts_of_lease(
+        self, lease_id: int, *, closed: int, state: LeaseState, ended_at_us: int
+    ) -> bool:
+        """Take `closed` attempts off a live lease's open ones and set its state. True when it was live."""
+        ...
+
+
+# --- fleet --------------------------------------------------------------------------------------
+
+
+class VehicleRow(NamedTuple):
+    """A vehicle as the pool sees it."""
+
+    vehicle_id: str
+    owner_id: str
+    label: str
+    state: VehicleState
+    enrolled_at_us: int
+    last_seen_us: int
+    verified_attempts: int
+    rejected_attempts: int
+    abandoned_attempts: int
+    rejected_since_release: int
+    """Rejected attempts since an operator last freed it."""
+    speed_uwu_per_s: int
+    """0: unknown."""
+    quarantine_reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class VehicleDelta:
+    """What a command adds to a vehicle's counters."""
+
+    verified_attempts: int = 0
+    rejected_attempts: int = 0
+    abandoned_attempts: int = 0
+
+
+class FleetRepository(Protocol):
+    """Vehicles' states, counters and trust: `uow.fleet`."""
+
+    def insert(self, vehicle: VehicleRow) -> None:
+        """Insert a vehicle."""
+        ...
+
+    def get(self, vehicle_id: str) -> VehicleRow | None:
+        """Read a vehicle."""
+        ...
+
+    def page(
+        self, *, owner_id: str | None, state: VehicleState | None, after_vehicle_id: str, limit: int
+    ) -> list[VehicleRow]:
+        """Vehicles by id, after one."""
+        ...
+
+    def move(
+        self,
+        vehicle_id: str,
+        *,
+        from_states: Sequence[VehicleState],
+        to_state: VehicleState,
+        quarantine_reason: str = "",
+        forgive: bool = False,
+    ) -> bool:
+        """Move a vehicle if it is in one of the states; True when this call did it.
+
+        `quarantine_reason` replaces the old one; `forgive` sets `rejected_since_release` to 0.
+        """
+        ...
+
+    def seen(self, vehicle_id: str, *, now_us: int) -> None:
+        """Note that a vehicle called."""
+        ...
+
+    def set_speed(self, vehicle_id: str, speed_uwu_per_s: int) -> None:
+        """Note a vehicle's speed."""
+        ...
+
+    def set_label(self, vehicle_id: str, label: str) -> bool:
+        """Rename a vehicle; False when there is none."""
+        ...
+
+    def add(self, vehicle_id: str, delta: VehicleDelta) -> VehicleRow:
+        """Add to a vehicle's counters, rejections to `rejected_since_release` too; return the row."""
+        ...
+
+    def active_count(self, *, at_most: int) -> int:
+        """Vehicles that are given leases, counted no further than `at_most`."""
+        ...
+
+    def silent(self, *, before_us: int, limit: int) -> list[VehicleRow]:
+        """Available vehicles not heard of since a time, by (last seen, id)."""
+        ...
+
+    def counts_by_state(self) -> dict[str, int]:
+        """Vehicles by state."""
+        ...
+
+    def running_attempts(self, vehicle_ids: Sequence[str]) -> dict[str, int]:
+        """Open attempts in live leases, by vehicle."""
+        ...
+
+    def clean_uwu(self, vehicle_ids: Sequence[str]) -> dict[str, int]:
+        """Clean work since the last failed check over all classes, by vehicle."""
+        ...
+
+    def trust(self, vehicle_id: str, trust_class: str) -> TrustRecord:
+        """Read a history; an empty one when there is none."""
+        ...
+
+    def put_trust(self, vehicle_id: str, trust_class: str, record: TrustRecord) -> None:
+        """Write a history."""
+        ...
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+class WorkEvent(NamedTuple):
+    """One transition, for people and for the auditor."""
+
+    entity: str
+    """job, task, attempt, lease or vehicle."""
+    entity_id: str
+    from_state: str
+    """Empty for a new row."""
+    to_state: str
+    cause: str
+    at_us: int
+
+
+class EventRepository(Protocol):
+    """The story of the work: `uow.events`."""
+
+    def append(self, events: Iterable[WorkEvent]) -> None:
+        """Write events."""
+        ...
+
+    def of(self, entity: str, entity_id: str) -> list[WorkEvent]:
+        """An entity's events, oldest first."""
+        ...
