@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.limits import LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, SECOND_US
+from pool_protocol.limits import DAY_US, LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, SECOND_US
 
 #: An environment variable is this and the key in upper case: CHARGEPOOL_SERVER_API_PORT.
 ENVIRONMENT_PREFIX = "CHARGEPOOL_SERVER_"
@@ -65,7 +65,7 @@ class ServerConfig:
         at_least=0,
     )
     fee_ppm: int = _key(
-        100_000, "The pool's fee on verified work, parts per million.", at_least=0, at_most=1_000_000
+        100_000, "The pool's fee on verified work, parts per million.", at_least=0, at_most=999_999
     )
     dispute_window_s: int = _key(
         86_400, "How long verified money is held before it can be paid out, seconds.", at_least=0
@@ -76,7 +76,7 @@ class ServerConfig:
         at_least=10_000,
     )
     payout_schedule: str = _key(
-        "monthly", "When the next payout run is announced.", one_of=("none", "weekly", "monthly")
+        "weekly", "How often payout runs are announced to owners.", one_of=("none", "daily", "weekly")
     )
     lease_timeout_s: int = _key(
         600,
@@ -125,6 +125,11 @@ class ServerConfig:
     )
     reflection: bool = _key(False, "Whether the API listener answers gRPC reflection.")
     log_json: bool = _key(False, "Whether log lines are JSON.")
+
+    @property
+    def payout_schedule_us(self) -> int:
+        """The span between two announced payout runs, microseconds; 0 for none."""
+        return {"none": 0, "daily": DAY_US, "weekly": 7 * DAY_US}[self.payout_schedule]
 
     def __post_init__(self) -> None:
         """Check every bound."""

@@ -337,6 +337,30 @@ SETTING_CURRENCY = "currency"
 SETTING_SIGNING_KEY = "signing_key."
 
 
+class BlobUpload(Protocol):
+    """One upload in pieces: `write`, then `finish`; `close` in any case."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next piece.
+
+        Raises:
+            PoolError: BLOB_TOO_LARGE.
+        """
+        ...
+
+    def finish(self) -> int:
+        """Make the blob durable under its name and return its length.
+
+        Raises:
+            PoolError: BLOB_DIGEST_MISMATCH; nothing is kept.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what was not finished."""
+        ...
+
+
 class BlobStore(Protocol):
     """Content-addressed bytes outside the database. Blocking; thread-safe. Names are hex SHA-256."""
 
@@ -345,6 +369,14 @@ class BlobStore(Protocol):
 
         Raises:
             PoolError: BLOB_DIGEST_MISMATCH, BLOB_TOO_LARGE.
+        """
+        ...
+
+    def begin(self, blob_sha256: str) -> BlobUpload:
+        """Start an upload in pieces.
+
+        Raises:
+            PoolError: INVALID_ARGUMENT when the name is not a SHA-256.
         """
         ...
 

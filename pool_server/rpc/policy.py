@@ -1,0 +1,141 @@
+"""Who may call what: one row for every RPC that a listener answers. What has no row is refused.
+
+A test compares this table with the services' descriptors in both directions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from types import MappingProxyType
+
+from pool_server.ports.shell import Role
+
+
+@unique
+class Listener(StrEnum):
+    """A port and its kind of TLS."""
+
+    API = "api"
+    """Server TLS; callers bring tokens, or nothing."""
+    FLEET = "fleet"
+    """Mutual TLS; callers are vehicles."""
+
+
+@unique
+class Who(StrEnum):
+    """What a caller must be."""
+
+    ANYONE = "anyone"
+    OWNER = "owner"
+    BUYER = "buyer"
+    OPERATOR = "operator"
+    VEHICLE = "vehicle"
+
+    @property
+    def role(self) -> Role | None:
+        """The role a token must have; None where no token is asked for."""
+        return None if self in {Who.ANYONE, Who.VEHICLE} else Role(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row."""
+
+    listeners: frozenset[Listener]
+    who: Who
+
+
+_PACKAGE = "pool_protocol.v1"
+_API = frozenset({Listener.API})
+_FLEET = frozenset({Listener.FLEET})
+_BOTH = _API | _FLEET
+
+_SERVICES: dict[str, dict[str, Rule]] = {
+    f"{_PACKAGE}.FleetService": {
+        # A device that enrols has no certificate yet; the root document is public and signed.
+        "BeginEnrolment": Rule(_API, Who.ANYONE),
+        "CompleteEnrolment": Rule(_API, Who.ANYONE),
+        "GetRoot": Rule(_BOTH, Who.ANYONE),
+        "RenewCertificate": Rule(_FLEET, Who.VEHICLE),
+        "GetProgram": Rule(_FLEET, Who.VEHICLE),
+        "GetBlob": Rule(_FLEET, Who.VEHICLE),
+        "PutBlob": Rule(_FLEET, Who.VEHICLE),
+        "Exchange": Rule(_FLEET, Who.VEHICLE),
+        "LeaseWork": Rule(_FLEET, Who.VEHICLE),
+        "SubmitResults": Rule(_FLEET, Who.VEHICLE),
+        "GetVehicleEarnings": Rule(_FLEET, Who.VEHICLE),
+    },
+    f"{_PACKAGE}.MarketService": dict.fromkeys(
+        (
+            "AdmitProgram",
+            "PutBlob",
+            "GetBlob",
+            "GetQuote",
+            "CreateJob",
+            "AddTasks",
+            "CloseJob",
+            "GetJob",
+            "ListJobs",
+            "WatchJob",
+            "GetResults",
+            "CancelJob",
+            "GetBalance",
+            "GetPoolRoot",
+        ),
+        Rule(_API, Who.BUYER),
+    ),
+    f"{_PACKAGE}.AccountService": dict.fromkeys(
+        (
+            "GetDeviceCode",
+            "ApproveDevice",
+            "ListVehicles",
+            "RetireVehicle",
+            "GetEarnings",
+            "ListReceipts",
+            "GetStatement",
+            "GetPayoutDetails",
+            "SetPayoutDetails",
+            "ListEvents",
+        ),
+        Rule(_API, Who.OWNER),
+    ),
+    f"{_PACKAGE}.AdminService": dict.fromkeys(
+        (
+            "GetOverview",
+            "ListFleet",
+            "ListAllJobs",
+            "SetQuarantine",
+            "CreatePrincipal",
+            "RevokeToken",
+            "RecordDeposit",
+            "PlanPayout",
+            "GetPayout",
+            "ListPayouts",
+            "ApprovePayout",
+            "CancelPayout",
+            "ExportPayout",
+            "CheckLedger",
+            "ListAccounts",
+            "GetKeys",
+            "RotateKey",
+            "SetPostedPrice",
+        ),
+        Rule(_API, Who.OPERATOR),
+    ),
+    "grpc.health.v1.Health": {
+        "Check": Rule(_BOTH, Who.ANYONE),
+        "List": Rule(_BOTH, Who.ANYONE),
+        "Watch": Rule(_BOTH, Who.ANYONE),
+    },
+    # Registered only where the operator switched it on.
+    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": Rule(_API, Who.ANYONE)},
+}
+
+#: The whole table, by gRPC's full method name, for example "/pool_protocol.v1.FleetService/Exchange".
+POLICY: Mapping[str, Rule] = MappingProxyType(
+    {
+        f"/{service}/{method}": rule
+        for service, methods in _SERVICES.items()
+        for method, rule in methods.items()
+    }
+)
