@@ -69,6 +69,10 @@ class LedgerRepository(Protocol):
         """Return open pendings whose timeout has passed, by (timeout, id)."""
         ...
 
+    def advance_expired(self, through_us: int) -> None:
+        """Note that no open pending has a timeout at or before this time."""
+        ...
+
     def keys(self, keys: Sequence[str]) -> dict[str, KeyRecord]:
         """Return what is remembered of these idempotency keys."""
         ...
@@ -174,6 +178,14 @@ class ReceiptIssuer(Protocol):
         ...
 
 
+class ReceiptHead(NamedTuple):
+    """The last batch and receipt; all zero before the first."""
+
+    batch_id: int
+    receipt_id: int
+    signed_at_us: int
+
+
 class DayRow(NamedTuple):
     """What a vehicle earned on one day: a sum over receipts, kept so that screens need not scan them."""
 
@@ -204,8 +216,8 @@ class ReceiptRepository(Protocol):
         """Who serializes and signs."""
         ...
 
-    def next_ids(self) -> tuple[int, int]:
-        """Return the next batch id and the next receipt id."""
+    def head(self) -> ReceiptHead:
+        """Return where the receipts end."""
         ...
 
     def append(self, batch: ReceiptBatch, rows: Sequence[ReceiptRow], days: Sequence[DayRow]) -> None:
@@ -240,7 +252,9 @@ class ReceiptRepository(Protocol):
         """Return when the oldest unreleased receipt of an owner was verified; 0 when there is none."""
         ...
 
-    def by_owner(self, owner_id: str, *, before_receipt_id: int, vehicle_id: str, limit: int) -> list[ReceiptRow]:
+    def by_owner(
+        self, owner_id: str, *, before_receipt_id: int, vehicle_id: str, limit: int
+    ) -> list[ReceiptRow]:
         """Return an owner's receipts, newest first, older than a receipt (0: from the newest)."""
         ...
 
@@ -400,6 +414,7 @@ __all__ = [
     "PriceRepository",
     "ReceiptBatch",
     "ReceiptFields",
+    "ReceiptHead",
     "ReceiptIssuer",
     "ReceiptRepository",
     "ReceiptRow",

@@ -8,17 +8,19 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, Str
 def row_id(name: str | None = None) -> Column[Any]:
     """Make a sequential primary key that we allocate ourselves (on SQLite the row's own number)."""
     kind = BigInteger().with_variant(Integer(), "sqlite")
-    return Column(name, kind, primary_key=True, autoincrement=False) if name else Column(
-        kind, primary_key=True, autoincrement=False
+    return (
+        Column(name, kind, primary_key=True, autoincrement=False)
+        if name
+        else Column(kind, primary_key=True, autoincrement=False)
     )
 
 
-def big_int(*, nullable: bool = False, primary_key: bool = False, foreign_key: str | None = None) -> Column[Any]:
+def big_int(
+    *, nullable: bool = False, primary_key: bool = False, foreign_key: str | None = None
+) -> Column[Any]:
     """Make a 64-bit integer column: amounts, work, times, row ids."""
     constraints = [ForeignKey(foreign_key)] if foreign_key else []
-    return Column(
-        BigInteger(), *constraints, nullable=nullable, primary_key=primary_key, autoincrement=False
-    )
+    return Column(BigInteger(), *constraints, nullable=nullable, primary_key=primary_key, autoincrement=False)
 
 
 def text(*, nullable: bool = False, primary_key: bool = False) -> Column[Any]:

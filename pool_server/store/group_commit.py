@@ -197,7 +197,9 @@ class GroupCommitWriter(Generic[U]):
             with self._counts_lock:
                 self._turned_away += 1
             return PoolError(
-                ErrorCode.UNAVAILABLE, f"{self._queue_max} commands wait already", retry_after_ms=RETRY_AFTER_MS
+                ErrorCode.UNAVAILABLE,
+                f"{self._queue_max} commands wait already",
+                retry_after_ms=RETRY_AFTER_MS,
             )
         return None
 
@@ -230,7 +232,9 @@ class GroupCommitWriter(Generic[U]):
             _log.critical("an invariant is broken; the store stops", exc_info=error)
             with self._wake:
                 self._fatal = error
-            self._fail_group(group, PoolError(ErrorCode.UNAVAILABLE, "the store stopped: an invariant is broken"))
+            self._fail_group(
+                group, PoolError(ErrorCode.UNAVAILABLE, "the store stopped: an invariant is broken")
+            )
             return
         except Exception as error:
             _log.exception("a group of %d commands could not be committed", len(group))
@@ -320,7 +324,9 @@ class GroupCommitWriter(Generic[U]):
 
 def _unavailable(error: Exception) -> PoolError:
     refusal = PoolError(
-        ErrorCode.UNAVAILABLE, f"the database failed: {type(error).__name__}: {error}", retry_after_ms=RETRY_AFTER_MS
+        ErrorCode.UNAVAILABLE,
+        f"the database failed: {type(error).__name__}: {error}",
+        retry_after_ms=RETRY_AFTER_MS,
     )
     refusal.__cause__ = error
     return refusal

@@ -66,11 +66,15 @@ class TransferTable(SQLModel, table=True):
         CheckConstraint("kind IN (0, 1, 2, 3)", name="transfer_kind_known"),
         CheckConstraint("amount_micros > 0", name="transfer_amount_positive"),
         CheckConstraint("debit_account_id <> credit_account_id", name="transfer_accounts_differ"),
-        CheckConstraint("(kind IN (2, 3)) = (pending_id IS NOT NULL)", name="transfer_pending_id_of_resolution"),
+        CheckConstraint(
+            "(kind IN (2, 3)) = (pending_id IS NOT NULL)", name="transfer_pending_id_of_resolution"
+        ),
         CheckConstraint("pending_id IS NULL OR pending_id < transfer_id", name="transfer_pending_id_before"),
         CheckConstraint("expires_at_us IS NULL OR kind = 1", name="transfer_timeout_of_pending"),
         CheckConstraint("length(chain_hash) = 32", name="transfer_chain_hash_size"),
-        Index("transfer_resolves_once", "pending_id", unique=True, sqlite_where=sql("pending_id IS NOT NULL")),
+        Index(
+            "transfer_resolves_once", "pending_id", unique=True, sqlite_where=sql("pending_id IS NOT NULL")
+        ),
         Index(
             "transfer_funds_attempt_once",
             "reference_id",
@@ -79,7 +83,9 @@ class TransferTable(SQLModel, table=True):
             sqlite_where=sql("kind = 1"),
         ),
         Index("transfer_pays_attempt_once", "reference_id", unique=True, sqlite_where=sql("code = 310")),
-        Index("transfer_timeout", "expires_at_us", "transfer_id", sqlite_where=sql("expires_at_us IS NOT NULL")),
+        Index(
+            "transfer_timeout", "expires_at_us", "transfer_id", sqlite_where=sql("expires_at_us IS NOT NULL")
+        ),
         Index("transfer_debit", "debit_account_id", "transfer_id", sqlite_where=sql(OUTSIDE_HOT_PATH)),
         Index("transfer_credit", "credit_account_id", "transfer_id", sqlite_where=sql(OUTSIDE_HOT_PATH)),
     )

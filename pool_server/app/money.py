@@ -1,0 +1,414 @@
+"""Money around work: reserve, fund, settle, void, release. Called by the use cases of work in their transaction.
+
+Every function is all or nothing: it raises `PoolError` and the caller's command is rolled back, or all of it is
+written. Amounts are micro-units. A job's escrow drains once the job has ended: `release_job` sends back what is free,
+and whatever its open attempts release later follows by itself, until the account is empty and closed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pool_protocol.digests import merkle_root
+from pool_protocol.errors import ErrorCode, InvariantError, PoolError
+from pool_protocol.limits import DAY_US
+from pool_protocol.money import require_amount
+from pool_server.app.books import account, open_accounts, transfer
+from pool_server.core.ledger import accounts as chart
+from pool_server.core.ledger.model import (
+    Account,
+    AccountSpec,
+    AccountState,
+    PendingTransfer,
+    TransferCode,
+    TransferKind,
+    TransferRequest,
+)
+from pool_server.core.settlement import AttemptFunding, AttemptSettlement, Pay, Payer, fees_by_owner, pay_of
+from pool_server.ports.money import DayRow, ReceiptBatch, ReceiptFields, ReceiptHead, ReceiptRow
+from pool_server.ports.unit_of_work import UnitOfWork
+
+#: Pending transfers that one sweep expires.
+SWEEP_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobMoney:
+    """A job's money."""
+
+    free_micros: int
+    """Reserved and not yet promised to an attempt."""
+    pending_micros: int
+    """Promised to attempts that are not verified yet."""
+    spent_micros: int
+    """Paid for verified attempts."""
+
+    @property
+    def escrow_micros(self) -> int:
+        """All that is still reserved for the job."""
+        return self.free_micros + self.pending_micros
+
+
+def reserve_job(
+    uow: UnitOfWork, *, buyer_id: str, job_id: int, amount_micros: int, now_us: int, key: str = ""
+) -> None:
+    """Move a buyer's free money into a job's escrow; again for the same job to add to it. 0 moves nothing.
+
+    Raises:
+        PoolError: INSUFFICIENT_FUNDS; JOB_CLOSED when the job's money was released already; INVALID_ARGUMENT; with a
+            `key`, ID_ALREADY_FAILED and EXISTS_WITH_DIFFERENT.
+    """
+    require_amount(amount_micros)
+    buyer = open_accounts(uow, [chart.buyer_available(buyer_id)], now_us=now_us)[
+        chart.buyer_available_name(buyer_id)
+    ]
+    spec = chart.job_escrow(job_id, buyer_account_id=buyer.account_id)
+    escrow = open_accounts(uow, [spec], now_us=now_us)[spec.name]
+    if escrow.sweep_to_account_id != buyer.account_id:
+        raise PoolError(ErrorCode.PERMISSION_DENIED, f"job {job_id} belongs to another buyer")
+    if amount_micros == 0:
+        return
+    request = TransferRequest(
+        kind=TransferKind.SINGLE.value,
+        code=TransferCode.RESERVE.value,
+        debit_account_id=buyer.account_id,
+        credit_account_id=escrow.account_id,
+        amount_micros=amount_micros,
+        reference_id=job_id,
+        key=key,
+    )
+    transfer(uow, [request], [buyer, escrow], now_us=now_us)
+
+
+def fund_attempts(
+    uow: UnitOfWork, items: Sequence[AttemptFunding], *, expires_at_us: int, now_us: int
+) -> list[int]:
+    """Reserve each attempt's money for its owner; return the pending transfers' ids in order, 0 for donated work.
+
+    `expires_at_us` is the timeout behind which `expire_pending` gives the money back (0: never). It must lie behind the
+    time at which verification can still accept the result: see `core.settlement.unresolved_expiry_us`. An attempt whose
+    money was given back (lease expired) may be funded again when its result comes late after all.
+
+    Raises:
+        PoolError: INSUFFICIENT_FUNDS when a job's escrow does not hold enough; JOB_CLOSED; TRANSFER_STATE when an
+            attempt is funded already.
+    """
+    funded = [item for item in items if item.amount_micros]
+    if not funded:
+        return [0] * len(items)
+    held = {chart.owner_held_name(item.owner_id): chart.owner_held(item.owner_id) for item in funded}
+    specs: dict[str, AccountSpec] = dict(held)
+    if any(item.payer is Payer.VERIFICATION for item in funded):
+        specs[chart.VERIFICATION.name] = chart.VERIFICATION
+    by_name = open_accounts(uow, specs.values(), now_us=now_us)
+    by_name.update(
+        uow.ledger.accounts_by_name(
+            {chart.job_escrow_name(item.job_id) for item in funded if item.payer is Payer.JOB}
+        )
+    )
+    rounds = _funding_rounds(uow, funded)
+    requests = [
+        TransferRequest(
+            kind=TransferKind.PENDING.value,
+            code=TransferCode.LEASE.value if item.payer is Payer.JOB else TransferCode.AUDIT.value,
+            debit_account_id=_payer_account(by_name, item),
+            credit_account_id=by_name[chart.owner_held_name(item.owner_id)].account_id,
+            amount_micros=item.amount_micros,
+            reference_id=item.attempt_id,
+            reference_round=rounds.get(item.attempt_id, 0),
+            expires_at_us=expires_at_us,
+        )
+        for item in funded
+    ]
+    answers = iter(transfer(uow, requests, by_name.values(), now_us=now_us))
+    return [next(answers).transfer_id if item.amount_micros else 0 for item in items]
+
+
+def settle_attempts(uow: UnitOfWork, items: Sequence[AttemptSettlement], *, now_us: int) -> None:
+    """Pay accepted attempts: post what was reserved, take the fee, write and sign the receipts.
+
+    Raises:
+        PoolError: TRANSFER_STATE when an attempt's money was posted or given back before, or is less than its gross
+            (the context's `reference` names the attempt); INVALID_ARGUMENT when a gross is not the price of the work.
+    """
+    if not items:
+        return
+    terms = uow.terms
+    pays = [pay_of(item, fee_ppm=terms.fee_ppm) for item in items]
+    for item, pay in zip(items, pays, strict=True):
+        if pay.gross_micros and not item.pending_transfer_id:
+            raise PoolError(
+                ErrorCode.TRANSFER_STATE,
+                f"attempt {item.attempt_id} was never funded",
+                context={"reference": str(item.attempt_id)},
+            )
+    pendings = uow.ledger.pendings([item.pending_transfer_id for item in items if item.pending_transfer_id])
+    requests = [
+        _posting(item, pay, pendings)
+        for item, pay in zip(items, pays, strict=True)
+        if item.pending_transfer_id
+    ]
+    last = uow.receipts.head()
+    batch_id = last.batch_id + 1
+    fees = fees_by_owner((item.owner_id, pay) for item, pay in zip(items, pays, strict=True))
+    specs = [chart.owner_held(owner_id) for owner_id in fees] + ([chart.POOL_FEE] if fees else [])
+    by_name = open_accounts(uow, specs, now_us=now_us)
+    requests.extend(
+        TransferRequest(
+            kind=TransferKind.SINGLE.value,
+            code=TransferCode.FEE.value,
+            debit_account_id=by_name[chart.owner_held_name(owner_id)].account_id,
+            credit_account_id=by_name[chart.POOL_FEE.name].account_id,
+            amount_micros=fee_micros,
+            reference_id=batch_id,
+        )
+        for owner_id, fee_micros in fees.items()
+    )
+    touched = {loaded.account_id: loaded for loaded in by_name.values()}
+    touched.update(_accounts_of(uow, pendings.values(), known=touched))
+    answers = iter(transfer(uow, requests, touched.values(), now_us=now_us, pendings=pendings))
+    transfer_ids = [next(answers).transfer_id if item.pending_transfer_id else 0 for item in items]
+    # Never earlier than a transfer or a receipt before, whatever the clock does.
+    verified_at_us = max(now_us, uow.ledger.head().recorded_at_us, last.signed_at_us)
+    _write_receipts(uow, items, pays, transfer_ids, last=last, verified_at_us=verified_at_us)
+    _sweep_drained(uow, touched.values(), now_us=now_us)
+
+
+def void_attempts(
+    uow: UnitOfWork, pending_transfer_ids: Sequence[int], *, code: int = TransferCode.REJECTED, now_us: int
+) -> None:
+    """Give reserved money back to its payers: 320 for rejected attempts, 330 for expired ones. Ids of 0 are skipped.
+
+    Raises:
+        PoolError: TRANSFER_STATE when one was resolved before; INVALID_ARGUMENT for another code.
+    """
+    if code not in (TransferCode.REJECTED, TransferCode.EXPIRED):
+        raise PoolError(ErrorCode.INVALID_ARGUMENT, f"attempts are voided with code 320 or 330, not {code}")
+    wanted = [transfer_id for transfer_id in pending_transfer_ids if transfer_id]
+    if wanted:
+        _void(uow, uow.ledger.pendings(wanted), wanted, code=int(code), now_us=now_us)
+
+
+def expire_pending(uow: UnitOfWork, *, now_us: int, limit: int = SWEEP_MAX) -> int:
+    """Void open pendings whose timeout has passed, in the order of (timeout, id); return how many.
+
+    Deterministic and idempotent: the same books at the same time give the same rows, a second call none.
+    """
+    expired = uow.ledger.expired_pendings(now_us=now_us, limit=limit)
+    if expired:
+        by_id = {pending.transfer_id: pending for pending in expired}
+        _void(uow, by_id, list(by_id), code=TransferCode.EXPIRED.value, now_us=now_us)
+    if len(expired) < limit:
+        uow.ledger.advance_expired(now_us)
+    return len(expired)
+
+
+def release_job(uow: UnitOfWork, *, buyer_id: str, job_id: int, now_us: int) -> int:
+    """End a job's escrow: return what is free to the buyer now, and the rest as its open attempts are resolved.
+
+    Returns the micros returned now. Calling it again is harmless and returns 0. No attempt of the job can be funded
+    by it afterwards.
+
+    Raises:
+        PoolError: PERMISSION_DENIED when the escrow is another buyer's.
+    """
+    buyer = account(uow, chart.buyer_available_name(buyer_id))
+    escrow = account(uow, chart.job_escrow_name(job_id))
+    if escrow is None:
+        return 0
+    if buyer is None or escrow.sweep_to_account_id != buyer.account_id:
+        raise PoolError(ErrorCode.PERMISSION_DENIED, f"job {job_id} belongs to another buyer")
+    uow.ledger.set_account_state(
+        escrow.account_id, from_state=AccountState.OPEN.value, to_state=AccountState.DRAINING.value
+    )
+    free_micros = escrow.free_micros
+    _sweep_drained(uow, [escrow], now_us=now_us)
+    return free_micros
+
+
+def job_money(uow: UnitOfWork, job_ids: Iterable[int]) -> dict[int, JobMoney]:
+    """Return the money of jobs; all zero for a job that never had any."""
+    names = {chart.job_escrow_name(job_id): job_id for job_id in job_ids}
+    found = uow.ledger.accounts_by_name(names)
+    nothing = JobMoney(free_micros=0, pending_micros=0, spent_micros=0)
+    return {
+        job_id: _job_money(uow, found[name]) if name in found else nothing for name, job_id in names.items()
+    }
+
+
+def job_free_micros(uow: UnitOfWork, job_id: int) -> int:
+    """Return what a job can still promise to attempts; 0 once it has ended."""
+    escrow = account(uow, chart.job_escrow_name(job_id))
+    return 0 if escrow is None or escrow.state != AccountState.OPEN else escrow.free_micros
+
+
+def _job_money(uow: UnitOfWork, escrow: Account) -> JobMoney:
+    returned = uow.ledger.sum_by_code(escrow.account_id, TransferCode.RELEASE.value, debit=True)
+    return JobMoney(
+        free_micros=escrow.free_micros,
+        pending_micros=escrow.debits_pending_micros,
+        spent_micros=escrow.debits_posted_micros - returned,
+    )
+
+
+def _payer_account(by_name: Mapping[str, Account], item: AttemptFunding) -> int:
+    name = chart.VERIFICATION.name if item.payer is Payer.VERIFICATION else chart.job_escrow_name(item.job_id)
+    found = by_name.get(name)
+    if found is None:
+        raise PoolError(ErrorCode.INSUFFICIENT_FUNDS, f"nothing was ever reserved for job {item.job_id}")
+    return found.account_id
+
+
+def _funding_rounds(uow: UnitOfWork, items: Sequence[AttemptFunding]) -> dict[int, int]:
+    """Return the next round of attempts that were funded before; each earlier one must have been given back."""
+    rounds: dict[int, int] = {}
+    for pending in uow.ledger.pendings_of_references([item.attempt_id for item in items]):
+        if pending.resolved_kind != TransferKind.VOID:
+            raise PoolError(
+                ErrorCode.TRANSFER_STATE,
+                f"attempt {pending.reference_id} is funded already by transfer {pending.transfer_id}",
+                context={"reference": str(pending.reference_id)},
+            )
+        rounds[pending.reference_id] = pending.reference_round + 1
+    return rounds
+
+
+def _posting(item: AttemptSettlement, pay: Pay, pendings: Mapping[int, PendingTransfer]) -> TransferRequest:
+    pending = pendings.get(item.pending_transfer_id)
+    if pending is not None and pending.reference_id != item.attempt_id:
+        raise InvariantError(
+            f"transfer {pending.transfer_id} funds attempt {pending.reference_id}, not {item.attempt_id}"
+        )
+    return TransferRequest(
+        kind=TransferKind.POST.value,
+        code=TransferCode.VERIFIED.value,
+        amount_micros=pay.gross_micros,
+        pending_id=item.pending_transfer_id,
+        reference_id=item.attempt_id,
+    )
+
+
+def _accounts_of(
+    uow: UnitOfWork, pendings: Iterable[PendingTransfer], *, known: Mapping[int, Account]
+) -> dict[int, Account]:
+    wanted = {side for pending in pendings for side in (pending.debit_account_id, pending.credit_account_id)}
+    missing = wanted - known.keys()
+    return uow.ledger.accounts(missing) if missing else {}
+
+
+def _void(
+    uow: UnitOfWork, pendings: dict[int, PendingTransfer], wanted: Sequence[int], *, code: int, now_us: int
+) -> None:
+    requests = [
+        TransferRequest(
+            kind=TransferKind.VOID.value,
+            code=code,
+            pending_id=transfer_id,
+            reference_id=pendings[transfer_id].reference_id if transfer_id in pendings else 0,
+        )
+        for transfer_id in wanted
+    ]
+    touched = _accounts_of(uow, pendings.values(), known={})
+    transfer(uow, requests, touched.values(), now_us=now_us, pendings=pendings)
+    _sweep_drained(uow, touched.values(), now_us=now_us)
+
+
+def _sweep_drained(uow: UnitOfWork, touched: Iterable[Account], *, now_us: int) -> None:
+    """Send what is free in draining escrows back to their buyers, and close those that are empty."""
+    escrow_ids = [loaded.account_id for loaded in touched if loaded.sweep_to_account_id]
+    if not escrow_ids:
+        return
+    draining = [
+        escrow for escrow in uow.ledger.accounts(escrow_ids).values() if escrow.state == AccountState.DRAINING
+    ]
+    buyers = uow.ledger.accounts({escrow.sweep_to_account_id for escrow in draining}) if draining else {}
+    requests = [
+        TransferRequest(
+            kind=TransferKind.SINGLE.value,
+            code=TransferCode.RELEASE.value,
+            debit_account_id=escrow.account_id,
+            credit_account_id=escrow.sweep_to_account_id,
+            amount_micros=escrow.free_micros,
+            reference_id=int(escrow.name.split(":")[1]),
+        )
+        for escrow in draining
+        if escrow.free_micros
+    ]
+    transfer(uow, requests, [*draining, *buyers.values()], now_us=now_us)
+    for escrow in draining:
+        if escrow.debits_pending_micros == 0:
+            uow.ledger.set_account_state(
+                escrow.account_id, from_state=AccountState.DRAINING.value, to_state=AccountState.CLOSED.value
+            )
+
+
+def _write_receipts(
+    uow: UnitOfWork,
+    items: Sequence[AttemptSettlement],
+    pays: Sequence[Pay],
+    transfer_ids: Sequence[int],
+    *,
+    last: ReceiptHead,
+    verified_at_us: int,
+) -> None:
+    batch_id, first_receipt_id = last.batch_id + 1, last.receipt_id + 1
+    issuer = uow.receipts.issuer
+    rows: list[ReceiptRow] = []
+    days: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    for offset, (item, pay, transfer_id) in enumerate(zip(items, pays, transfer_ids, strict=True)):
+        leaf = issuer.encode(
+            ReceiptFields(
+                attempt_id=item.attempt_id,
+                owner_id=item.owner_id,
+                vehicle_id=item.vehicle_id,
+                job_id=item.job_id,
+                task_index=item.task_index,
+                program_sha256=item.program_sha256,
+                output_digest=item.output_digest,
+                work_uwu=item.work_uwu,
+                price_micros_per_wu=item.price_micros_per_wu,
+                gross_micros=pay.gross_micros,
+                fee_micros=pay.fee_micros,
+                net_micros=pay.net_micros,
+                verified_at_us=verified_at_us,
+                transfer_id=transfer_id,
+            )
+        )
+        rows.append(
+            ReceiptRow(
+                first_receipt_id + offset,
+                batch_id,
+                item.attempt_id,
+                transfer_id or None,
+                item.owner_id,
+                item.vehicle_id,
+                item.job_id,
+                item.work_uwu,
+                item.price_micros_per_wu,
+                pay.gross_micros,
+                pay.fee_micros,
+                pay.net_micros,
+                verified_at_us,
+                leaf,
+            )
+        )
+        sums = days[item.owner_id, item.vehicle_id]
+        for position, value in enumerate(
+            (1, item.work_uwu, pay.gross_micros, pay.fee_micros, pay.net_micros)
+        ):
+            sums[position] += value
+    root = merkle_root([row.receipt for row in rows])
+    batch = ReceiptBatch(
+        batch_id=batch_id,
+        first_receipt_id=first_receipt_id,
+        leaf_count=len(rows),
+        merkle_root=root,
+        signed=issuer.sign_batch(batch_id=batch_id, root=root, count=len(rows), now_us=verified_at_us),
+        signed_at_us=verified_at_us,
+    )
+    day = verified_at_us // DAY_US
+    uow.receipts.append(
+        batch,
+        rows,
+        [DayRow(owner_id, day, vehicle_id, *sums) for (owner_id, vehicle_id), sums in days.items()],
+    )

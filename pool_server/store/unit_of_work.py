@@ -1,0 +1,45 @@
+"""The SQL unit of work: every repository, bound to one connection and its transaction."""
+
+from sqlalchemy import Connection
+
+from pool_server.core.effects import Effect
+from pool_server.core.settlement import MoneyTerms
+from pool_server.ports.money import ReceiptIssuer
+from pool_server.ports.unit_of_work import Refusal
+from pool_server.store.content_repository import (
+    SqlBlobCatalogue,
+    SqlProgramRepository,
+    SqlQuoteRepository,
+    SqlSettingsRepository,
+)
+from pool_server.store.id_blocks import SqlIdBlocks
+from pool_server.store.identity_repository import SqlIdentityRepository
+from pool_server.store.ledger_repository import SqlLedgerRepository
+from pool_server.store.payout_repository import SqlPayoutRepository
+from pool_server.store.price_repository import SqlPriceRepository
+from pool_server.store.receipt_repository import SqlReceiptRepository
+
+
+class SqlUnitOfWork:
+    """Implements `ports.unit_of_work.UnitOfWork`; lives for one command or one query."""
+
+    def __init__(self, connection: Connection, *, receipt_issuer: ReceiptIssuer, terms: MoneyTerms) -> None:
+        """Bind all repositories to a connection on which the caller opened a transaction."""
+        self.effects: list[Effect] = []
+        self.refusals: list[Refusal] = []
+        self.terms = terms
+        self.ids = SqlIdBlocks(connection)
+        self.ledger = SqlLedgerRepository(connection)
+        self.receipts = SqlReceiptRepository(connection, issuer=receipt_issuer)
+        self.payouts = SqlPayoutRepository(connection)
+        self.prices = SqlPriceRepository(connection)
+        self.identity = SqlIdentityRepository(connection)
+        self.programs = SqlProgramRepository(connection)
+        self.blobs = SqlBlobCatalogue(connection)
+        self.quotes = SqlQuoteRepository(connection)
+        self.settings = SqlSettingsRepository(connection)
+
+    def write_refusals(self) -> None:
+        """Write the ids that stay failed; the writer calls this after it rolled the command back."""
+        for refusal in self.refusals:
+            self.ledger.remember_failed(refusal.keys, now_us=refusal.at_us)
