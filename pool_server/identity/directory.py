@@ -49,16 +49,6 @@ class PoolDirectory:
         return self.keys / "ca.key.pem"
 
     @property
-    def server_certificate(self) -> Path:
-        """The server's certificate."""
-        return self.keys / "server.pem"
-
-    @property
-    def server_key(self) -> Path:
-        """The server's private key."""
-        return self.keys / "server.key.pem"
-
-    @property
     def audit_secret(self) -> Path:
         """What the secret draws of audits follow from."""
         return self.keys / "audit.secret"

@@ -24,9 +24,9 @@ from pool_server.ports.shell import IssuedCertificate
 
 #: The CA outlives every car's first years; replacing it means pairing again.
 CA_LIFETIME_US = 20 * 365 * limits.DAY_US
-#: Clients do not accept server certificates that live much longer than a year.
-SERVER_LIFETIME_US = 365 * limits.DAY_US
-SERVER_RENEW_BEFORE_US = 60 * limits.DAY_US
+#: A server makes itself a key and a certificate at every start and keeps neither on disk; it must be
+#: restarted within this. Clients trust the CA, so nobody notices a new one.
+SERVER_LIFETIME_US = 398 * limits.DAY_US
 #: Certificates start a little in the past: a car's clock may lag.
 _BACKDATE_US = 10 * limits.MINUTE_US
 _CSR_BYTES_MAX = 8 * limits.KIB
@@ -150,20 +150,6 @@ def _bad_request(why: str) -> PoolError:
     return PoolError(
         ErrorCode.INVALID_ARGUMENT, f"certificate signing request: {why}", context={"field": "csr_pem"}
     )
-
-
-def certificate_ends_us(certificate_pem: bytes) -> int:
-    """Return when a certificate ends, microseconds since the epoch."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
-    return int(certificate.not_valid_after_utc.timestamp()) * limits.SECOND_US
-
-
-def certificate_hosts(certificate_pem: bytes) -> frozenset[str]:
-    """Return the DNS names and IP addresses that a server certificate covers."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return frozenset(names.get_values_for_type(x509.DNSName)) | {str(address) for address in addresses}
 
 
 class Authority:

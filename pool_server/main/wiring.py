@@ -1,0 +1,167 @@
+"""Opens the parts that every way of starting needs: the store with its writer, the keys, the CA."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+
+from pool_protocol.errors import ErrorCode, InvariantError, PoolError
+from pool_protocol.limits import SECOND_US
+from pool_protocol.roots import Role as KeyRole
+from pool_server.app.work_policy import WorkPolicy
+from pool_server.config import ServerConfig
+from pool_server.core.effects import Effect
+from pool_server.core.settlement import MoneyTerms
+from pool_server.core.trust import QuarantineRule
+from pool_server.core.verification import HistoryAuditRule
+from pool_server.identity.directory import PoolDirectory
+from pool_server.identity.pki import Authority, KeyPair
+from pool_server.identity.signing import PoolKeys
+from pool_server.ports.money import ReceiptIssuer
+from pool_server.ports.shell import SETTING_CURRENCY, SETTING_POOL_ID, SETTING_SIGNING_KEY
+from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.store.content_repository import SqlSettingsRepository
+from pool_server.store.engine import open_engine, read_only
+from pool_server.store.group_commit import GroupCommitWriter
+from pool_server.store.unit_of_work import SqlUnitOfWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The open database and its writer."""
+
+    engine: Engine
+    writer: GroupCommitWriter[UnitOfWork]
+
+    def close(self) -> None:
+        """Finish what waits and close the database."""
+        self.writer.stop()
+        self.engine.dispose()
+
+
+def open_store(
+    directory: PoolDirectory,
+    *,
+    config: ServerConfig,
+    pool_id: str,
+    currency: str,
+    signer: ReceiptIssuer,
+    on_committed: Callable[[Sequence[Effect]], None] | None,
+    on_fatal: Callable[[InvariantError], None] | None = None,
+) -> Store:
+    """Open the database; the writer is not started yet."""
+    engine = open_engine(_url(directory))
+    terms = money_terms(config, pool_id=pool_id, currency=currency)
+
+    def make_uow(connection: Connection) -> UnitOfWork:
+        return SqlUnitOfWork(connection, receipt_issuer=signer, terms=terms)
+
+    writer: GroupCommitWriter[UnitOfWork] = GroupCommitWriter(
+        engine, make_uow, on_committed or _forget, on_fatal=on_fatal
+    )
+    return Store(engine=engine, writer=writer)
+
+
+def _forget(_effects: Sequence[Effect]) -> None:
+    """Nobody waits while a pool is made."""
+
+
+def money_terms(config: ServerConfig, *, pool_id: str, currency: str) -> MoneyTerms:
+    """Return the money's terms of the settings."""
+    return MoneyTerms(
+        pool_id=pool_id,
+        currency=currency,
+        fee_ppm=config.fee_ppm,
+        dispute_window_us=config.dispute_window_s * SECOND_US,
+        posted_price_micros_per_wu=config.posted_price_micros_per_wu,
+        payout_schedule_us=config.payout_schedule_us,
+    )
+
+
+def work_policy(config: ServerConfig) -> WorkPolicy:
+    """Return the work's policy of the settings."""
+    return WorkPolicy(
+        lease_timeout_us=config.lease_timeout_s * SECOND_US,
+        lease_grace_us=config.lease_grace_s * SECOND_US,
+        vehicle_silence_us=config.vehicle_silence_s * SECOND_US,
+        allow_level_none=config.allow_level_none,
+        quarantine=QuarantineRule(rejections_max=config.quarantine_after),
+        audit_rule=HistoryAuditRule(assumed_faulty_share=config.assumed_faulty_share),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolFacts:
+    """What the database says of the pool before anything is served."""
+
+    pool_id: str
+    currency: str
+    signing_key_ids: dict[KeyRole, str]
+
+
+def read_facts(directory: PoolDirectory) -> PoolFacts:
+    """Read the pool's id, currency and the keys in use.
+
+    Raises:
+        PoolError: NOT_FOUND when there is no pool.
+    """
+    directory.require_made()
+    engine = open_engine(_url(directory))
+    try:
+        with engine.connect() as connection:
+            settings = SqlSettingsRepository(read_only(connection))
+            return PoolFacts(
+                pool_id=_setting(settings, SETTING_POOL_ID),
+                currency=_setting(settings, SETTING_CURRENCY),
+                signing_key_ids={
+                    role: _setting(settings, SETTING_SIGNING_KEY + role.value)
+                    for role in KeyRole
+                    if role is not KeyRole.ROOT
+                },
+            )
+    finally:
+        engine.dispose()
+
+
+def _url(directory: PoolDirectory) -> str:
+    return f"sqlite:///{directory.database.resolve()}"
+
+
+def _setting(settings: SqlSettingsRepository, key: str) -> str:
+    value = settings.get(key)
+    if value is None:
+        raise PoolError(ErrorCode.NOT_FOUND, f"the database holds no pool: {key} is missing")
+    return value
+
+
+def load_keys(directory: PoolDirectory, facts: PoolFacts) -> PoolKeys:
+    """Load the keys in use.
+
+    Raises:
+        PoolError: KEY_INVALID.
+    """
+    loaded = {
+        role: directory.load_signing_key(role.value, key_id) for role, key_id in facts.signing_key_ids.items()
+    }
+    return PoolKeys(
+        program=loaded[KeyRole.PROGRAM], lease=loaded[KeyRole.LEASE], receipt=loaded[KeyRole.RECEIPT]
+    )
+
+
+def load_authority(directory: PoolDirectory, *, pool_id: str) -> Authority:
+    """Load the certificate authority.
+
+    Raises:
+        PoolError: KEY_INVALID.
+    """
+    key_pair = KeyPair(
+        certificate_pem=directory.ca_certificate.read_bytes(), private_key_pem=directory.ca_key.read_bytes()
+    )
+    return Authority(key_pair, pool_id=pool_id)
+
+
+def server_hosts(config: ServerConfig) -> list[str]:
+    """Return the names and addresses that the server's certificate must cover."""
+    every_interface = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    own = [] if config.host in every_interface else [config.host]
+    return list(dict.fromkeys(["localhost", "127.0.0.1", *own, *config.public_host]))
