@@ -7,7 +7,7 @@ holds compiled - but the second only for a bounded time, so that no job waits fo
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum, unique
+from enum import IntEnum, StrEnum, unique
 
 from pool_protocol.limits import LEASE_TASKS_MAX, SECOND_US
 from pool_protocol.money import ceil_div
@@ -18,6 +18,18 @@ WARM_PATIENCE_LEASES = 8
 LIVE_LEASES_PER_VEHICLE_MAX = 4
 #: Available time assumed when a vehicle does not say: one lease should be done within a minute.
 AVAILABLE_DEFAULT_US = 60 * SECOND_US
+
+
+@unique
+class TaskRank(IntEnum):
+    """A ready task's place in its job's queue: lower goes first, then the older task."""
+
+    WAITED_FOR = 0
+    """Results of it wait for an audit or a tie-break."""
+    STARTED = 1
+    """It has had an attempt: a retry, or the second of a quorum."""
+    FRESH = 2
+    """It has had none."""
 
 
 @unique

@@ -26,6 +26,14 @@ from pool_server.ports.shell import (
     QuoteRepository,
     SettingsRepository,
 )
+from pool_server.ports.work import (
+    AttemptRepository,
+    EventRepository,
+    FleetRepository,
+    JobRepository,
+    LeaseRepository,
+    TaskRepository,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +110,36 @@ class UnitOfWork(Protocol):
     @property
     def settings(self) -> SettingsRepository:
         """Small facts that change at run time, and root documents."""
+        ...
+
+    @property
+    def jobs(self) -> JobRepository:
+        """Jobs and their counters."""
+        ...
+
+    @property
+    def tasks(self) -> TaskRepository:
+        """Tasks, their queue and their results."""
+        ...
+
+    @property
+    def attempts(self) -> AttemptRepository:
+        """Attempts and their outputs."""
+        ...
+
+    @property
+    def leases(self) -> LeaseRepository:
+        """Leases."""
+        ...
+
+    @property
+    def fleet(self) -> FleetRepository:
+        """Vehicles' states, counters and trust."""
+        ...
+
+    @property
+    def events(self) -> EventRepository:
+        """The story of the work."""
         ...
 
     def write_refusals(self) -> None:

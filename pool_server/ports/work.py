@@ -180,8 +180,8 @@ class TaskRow(NamedTuple):
     job_id: int
     task_index: int
     state: TaskState
-    urgency: int
-    """See `core.matching`: fresh, started, or waited for."""
+    rank: int
+    """A `core.matching.TaskRank`: its place in the queue."""
     wanted: int
     """Attempts to lease now; above 0 exactly in READY."""
     agreement_needed: int
@@ -205,7 +205,7 @@ class ReadyTask(NamedTuple):
 
     task_id: int
     task_index: int
-    urgency: int
+    rank: int
     wanted: int
     job_funded_count: int
     inputs: TensorRef
@@ -302,12 +302,10 @@ class DecidedRow(NamedTuple):
     outputs: TensorRef | None
 
 
-class WorkRepository(Protocol):
-    """Tasks, attempts and leases: `uow.work`."""
+class TaskRepository(Protocol):
+    """Tasks: `uow.tasks`."""
 
-    # tasks
-
-    def insert_tasks(self, job_id: int, tasks: Sequence[NewTaskRow]) -> None:
+    def insert(self, job_id: int, tasks: Sequence[NewTaskRow]) -> None:
         """Insert ready tasks with their inputs."""
         ...
 
@@ -315,11 +313,11 @@ class WorkRepository(Protocol):
         """Input hashes of the tasks that exist in a range of indexes, in order."""
         ...
 
-    def tasks(self, task_ids: Sequence[int]) -> dict[int, TaskRow]:
+    def get(self, task_ids: Sequence[int]) -> dict[int, TaskRow]:
         """Read tasks by id."""
         ...
 
-    def ready_tasks(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
+    def ready(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
         """Tasks of a job that an owner may be given, most urgent first, then oldest.
 
         Left out are tasks on which the owner has an attempt that counts, or one that ended without a result
@@ -327,11 +325,11 @@ class WorkRepository(Protocol):
         """
         ...
 
-    def take_tasks(self, takes: Sequence[TaskTake]) -> int:
+    def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
         ...
 
-    def change_tasks(self, rows: Sequence[TaskRow]) -> int:
+    def change(self, rows: Sequence[TaskRow]) -> int:
         """Write tasks that were READY or RUNNING. Rows changed."""
         ...
 
@@ -347,37 +345,43 @@ class WorkRepository(Protocol):
         """Tasks by index, with their canonical outputs where accepted."""
         ...
 
-    # attempts
 
-    def insert_attempts(self, rows: Sequence[AttemptRow]) -> None:
+class AttemptRepository(Protocol):
+    """Attempts and their outputs: `uow.attempts`."""
+
+    def insert(self, rows: Sequence[AttemptRow]) -> None:
         """Insert attempts under way."""
         ...
 
-    def attempts(self, attempt_ids: Sequence[int]) -> dict[int, AttemptRow]:
+    def get(self, attempt_ids: Sequence[int]) -> dict[int, AttemptRow]:
         """Read attempts by id."""
         ...
 
-    def attempts_of_lease(self, lease: LeaseRow) -> dict[int, AttemptRow]:
+    def of_lease(self, lease: LeaseRow) -> dict[int, AttemptRow]:
         """Read a lease's attempts by id."""
         ...
 
-    def attempts_of_tasks(self, task_ids: Sequence[int]) -> list[AttemptRow]:
+    def of_tasks(self, task_ids: Sequence[int]) -> list[AttemptRow]:
         """Read all attempts of tasks, by id."""
         ...
 
-    def undecided_attempts_of_job(self, job_id: int) -> list[AttemptRow]:
+    def undecided_of_job(self, job_id: int) -> list[AttemptRow]:
         """Attempts of a job that are leased or returned, by id."""
         ...
 
-    def undecided_attempts_of_vehicle(self, vehicle_id: str) -> list[AttemptRow]:
+    def undecided_of_vehicle(self, vehicle_id: str) -> list[AttemptRow]:
         """Attempts of a vehicle that are leased or returned, by id."""
         ...
 
-    def paid_attempts(self, task_ids: Sequence[int]) -> dict[int, list[int]]:
+    def returned_before(self, before_us: int, *, limit: int) -> list[AttemptRow]:
+        """Returned attempts whose report came before a time, by (time, id)."""
+        ...
+
+    def paid(self, task_ids: Sequence[int]) -> dict[int, list[int]]:
         """Accepted attempts by task, in order."""
         ...
 
-    def change_attempts(self, changes: Sequence[AttemptChange]) -> int:
+    def change(self, changes: Sequence[AttemptChange]) -> int:
         """Write guarded steps. Rows changed."""
         ...
 
@@ -389,43 +393,43 @@ class WorkRepository(Protocol):
         """Read an attempt's outputs."""
         ...
 
-    def attempt_counts_by_state(self) -> dict[str, int]:
-        """Attempts by state."""
-        ...
-
-    # leases
-
-    def insert_lease(self, lease: LeaseRow) -> None:
-        """Insert a live lease."""
-        ...
-
-    def lease(self, lease_id: int) -> LeaseRow | None:
-        """Read a lease."""
-        ...
-
-    def leases(self, lease_ids: Sequence[int]) -> list[LeaseRow]:
-        """Read leases, by id."""
-        ...
-
-    def live_leases(self, vehicle_id: str) -> list[LeaseRow]:
-        """A vehicle's live leases, by id."""
-        ...
-
-    def newest_lease_id(self) -> int:
-        """The newest lease's id; 0 when there is none."""
-        ...
-
-    def expired_leases(self, *, before_us: int, limit: int) -> list[LeaseRow]:
-        """Live leases that ended before a time, by (end, id)."""
-        ...
-
     def grants(self, lease: LeaseRow) -> list[GrantRow]:
         """A lease's attempts still under way, with inputs, by id."""
         ...
 
-    def close_attempts_of_lease(
-        self, lease_id: int, *, closed: int, state: LeaseState, ended_at_us: int
-    ) -> bool:
+    def counts_by_state(self) -> dict[str, int]:
+        """Attempts by state."""
+        ...
+
+
+class LeaseRepository(Protocol):
+    """Leases: `uow.leases`."""
+
+    def insert(self, lease: LeaseRow) -> None:
+        """Insert a live lease."""
+        ...
+
+    def get(self, lease_id: int) -> LeaseRow | None:
+        """Read a lease."""
+        ...
+
+    def many(self, lease_ids: Sequence[int]) -> list[LeaseRow]:
+        """Read leases, by id."""
+        ...
+
+    def live(self, vehicle_id: str) -> list[LeaseRow]:
+        """A vehicle's live leases, by id."""
+        ...
+
+    def newest_id(self) -> int:
+        """The newest lease's id; 0 when there is none."""
+        ...
+
+    def overdue(self, *, before_us: int, limit: int) -> list[LeaseRow]:
+        """Live leases that ended before a time, by (end, id)."""
+        ...
+
+    def close_attempts(self, lease_id: int, *, closed: int, state: LeaseState, ended_at_us: int) -> bool:
         """Take `closed` attempts off a live lease's open ones and set its state. True when it was live."""
         ...
 

@@ -39,17 +39,17 @@ def fetch_in(
     return rows
 
 
-def write_many(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Run a statement once per row.
+def write_many(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Run a statement once per row; return how many rows of the table it changed.
 
     Raises:
         InvariantError: a constraint or a trigger of the schema refused a row.
     """
     if not rows:
-        return
+        return 0
     try:
         # One row goes as one, so that the driver can cache the statement either way.
-        connection.exec_driver_sql(statement, list(rows))
+        return connection.exec_driver_sql(statement, list(rows)).rowcount
     except IntegrityError as error:
         raise InvariantError(f"the schema refused a write: {error.orig}") from error
 

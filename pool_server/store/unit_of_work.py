@@ -6,18 +6,23 @@ from pool_server.core.effects import Effect
 from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.money import ReceiptIssuer
 from pool_server.ports.unit_of_work import Refusal
+from pool_server.store.attempt_repository import SqlAttemptRepository
 from pool_server.store.content_repository import (
     SqlBlobCatalogue,
     SqlProgramRepository,
     SqlQuoteRepository,
     SqlSettingsRepository,
 )
+from pool_server.store.fleet_repository import SqlEventRepository, SqlFleetRepository
 from pool_server.store.id_blocks import SqlIdBlocks
 from pool_server.store.identity_repository import SqlIdentityRepository
+from pool_server.store.job_repository import SqlJobRepository
+from pool_server.store.lease_repository import SqlLeaseRepository
 from pool_server.store.ledger_repository import SqlLedgerRepository
 from pool_server.store.payout_repository import SqlPayoutRepository
 from pool_server.store.price_repository import SqlPriceRepository
 from pool_server.store.receipt_repository import SqlReceiptRepository
+from pool_server.store.task_repository import SqlTaskRepository
 
 
 class SqlUnitOfWork:
@@ -38,6 +43,12 @@ class SqlUnitOfWork:
         self.blobs = SqlBlobCatalogue(connection)
         self.quotes = SqlQuoteRepository(connection)
         self.settings = SqlSettingsRepository(connection)
+        self.jobs = SqlJobRepository(connection)
+        self.tasks = SqlTaskRepository(connection)
+        self.attempts = SqlAttemptRepository(connection)
+        self.leases = SqlLeaseRepository(connection)
+        self.fleet = SqlFleetRepository(connection)
+        self.events = SqlEventRepository(connection)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

@@ -1,0 +1,187 @@
+"""Tasks in SQL: the queue of ready ones, guarded changes in bulk, results for buyers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pool_server.core.jobs import TaskState, TensorRef
+from pool_server.core.matching import TaskRank
+from pool_server.ports.work import DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
+from pool_server.store.statements import fetch_in, marks, write_many
+
+#: Started tasks looked at per lease when an owner has attempts on many of them: bounds a lease's cost. Other
+#: owners work from the same end of the queue, so what hides behind them comes up as they go.
+STARTED_SCAN_MAX = 4_096
+
+_STATES = {state.value: state for state in TaskState}
+_COLUMNS = (
+    "task_id, job_id, task_index, state, rank, wanted, agreement_needed, attempt_count, live_count, "
+    "failure_count, job_funded_count, decided_seq, canonical_attempt_id, cost_micros, reason, detail, "
+    "decided_at_us"
+)
+_COLUMN_COUNT = 17
+_TASK_ALIAS_COLUMNS = ", ".join(f"t.{column.strip()}" for column in _COLUMNS.split(","))
+_READY_COLUMNS = (
+    "t.task_id, t.task_index, t.rank, t.wanted, t.job_funded_count, i.inline, i.blob_sha256, i.size_bytes"
+)
+_STARTED = (
+    f"SELECT {_READY_COLUMNS} FROM (SELECT task_id, task_index, rank, wanted, job_funded_count FROM tasks "  # noqa: S608 - constants only
+    f"WHERE job_id = ? AND state = 'ready' AND rank < {TaskRank.FRESH.value} "
+    f"ORDER BY rank, task_id LIMIT {STARTED_SCAN_MAX}) AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
+    "WHERE NOT EXISTS (SELECT 1 FROM attempts AS a "
+    "WHERE a.task_id = t.task_id AND a.owner_id = ? AND a.counting = 1) "
+    "AND NOT EXISTS (SELECT 1 FROM attempts AS a "
+    "WHERE a.task_id = t.task_id AND a.owner_id = ? AND a.counting = 0 AND a.ended_at_us > ?) "
+    "ORDER BY t.rank, t.task_id LIMIT ?"
+)
+_FRESH = (
+    f"SELECT {_READY_COLUMNS} FROM tasks AS t JOIN task_inputs AS i ON i.task_id = t.task_id "  # noqa: S608 - constants only
+    f"WHERE t.job_id = ? AND t.state = 'ready' AND t.rank = {TaskRank.FRESH.value} ORDER BY t.task_id LIMIT ?"
+)
+_TAKE = (
+    "UPDATE tasks SET wanted = wanted - 1, live_count = live_count + 1, attempt_count = attempt_count + 1, "  # noqa: S608 - constants only
+    "job_funded_count = job_funded_count + ?, state = CASE WHEN wanted = 1 THEN 'running' ELSE 'ready' END, "
+    f"rank = min(rank, {TaskRank.STARTED.value}) WHERE task_id = ? AND state = 'ready'"
+)
+_CHANGE = (
+    "UPDATE tasks SET state = ?, rank = ?, wanted = ?, agreement_needed = ?, live_count = ?, "
+    "failure_count = ?, job_funded_count = ?, decided_seq = ?, canonical_attempt_id = ?, cost_micros = ?, "
+    "reason = ?, detail = ?, decided_at_us = ? WHERE task_id = ? AND state IN ('ready', 'running')"
+)
+_RESULT = (
+    f"SELECT {_TASK_ALIAS_COLUMNS}, a.output_digest, o.inline, o.blob_sha256, o.size_bytes FROM tasks AS t "  # noqa: S608 - constants only
+    "LEFT JOIN attempts AS a ON a.attempt_id = t.canonical_attempt_id "
+    "LEFT JOIN attempt_outputs AS o ON o.attempt_id = t.canonical_attempt_id "
+)
+
+
+class SqlTaskRepository:
+    """Implements `ports.work.TaskRepository`."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Bind to a transaction."""
+        self._connection = connection
+
+    def insert(self, job_id: int, tasks: Sequence[NewTaskRow]) -> None:
+        """Insert ready tasks with their inputs."""
+        fresh = TaskRank.FRESH.value
+        write_many(
+            self._connection,
+            f"INSERT INTO tasks ({_COLUMNS}) VALUES ({marks(_COLUMN_COUNT)})",  # noqa: S608 - constants only
+            [(t.task_id, job_id, t.task_index, "ready", fresh, t.wanted, t.wanted, *_NEW) for t in tasks],
+        )
+        write_many(
+            self._connection,
+            "INSERT INTO task_inputs (task_id, inline, blob_sha256, size_bytes, input_sha256) "
+            "VALUES (?, ?, ?, ?, ?)",
+            [
+                (t.task_id, t.inputs.inline, t.inputs.blob_sha256, t.inputs.size_bytes, t.input_sha256)
+                for t in tasks
+            ],
+        )
+
+    def input_hashes(self, job_id: int, *, first_index: int, count: int) -> list[bytes]:
+        """Input hashes of the tasks that exist in a range of indexes, in order."""
+        rows = self._connection.exec_driver_sql(
+            "SELECT i.input_sha256 FROM tasks AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
+            "WHERE t.job_id = ? AND t.task_index >= ? AND t.task_index < ? ORDER BY t.task_index",
+            (job_id, first_index, first_index + count),
+        )
+        return [row[0] for row in rows]
+
+    def get(self, task_ids: Sequence[int]) -> dict[int, TaskRow]:
+        """Read tasks by id."""
+        rows = fetch_in(
+            self._connection,
+            f"SELECT {_COLUMNS} FROM tasks WHERE task_id IN ({{marks}})",  # noqa: S608 - constants only
+            task_ids,
+        )
+        return {row[0]: _task(row) for row in rows}
+
+    def ready(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
+        """Tasks of a job that an owner may be given, most urgent first, then oldest."""
+        started = self._connection.exec_driver_sql(
+            _STARTED, (job_id, owner_id, owner_id, retry_before_us, limit)
+        ).fetchall()
+        missing = limit - len(started)
+        fresh = self._connection.exec_driver_sql(_FRESH, (job_id, missing)).fetchall() if missing > 0 else []
+        return [
+            ReadyTask._make((*row[:5], TensorRef(inline=row[5], blob_sha256=row[6], size_bytes=row[7])))
+            for row in (*started, *fresh)
+        ]
+
+    def take(self, takes: Sequence[TaskTake]) -> int:
+        """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
+        return write_many(self._connection, _TAKE, [(int(by_job), task_id) for task_id, by_job in takes])
+
+    def change(self, rows: Sequence[TaskRow]) -> int:
+        """Write tasks that were READY or RUNNING. Rows changed."""
+        return write_many(
+            self._connection,
+            _CHANGE,
+            [
+                (
+                    row.state.value,
+                    row.rank,
+                    row.wanted,
+                    row.agreement_needed,
+                    row.live_count,
+                    row.failure_count,
+                    row.job_funded_count,
+                    row.decided_seq,
+                    row.canonical_attempt_id,
+                    row.cost_micros,
+                    row.reason,
+                    row.detail,
+                    row.decided_at_us,
+                    row.task_id,
+                )
+                for row in rows
+            ],
+        )
+
+    def end_undecided(self, job_id: int, *, state: TaskState, reason: str, seq_base: int, now_us: int) -> int:
+        """READY or RUNNING -> CANCELLED or FAILED for all tasks of a job, cursors `seq_base` + index + 1."""
+        result = self._connection.exec_driver_sql(
+            "UPDATE tasks SET state = ?, wanted = 0, live_count = 0, job_funded_count = 0, reason = ?, "
+            "decided_seq = ? + task_index + 1, decided_at_us = ? "
+            "WHERE job_id = ? AND state IN ('ready', 'running')",
+            (state.value, reason, seq_base, now_us, job_id),
+        )
+        return result.rowcount
+
+    def decided_after(self, job_id: int, *, after_seq: int, limit: int) -> list[DecidedRow]:
+        """Tasks decided after a cursor, in order of decision."""
+        rows = self._connection.exec_driver_sql(
+            _RESULT + "WHERE t.job_id = ? AND t.decided_seq > 0 AND t.decided_seq > ? "
+            "ORDER BY t.decided_seq LIMIT ?",
+            (job_id, after_seq, limit),
+        )
+        return [_decided(row) for row in rows]
+
+    def results(self, job_id: int, indexes: Sequence[int]) -> dict[int, DecidedRow]:
+        """Tasks by index, with their canonical outputs where accepted."""
+        rows = fetch_in(
+            self._connection,
+            _RESULT + "WHERE t.job_id = ? AND t.task_index IN ({marks})",
+            indexes,
+            before=(job_id,),
+        )
+        return {row[2]: _decided(row) for row in rows}
+
+
+#: attempt_count to decided_at_us of a new task.
+_NEW = (0, 0, 0, 0, 0, 0, 0, "", "", 0)
+
+
+def _task(row: Any) -> TaskRow:
+    return TaskRow(row[0], row[1], row[2], _STATES[row[3]], *row[4:_COLUMN_COUNT])
+
+
+def _decided(row: Any) -> DecidedRow:
+    digest, inline, blob_sha256, size_bytes = row[_COLUMN_COUNT : _COLUMN_COUNT + 4]
+    if digest is None:
+        return DecidedRow(_task(row), b"", None)
+    outputs = TensorRef(inline=inline, blob_sha256=blob_sha256, size_bytes=size_bytes)
+    return DecidedRow(_task(row), digest, outputs)
