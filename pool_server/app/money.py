@@ -5,28 +5,30 @@ written. Amounts are micro-units. A job's escrow drains once the job has ended: 
 and whatever its open attempts release later follows by itself, until the account is empty and closed.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pool_protocol.digests import merkle_root
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
-from pool_protocol.limits import DAY_US
 from pool_protocol.money import require_amount
 from pool_server.app.books import account, open_accounts, transfer
+from pool_server.app.receipts import write_receipts
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import (
     Account,
-    AccountSpec,
     AccountState,
     PendingTransfer,
     TransferCode,
     TransferKind,
     TransferRequest,
 )
-from pool_server.core.settlement import AttemptFunding, AttemptSettlement, Pay, Payer, fees_by_owner, pay_of
-from pool_server.ports.money import DayRow, ReceiptBatch, ReceiptFields, ReceiptHead, ReceiptRow
+from pool_server.core.settlement import AttemptFunding, AttemptSettlement, Payer, fees_by_owner, pay_of
 from pool_server.ports.unit_of_work import UnitOfWork
+
+# Plain integers for what is made once per attempt.
+_PENDING = TransferKind.PENDING.value
+_POST = TransferKind.POST.value
+_VOID = TransferKind.VOID.value
+_VERIFIED = TransferCode.VERIFIED.value
 
 #: Pending transfers that one sweep expires.
 SWEEP_MAX = 1_000
@@ -96,30 +98,35 @@ def fund_attempts(
     funded = [item for item in items if item.amount_micros]
     if not funded:
         return [0] * len(items)
-    held = {chart.owner_held_name(item.owner_id): chart.owner_held(item.owner_id) for item in funded}
-    specs: dict[str, AccountSpec] = dict(held)
-    if any(item.payer is Payer.VERIFICATION for item in funded):
-        specs[chart.VERIFICATION.name] = chart.VERIFICATION
-    by_name = open_accounts(uow, specs.values(), now_us=now_us)
-    by_name.update(
-        uow.ledger.accounts_by_name(
-            {chart.job_escrow_name(item.job_id) for item in funded if item.payer is Payer.JOB}
-        )
-    )
+    owner_ids = dict.fromkeys(item.owner_id for item in funded)
+    payers = dict.fromkeys((item.payer, item.job_id) for item in funded)
+    specs = [chart.owner_held(owner_id) for owner_id in owner_ids]
+    if any(payer is Payer.VERIFICATION for payer, _ in payers):
+        specs.append(chart.VERIFICATION)
+    by_name = open_accounts(uow, specs, now_us=now_us)
+    escrows = {chart.job_escrow_name(job_id) for payer, job_id in payers if payer is Payer.JOB}
+    if escrows:
+        by_name.update(uow.ledger.accounts_by_name(escrows))
+    held_of = {owner_id: by_name[chart.owner_held_name(owner_id)].account_id for owner_id in owner_ids}
+    payment_of = {payer: _payment(by_name, *payer) for payer in payers}
     rounds = _funding_rounds(uow, funded)
-    requests = [
-        TransferRequest(
-            kind=TransferKind.PENDING.value,
-            code=TransferCode.LEASE.value if item.payer is Payer.JOB else TransferCode.AUDIT.value,
-            debit_account_id=_payer_account(by_name, item),
-            credit_account_id=by_name[chart.owner_held_name(item.owner_id)].account_id,
-            amount_micros=item.amount_micros,
-            reference_id=item.attempt_id,
-            reference_round=rounds.get(item.attempt_id, 0),
-            expires_at_us=expires_at_us,
+    requests = []
+    for item in funded:
+        code, payer_account_id = payment_of[item.payer, item.job_id]
+        requests.append(
+            # By position: this and the requests below are made once per attempt.
+            TransferRequest(
+                _PENDING,
+                code,
+                payer_account_id,
+                held_of[item.owner_id],
+                item.amount_micros,
+                0,
+                item.attempt_id,
+                rounds.get(item.attempt_id, 0),
+                expires_at_us,
+            )
         )
-        for item in funded
-    ]
     answers = iter(transfer(uow, requests, by_name.values(), now_us=now_us))
     return [next(answers).transfer_id if item.amount_micros else 0 for item in items]
 
@@ -133,20 +140,13 @@ def settle_attempts(uow: UnitOfWork, items: Sequence[AttemptSettlement], *, now_
     """
     if not items:
         return
-    terms = uow.terms
-    pays = [pay_of(item, fee_ppm=terms.fee_ppm) for item in items]
-    for item, pay in zip(items, pays, strict=True):
-        if pay.gross_micros and not item.pending_transfer_id:
-            raise PoolError(
-                ErrorCode.TRANSFER_STATE,
-                f"attempt {item.attempt_id} was never funded",
-                context={"reference": str(item.attempt_id)},
-            )
+    fee_ppm = uow.terms.fee_ppm
+    pays = [pay_of(item, fee_ppm=fee_ppm) for item in items]
     pendings = uow.ledger.pendings([item.pending_transfer_id for item in items if item.pending_transfer_id])
     requests = [
-        _posting(item, pay, pendings)
+        _posting(item, pay.gross_micros, pendings)
         for item, pay in zip(items, pays, strict=True)
-        if item.pending_transfer_id
+        if pay.gross_micros or item.pending_transfer_id
     ]
     last = uow.receipts.head()
     batch_id = last.batch_id + 1
@@ -170,7 +170,7 @@ def settle_attempts(uow: UnitOfWork, items: Sequence[AttemptSettlement], *, now_
     transfer_ids = [next(answers).transfer_id if item.pending_transfer_id else 0 for item in items]
     # Never earlier than a transfer or a receipt before, whatever the clock does.
     verified_at_us = max(now_us, uow.ledger.head().recorded_at_us, last.signed_at_us)
-    _write_receipts(uow, items, pays, transfer_ids, last=last, verified_at_us=verified_at_us)
+    write_receipts(uow, items, pays, transfer_ids, last=last, verified_at_us=verified_at_us)
     _sweep_drained(uow, touched.values(), now_us=now_us)
 
 
@@ -251,12 +251,14 @@ def _job_money(uow: UnitOfWork, escrow: Account) -> JobMoney:
     )
 
 
-def _payer_account(by_name: Mapping[str, Account], item: AttemptFunding) -> int:
-    name = chart.VERIFICATION.name if item.payer is Payer.VERIFICATION else chart.job_escrow_name(item.job_id)
-    found = by_name.get(name)
-    if found is None:
-        raise PoolError(ErrorCode.INSUFFICIENT_FUNDS, f"nothing was ever reserved for job {item.job_id}")
-    return found.account_id
+def _payment(by_name: Mapping[str, Account], payer: Payer, job_id: int) -> tuple[int, int]:
+    """Return the code and the debit account of what a payer pays."""
+    if payer is Payer.VERIFICATION:
+        return TransferCode.AUDIT.value, by_name[chart.VERIFICATION.name].account_id
+    escrow = by_name.get(chart.job_escrow_name(job_id))
+    if escrow is None:
+        raise PoolError(ErrorCode.INSUFFICIENT_FUNDS, f"nothing was ever reserved for job {job_id}")
+    return TransferCode.LEASE.value, escrow.account_id
 
 
 def _funding_rounds(uow: UnitOfWork, items: Sequence[AttemptFunding]) -> dict[int, int]:
@@ -273,19 +275,21 @@ def _funding_rounds(uow: UnitOfWork, items: Sequence[AttemptFunding]) -> dict[in
     return rounds
 
 
-def _posting(item: AttemptSettlement, pay: Pay, pendings: Mapping[int, PendingTransfer]) -> TransferRequest:
+def _posting(
+    item: AttemptSettlement, gross_micros: int, pendings: Mapping[int, PendingTransfer]
+) -> TransferRequest:
     pending = pendings.get(item.pending_transfer_id)
-    if pending is not None and pending.reference_id != item.attempt_id:
+    if pending is None:
+        raise PoolError(
+            ErrorCode.TRANSFER_STATE,
+            f"attempt {item.attempt_id} was never funded by transfer {item.pending_transfer_id}",
+            context={"reference": str(item.attempt_id)},
+        )
+    if pending.reference_id != item.attempt_id:
         raise InvariantError(
             f"transfer {pending.transfer_id} funds attempt {pending.reference_id}, not {item.attempt_id}"
         )
-    return TransferRequest(
-        kind=TransferKind.POST.value,
-        code=TransferCode.VERIFIED.value,
-        amount_micros=pay.gross_micros,
-        pending_id=item.pending_transfer_id,
-        reference_id=item.attempt_id,
-    )
+    return TransferRequest(_POST, _VERIFIED, 0, 0, gross_micros, item.pending_transfer_id, item.attempt_id)
 
 
 def _accounts_of(
@@ -301,10 +305,13 @@ def _void(
 ) -> None:
     requests = [
         TransferRequest(
-            kind=TransferKind.VOID.value,
-            code=code,
-            pending_id=transfer_id,
-            reference_id=pendings[transfer_id].reference_id if transfer_id in pendings else 0,
+            _VOID,
+            code,
+            0,
+            0,
+            0,
+            transfer_id,
+            pendings[transfer_id].reference_id if transfer_id in pendings else 0,
         )
         for transfer_id in wanted
     ]
@@ -340,75 +347,3 @@ def _sweep_drained(uow: UnitOfWork, touched: Iterable[Account], *, now_us: int) 
             uow.ledger.set_account_state(
                 escrow.account_id, from_state=AccountState.DRAINING.value, to_state=AccountState.CLOSED.value
             )
-
-
-def _write_receipts(
-    uow: UnitOfWork,
-    items: Sequence[AttemptSettlement],
-    pays: Sequence[Pay],
-    transfer_ids: Sequence[int],
-    *,
-    last: ReceiptHead,
-    verified_at_us: int,
-) -> None:
-    batch_id, first_receipt_id = last.batch_id + 1, last.receipt_id + 1
-    issuer = uow.receipts.issuer
-    rows: list[ReceiptRow] = []
-    days: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
-    for offset, (item, pay, transfer_id) in enumerate(zip(items, pays, transfer_ids, strict=True)):
-        leaf = issuer.encode(
-            ReceiptFields(
-                attempt_id=item.attempt_id,
-                owner_id=item.owner_id,
-                vehicle_id=item.vehicle_id,
-                job_id=item.job_id,
-                task_index=item.task_index,
-                program_sha256=item.program_sha256,
-                output_digest=item.output_digest,
-                work_uwu=item.work_uwu,
-                price_micros_per_wu=item.price_micros_per_wu,
-                gross_micros=pay.gross_micros,
-                fee_micros=pay.fee_micros,
-                net_micros=pay.net_micros,
-                verified_at_us=verified_at_us,
-                transfer_id=transfer_id,
-            )
-        )
-        rows.append(
-            ReceiptRow(
-                first_receipt_id + offset,
-                batch_id,
-                item.attempt_id,
-                transfer_id or None,
-                item.owner_id,
-                item.vehicle_id,
-                item.job_id,
-                item.work_uwu,
-                item.price_micros_per_wu,
-                pay.gross_micros,
-                pay.fee_micros,
-                pay.net_micros,
-                verified_at_us,
-                leaf,
-            )
-        )
-        sums = days[item.owner_id, item.vehicle_id]
-        for position, value in enumerate(
-            (1, item.work_uwu, pay.gross_micros, pay.fee_micros, pay.net_micros)
-        ):
-            sums[position] += value
-    root = merkle_root([row.receipt for row in rows])
-    batch = ReceiptBatch(
-        batch_id=batch_id,
-        first_receipt_id=first_receipt_id,
-        leaf_count=len(rows),
-        merkle_root=root,
-        signed=issuer.sign_batch(batch_id=batch_id, root=root, count=len(rows), now_us=verified_at_us),
-        signed_at_us=verified_at_us,
-    )
-    day = verified_at_us // DAY_US
-    uow.receipts.append(
-        batch,
-        rows,
-        [DayRow(owner_id, day, vehicle_id, *sums) for (owner_id, vehicle_id), sums in days.items()],
-    )

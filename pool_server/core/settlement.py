@@ -6,6 +6,7 @@ Decides amounts only. Who is paid and when is decided by verification; how money
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from typing import NamedTuple
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import DAY_US
@@ -56,9 +57,8 @@ class MoneyTerms:
             raise PoolError(ErrorCode.INVALID_ARGUMENT, f"not an ISO 4217 code: {self.currency!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptFunding:
-    """An attempt about to be leased, and the most it can pay."""
+class AttemptFunding(NamedTuple):
+    """An attempt about to be leased, and the most it can pay. A named tuple, as all that is made per attempt."""
 
     attempt_id: int
     owner_id: str
@@ -68,8 +68,7 @@ class AttemptFunding:
     payer: Payer = Payer.JOB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptSettlement:
+class AttemptSettlement(NamedTuple):
     """An attempt accepted by verification."""
 
     attempt_id: int
@@ -87,8 +86,7 @@ class AttemptSettlement:
     """The price of the work; at most what was reserved, the rest goes back to the payer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pay:
+class Pay(NamedTuple):
     """How one attempt's gross splits."""
 
     gross_micros: int
@@ -109,7 +107,7 @@ def pay_of(settlement: AttemptSettlement, *, fee_ppm: int) -> Pay:
             f"attempt {settlement.attempt_id}: gross is {settlement.gross_micros} micros, the work costs {price}",
         )
     fee_micros = fee_floor(price, fee_ppm)
-    return Pay(gross_micros=price, fee_micros=fee_micros, net_micros=price - fee_micros)
+    return Pay(price, fee_micros, price - fee_micros)
 
 
 def fees_by_owner(pays: Iterable[tuple[str, Pay]]) -> dict[str, int]:

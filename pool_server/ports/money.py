@@ -145,8 +145,7 @@ class ReceiptBatch:
     signed_at_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptFields:
+class ReceiptFields(NamedTuple):
     """What a receipt says; the issuer adds the pool's id."""
 
     attempt_id: int

@@ -48,6 +48,7 @@ _EXPIRED = TransferCode.EXPIRED.value
 _CLOSED = AccountState.CLOSED.value
 _DRAINING = AccountState.DRAINING.value
 _TAG = b"CPT1"
+_CREATED = Outcome.CREATED
 
 #: Outcomes that depend on the state of the books: a key that met one stays failed.
 FAILED_FOR_EVER = frozenset(
@@ -244,7 +245,7 @@ class _Batch:
                 0,
                 0,
             )
-        return Answer(outcome=Outcome.CREATED, transfer_id=transfer_id)
+        return Answer(_CREATED, transfer_id)
 
     def _resolve(self, request: TransferRequest) -> Answer:
         is_post = request.kind == _POST
@@ -288,13 +289,11 @@ class _Batch:
         if is_post:
             debit_counters[1] += amount
             credit_counters[3] += amount
-        self._pendings[request.pending_id] = pending._replace(
-            resolved_kind=request.kind, resolved_code=request.code
-        )
+        self._pendings[request.pending_id] = PendingTransfer(*pending[:7], request.kind, request.code)
         transfer_id = self._write(
             request, pending.debit_account_id, pending.credit_account_id, amount, request.pending_id
         )
-        return Answer(outcome=Outcome.CREATED, transfer_id=transfer_id)
+        return Answer(_CREATED, transfer_id)
 
     def _write(
         self, request: TransferRequest, debit_id: int, credit_id: int, amount: int, pending_id: int | None
@@ -351,7 +350,7 @@ def _answer_again(known: KeyRecord, hashed: bytes) -> Answer:
         return _refused(Outcome.ID_ALREADY_FAILED)
     if known.input_hash != hashed:
         return _refused(Outcome.EXISTS_WITH_DIFFERENT)
-    return Answer(outcome=Outcome.EXISTS, transfer_id=known.transfer_id)
+    return Answer(Outcome.EXISTS, known.transfer_id)
 
 
 def _resolution_of(pending: PendingTransfer) -> Outcome:
@@ -361,4 +360,4 @@ def _resolution_of(pending: PendingTransfer) -> Outcome:
 
 
 def _refused(outcome: Outcome) -> Answer:
-    return Answer(outcome=outcome, transfer_id=0)
+    return Answer(outcome, 0)

@@ -246,8 +246,7 @@ class CounterDelta(NamedTuple):
     account_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """The outcome of one request."""
 
     outcome: Outcome
