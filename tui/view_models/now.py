@@ -1,0 +1,180 @@
+"""The first question: does my car compute now; if not, why, and what would change it.
+
+When the agent does not answer, the truth is that nobody here knows: the panel says so, with what was last
+known and how old that is, instead of repeating it as if it were now.
+"""
+
+from tui.facts import AgentFacts, ComputeFacts, ReasonFacts
+from tui.view_models.panel import Line, PanelView, Span, Tone, bad, dim, good, line, strong, warn
+from tui.view_models.state import Dashboard, Link, Moment, Phase
+from tui.view_models.text import ago, bar, clean, count, moment, percent, sentence
+
+TITLE = "Is it computing now?"
+_BAR_WIDTH = 40
+
+#: The agent's states in one or two words, with a sign that is not a colour.
+_WORDS = {
+    "unpaired": ("○", "NOT PAIRED", Tone.WARN),
+    "idle": ("○", "IDLE", Tone.PLAIN),
+    "waiting": ("○", "WAITING", Tone.WARN),
+    "connecting": ("○", "CONNECTING", Tone.WARN),
+    "leased": ("◐", "STARTING", Tone.GOOD),
+    "running": ("●", "COMPUTING", Tone.GOOD),
+    "yielding": ("◑", "STOPPING", Tone.WARN),
+    "paused": ("‖", "PAUSED", Tone.WARN),
+    "opted_out": ("○", "OFF", Tone.PLAIN),
+}
+
+
+def state_word(agent: AgentFacts) -> Span:
+    """Return the sign and the word for the agent's state. Computing is what the agent says it is."""
+    if agent.computing:
+        sign, word, tone = _WORDS["running"]
+    elif agent.state == "running":
+        # Between two tasks, or the worker is being started.
+        sign, word, tone = _WORDS["leased"]
+    else:
+        sign, word, tone = _WORDS.get(
+            agent.state, ("○", clean(agent.state, characters_max=16).upper(), Tone.PLAIN)
+        )
+    return Span(f"{sign} {word}", tone)
+
+
+def now_panel(dashboard: Dashboard, at: Moment) -> PanelView:
+    """Return what the first panel says."""
+    agent = dashboard.agent
+    if agent.phase is Phase.UNSET:
+        return _without_agent(dashboard)
+    if agent.facts is None:
+        return _not_met(dashboard)
+    if not agent.live:
+        return _unknown(agent, agent.facts, at)
+    return _known(agent.facts, dashboard, at)
+
+
+def _known(agent: AgentFacts, dashboard: Dashboard, at: Moment) -> PanelView:
+    word = state_word(agent)
+    if dashboard.busy:
+        word = Span(f"◌ {clean(dashboard.busy).upper()}", Tone.WARN)
+    headline = _headline(agent, at)
+    lines: list[Line] = [line(Span(word.text, Tone.STRONG if word.tone is Tone.PLAIN else word.tone))]
+    if headline:
+        lines[0] = line(lines[0][0], "  ", strong(headline))
+    remedy = _remedy(agent)
+    if remedy:
+        lines.append(line(dim("→ "), remedy))
+    if agent.computing and agent.compute.lease_attempts:
+        lines.append(_lease_bar(agent.compute))
+    others = agent.reasons[1:]
+    if others and not agent.computing:
+        also = " ".join(sentence(clean(reason.message)) for reason in others)
+        lines.append(line(dim(f"Also ({len(others)}): "), also))
+    if agent.pool.quarantine_reason:
+        lines.append(line(bad("In quarantine: "), sentence(clean(agent.pool.quarantine_reason))))
+    return PanelView(title=TITLE, lines=tuple(lines), tone=word.tone)
+
+
+def _headline(agent: AgentFacts, at: Moment) -> str:
+    if agent.computing:
+        return _progress(agent)
+    if agent.paused:
+        until = moment(agent.pause_until_us, at.zone, now_us=at.now_us) if agent.pause_until_us else ""
+        return f"Paused by you until {until}." if until else "Paused by you, until you resume."
+    if agent.reasons and agent.reasons[0].message:
+        return sentence(clean(agent.reasons[0].message))
+    if agent.pool.no_work_reason:
+        return sentence(clean(agent.pool.no_work_reason))
+    return ""
+
+
+def _progress(agent: AgentFacts) -> str:
+    compute = agent.compute
+    parts = []
+    if compute.lease_attempts:
+        current = min(compute.lease_done + 1, compute.lease_attempts)
+        parts.append(f"task {current} of {compute.lease_attempts} in this lease")
+    if compute.attempt_progress >= 0:
+        parts.append(f"{percent(compute.attempt_progress * 100)} done")
+    return ", ".join(parts)
+
+
+def _lease_bar(compute: ComputeFacts) -> Line:
+    share = compute.lease_done / compute.lease_attempts
+    return line(
+        dim("  Lease "),
+        bar(share, width=_BAR_WIDTH),
+        dim(f" {compute.lease_done} of {compute.lease_attempts} done"),
+    )
+
+
+def _remedy(agent: AgentFacts) -> str:
+    if agent.computing:
+        charging = _first_message(agent.reasons)
+        return f"{charging} Unplugging stops it at once.".strip()
+    if agent.paused:
+        return "Press space to resume."
+    for reason in agent.reasons[:1]:
+        if reason.remedy:
+            return sentence(clean(reason.remedy))
+    if not agent.vehicle_id:
+        return "Pair this car: run `car-agent pair`, then press p here and enter its code."
+    if not agent.opted_in:
+        return "Press o to opt in."
+    if agent.pool.no_work_reason:
+        return "Nothing to do: it starts by itself when the pool has work."
+    return ""
+
+
+def _first_message(reasons: tuple[ReasonFacts, ...]) -> str:
+    return sentence(clean(reasons[0].message)) if reasons and reasons[0].message else ""
+
+
+def _unknown(link: Link[AgentFacts], agent: AgentFacts, at: Moment) -> PanelView:
+    was = state_word(agent).text.split(" ", 1)[1].lower()
+    lines = [
+        line(bad("? UNKNOWN"), "  ", strong(f"The agent does not answer; last heard {ago(link.age_us(at))}."))
+    ]
+    lines.append(line(dim("Then it was: "), was, dim(". If the agent is dead, so is its worker.")))
+    if link.trouble:
+        lines.append(line(dim("→ "), clean(link.trouble.next_step)))
+    return PanelView(title=TITLE, lines=tuple(lines), note="stale", tone=Tone.BAD)
+
+
+def _not_met(dashboard: Dashboard) -> PanelView:
+    link = dashboard.agent
+    if link.trouble is None:
+        return PanelView(title=TITLE, lines=(line(dim(f"Looking for the agent at {clean(link.place)} …")),))
+    lines = [
+        line(warn("○ NO AGENT"), "  ", strong("No agent answers on this computer.")),
+        line(dim("→ "), clean(link.trouble.next_step)),
+    ]
+    fleet = _fleet(dashboard)
+    if fleet:
+        lines.append(fleet)
+    return PanelView(title=TITLE, lines=tuple(lines), note=clean(link.place), tone=Tone.WARN)
+
+
+def _without_agent(dashboard: Dashboard) -> PanelView:
+    fleet = _fleet(dashboard)
+    lines = [fleet] if fleet else [line(dim("Waiting for the pool …"))]
+    lines.append(
+        line(
+            dim("→ "),
+            "To switch a car on or off here, start its agent: `car-agent run`, or give --agent-socket.",
+        )
+    )
+    return PanelView(title=TITLE, lines=tuple(lines))
+
+
+def _fleet(dashboard: Dashboard) -> Line:
+    """Return what the pool says about all the owner's cars, when there is no agent to ask."""
+    account = dashboard.account
+    if account.facts is None:
+        return ()
+    vehicles = [vehicle for vehicle in account.facts.vehicles if vehicle.state != "retired"]
+    if not vehicles:
+        return line("The pool knows no car of yours. ", dim("Press p to approve a pairing code."))
+    computing = sum(1 for vehicle in vehicles if vehicle.running_attempts)
+    word = good(f"● {computing} COMPUTING") if computing else strong("○ NONE COMPUTING")
+    suffix = "" if account.live else " (stale)"
+    return line(word, f"  of {count(len(vehicles), 'car')}, says the pool{suffix}. ", dim("v lists them."))

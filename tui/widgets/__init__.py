@@ -1,0 +1,1 @@
+"""Widgets: they paint views and post messages; they decide nothing and call no gateway."""
