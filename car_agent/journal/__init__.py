@@ -1,0 +1,1 @@
+"""What outlives the agent's process: consent, keys and identity, settings, leases, results, counters."""

@@ -1,0 +1,64 @@
+"""What goes to the worker and what comes back: plain values between session and runner."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum, unique
+
+from pool_protocol.program.manifest import ProgramManifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptWork:
+    """One attempt, with everything that it needs here and verified."""
+
+    lease_id: str
+    attempt_id: int
+    inputs: bytes
+    """safetensors; for step programs the names of the initial state start with "state/"."""
+    steps: int
+    unit_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseWork:
+    """The attempts of a lease that are still to be made, of one admitted program."""
+
+    lease_id: str
+    program_sha256: str
+    artifact: bytes
+    manifest_json: bytes
+    manifest: ProgramManifest
+    constants_sha256: str
+    """Names the constants in the worker's cache; empty when there are none."""
+    constants: bytes
+    attempts: Sequence[AttemptWork]
+    expires_at_us: int
+
+
+@unique
+class Outcome(StrEnum):
+    """How an attempt ended in this vehicle."""
+
+    COMPLETED = "completed"
+    PROGRAM_FAILED = "program_failed"
+    WORKER_FAILED = "worker_failed"
+    ABANDONED = "abandoned"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOutcome:
+    """How one attempt ended."""
+
+    lease_id: str
+    attempt_id: int
+    outcome: Outcome
+    outputs: bytes = b""
+    """safetensors, when completed."""
+    output_digest: bytes = b""
+    unit_root: bytes = b""
+    """Step programs: RFC 9162 root over the digests of the state after each unit."""
+    unit_count: int = 0
+    run_time_us: int = 0
+    reason: str = ""
+    detail: str = ""
