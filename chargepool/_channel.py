@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 #: gRPC's own frame around a message of the largest size.
 _FRAME_BYTES = 64 * 1024
 
-#: Keepalive finds a dead peer behind a silent network; reconnecting is quick because a pool that was restarted
-#: is back within seconds.
+#: Keepalive finds a dead peer behind a silent network; reconnecting is quick because a pool that was
+#: restarted is back within seconds.
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX + _FRAME_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX + _FRAME_BYTES),

@@ -33,7 +33,7 @@ class Comparator:
 
 
 def exact() -> Comparator:
-    """Results agree when shapes, dtypes and bit patterns are equal. Right for integers, and for one kind of car."""
+    """Results agree when shapes, dtypes and bits are equal. Right for integers, and for one kind of car."""
     return Comparator()
 
 

@@ -1,8 +1,8 @@
 """When a call to the pool is made again, and how long to wait in between.
 
 A call is repeated only if repeating it cannot do anything twice. Every call of the market service is of that
-kind by design (content-addressed, keyed, indexed or a mere reading), and the table below says so one by one: a
-new call is not retried until someone has thought about it.
+kind by design (content-addressed, keyed, indexed or a mere reading), and the table below says so one by one:
+a new call is not retried until someone has thought about it.
 
 Waits grow by doubling and are drawn from the upper half of their range, so that many clients of one restarted
 pool do not return at the same instant.
@@ -47,7 +47,8 @@ REPEATABLE: dict[str, str] = {
 
 def _system_jitter() -> float:
     """Return a number of [0, 1) that no two clients share."""
-    return int.from_bytes(SystemIds().random_bytes(_JITTER_BYTES), "big") / 256**_JITTER_BYTES
+    drawn: int = int.from_bytes(SystemIds().random_bytes(_JITTER_BYTES), "big")
+    return drawn / float(1 << (8 * _JITTER_BYTES))
 
 
 def _wait(seconds: float) -> None:
@@ -121,15 +122,13 @@ class Retrying:
         """Return a fresh count of failures."""
         return Outage(policy=self.policy, clock=self._clock, jitter=self._jitter)
 
-    def pause(self, outage: Outage, error: Exception) -> None:
+    def pause_after(self, outage: Outage, error: PoolError) -> None:
         """Wait as `outage` advises after `error`, or raise it as the SDK's class.
 
         Raises:
             ChargepoolError: The error does not pass by waiting, or patience is over.
         """
-        if not isinstance(error, grpc.RpcError):
-            raise error
-        self._wait(outage.next_wait_ms(from_rpc_error(error)) / 1_000)
+        self._wait(outage.next_wait_ms(error) / 1_000)
 
     def call(self, method: str, make: Callable[[], T]) -> T:
         """Make a unary call until it succeeds.
@@ -146,10 +145,10 @@ class Retrying:
             try:
                 return make()
             except grpc.RpcError as error:
+                pool_error = from_rpc_error(error)
                 if method not in REPEATABLE:
-                    pool_error = from_rpc_error(error)
                     raise from_pool_error(pool_error) from error
-                self.pause(outage, error)
+                self.pause_after(outage, pool_error)
 
 
 def _gave_up(error: PoolError, waited_ms: int, failures: int) -> ChargepoolError:

@@ -1,0 +1,134 @@
+"""Chargepool for buyers: hand over a JAX function and inputs, get verified results from charging cars.
+
+    import chargepool
+
+    with chargepool.connect() as pool:
+        print(pool.quote(my_function, example=inputs[0], tasks=len(inputs)))
+        for result in pool.map(my_function, inputs):
+            print(result.index, result.value, result.cost_micros)
+
+This module only lists the public names. They are loaded when they are first used, so that programs which need
+nothing but the channel (the car's agent, the dashboard) never load JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chargepool._client import Client
+    from chargepool._comparators import Comparator, close, exact
+    from chargepool._connect import connect
+    from chargepool._errors import (
+        AuthError,
+        BudgetExceeded,
+        BudgetRequired,
+        ChargepoolError,
+        ConfigError,
+        FundsError,
+        InputRefused,
+        InsufficientFunds,
+        JobCancelled,
+        JobClosed,
+        JobError,
+        JobNotFound,
+        PoolRefused,
+        PoolUnreachable,
+        ProgramRefused,
+        ProofInvalid,
+        QuoteExpired,
+        TaskFailed,
+    )
+    from chargepool._executor import Executor
+    from chargepool._job import Job
+    from chargepool._map import Results
+    from chargepool._program import Program
+    from chargepool._receipts import Receipt
+    from chargepool._values import Balance, JobStatus, Progress, Quote, Result
+
+_MODULE_OF_NAME = {
+    "AuthError": "_errors",
+    "Balance": "_values",
+    "BudgetExceeded": "_errors",
+    "BudgetRequired": "_errors",
+    "ChargepoolError": "_errors",
+    "Client": "_client",
+    "Comparator": "_comparators",
+    "ConfigError": "_errors",
+    "Executor": "_executor",
+    "FundsError": "_errors",
+    "InputRefused": "_errors",
+    "InsufficientFunds": "_errors",
+    "Job": "_job",
+    "JobCancelled": "_errors",
+    "JobClosed": "_errors",
+    "JobError": "_errors",
+    "JobNotFound": "_errors",
+    "JobStatus": "_values",
+    "PoolRefused": "_errors",
+    "PoolUnreachable": "_errors",
+    "Program": "_program",
+    "ProgramRefused": "_errors",
+    "Progress": "_values",
+    "ProofInvalid": "_errors",
+    "Quote": "_values",
+    "QuoteExpired": "_errors",
+    "Receipt": "_receipts",
+    "Result": "_values",
+    "Results": "_map",
+    "TaskFailed": "_errors",
+    "close": "_comparators",
+    "connect": "_connect",
+    "exact": "_comparators",
+}
+
+__all__ = [
+    "AuthError",
+    "Balance",
+    "BudgetExceeded",
+    "BudgetRequired",
+    "ChargepoolError",
+    "Client",
+    "Comparator",
+    "ConfigError",
+    "Executor",
+    "FundsError",
+    "InputRefused",
+    "InsufficientFunds",
+    "Job",
+    "JobCancelled",
+    "JobClosed",
+    "JobError",
+    "JobNotFound",
+    "JobStatus",
+    "PoolRefused",
+    "PoolUnreachable",
+    "Program",
+    "ProgramRefused",
+    "Progress",
+    "ProofInvalid",
+    "Quote",
+    "QuoteExpired",
+    "Receipt",
+    "Result",
+    "Results",
+    "TaskFailed",
+    "close",
+    "connect",
+    "exact",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used (PEP 562)."""
+    module = _MODULE_OF_NAME.get(name)
+    if module is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,92 @@
+"""From a function to an admitted program: export here, admission by the pool, and a check that both agree."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from chargepool._comparators import Comparator
+from chargepool._errors import ProofInvalid, from_pool_error
+from chargepool._program import Program
+from chargepool._records import Records
+from chargepool._session import Session
+from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.program.manifest import ProgramManifest, parse_manifest
+
+if TYPE_CHECKING:
+    from chargepool._export import Exported, Exporter
+    from pool_protocol.program.export import ExportedProgram
+
+
+class Admitter:
+    """Has programs admitted, each artifact once per connection. Loads JAX on first use."""
+
+    def __init__(self, session: Session, records: Records) -> None:
+        """Take the connection, and where programs are remembered."""
+        self._session = session
+        self._records = records
+        self._admitted: dict[bytes, ProgramManifest] = {}
+        self._exporter_made: Exporter | None = None
+
+    def map_program(
+        self, fn: Callable[..., Any], example: Any, constants: Any, comparator: Comparator, *, lapack: bool
+    ) -> Program:
+        """Return the program of `fn(inputs)` or `fn(constants, inputs)`; raises as `Client.program`."""
+        exported = self._exporter().map_program(fn, example, constants, comparator, lapack=lapack)
+        return self._admit(exported, comparator)
+
+    def step_program(
+        self,
+        step: Callable[[Any, Any, Any], Any],
+        state: Any,
+        inputs: Any,
+        constants: Any,
+        comparator: Comparator,
+        *,
+        unit_steps: int,
+        lapack: bool,
+    ) -> Program:
+        """Return the program of `step(state, inputs, constants)`; raises as `Client.step_program`."""
+        exported = self._exporter().step_program(
+            step, state, inputs, constants, comparator, unit_steps=unit_steps, lapack=lapack
+        )
+        return self._admit(exported, comparator)
+
+    def _exporter(self) -> "Exporter":
+        if self._exporter_made is None:
+            from chargepool._export import Exporter
+
+            self._exporter_made = Exporter()
+        return self._exporter_made
+
+    def _admit(self, exported: "Exported", comparator: Comparator) -> Program:
+        sent = exported.program
+        key = sent.draft.to_json()
+        manifest = self._admitted.get(key)
+        is_new = manifest is None
+        if manifest is None:
+            manifest = self._ask(sent, exported.name)
+            self._admitted[key] = manifest
+        program = Program(
+            program_id=manifest.program_id,
+            name=exported.name,
+            manifest=manifest,
+            comparator=comparator,
+            constants=exported.constants,
+            artifact=sent.artifact,
+        )
+        if is_new:
+            self._records.remember_program(program)
+        return program
+
+    def _ask(self, sent: "ExportedProgram", name: str) -> ProgramManifest:
+        program_id, manifest_bytes = self._session.admit(sent.artifact, sent.draft.to_json())
+        try:
+            manifest = parse_manifest(manifest_bytes)
+        except PoolError as error:
+            raise from_pool_error(error) from error
+        if (manifest.program_id, manifest.draft) != (program_id, sent.draft):
+            raise ProofInvalid(
+                f"The pool admitted another program than {name} as it was sent.",
+                code=ErrorCode.PROGRAM_SIGNATURE_MISMATCH,
+                next_step="Report it to the pool's operator; nothing was spent.",
+            )
+        return manifest

@@ -1,0 +1,417 @@
+"""The buyer's door to a pool: programs, quotes, map, jobs, balance."""
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from chargepool._admission import Admitter
+from chargepool._comparators import Comparator, as_comparator
+from chargepool._errors import ChargepoolError, InputRefused
+from chargepool._feed import count_within
+from chargepool._job import Job
+from chargepool._map import OnError, OnInterrupt, Results, check_choices, resume_note
+from chargepool._opening import JobOptions, JobWords, Opener
+from chargepool._program import Program
+from chargepool._progress import progress_callback
+from chargepool._records import Records
+from chargepool._session import Session
+from chargepool._values import Balance, JobStatus, Level, ProgressCallback, Quote
+from pool_protocol.system import IdSource
+
+if TYPE_CHECKING:
+    from chargepool._executor import Executor
+
+DEFAULT_WINDOW = 2_048
+DEFAULT_BATCH_SIZE = 256
+_NO_ITEM = object()
+
+
+class Client:
+    """A connection to one pool. Use it as a context manager; safe to share between threads."""
+
+    def __init__(
+        self, session: Session, *, records: Records, verify_receipts: bool, id_source: IdSource
+    ) -> None:
+        """Made by `connect`."""
+        self._session = session
+        self._records = records
+        self._opener = Opener(session, records=records, id_source=id_source, verify_receipts=verify_receipts)
+        self._running_maps: list[Results] = []
+        self._executors: weakref.WeakSet[Executor] = weakref.WeakSet()
+        self._admitter = Admitter(session, records)
+
+    @property
+    def pool_id(self) -> str:
+        """The pool's id, out of its signed root."""
+        return self._session.trust.pool_id
+
+    # --- programs -----------------------------------------------------------------------------
+
+    def program(
+        self,
+        fn: Callable[..., Any],
+        example: Any,
+        *,
+        constants: Any = None,
+        comparator: Comparator | str = "exact",
+        lapack: bool = False,
+    ) -> Program:
+        """Export a function and have the pool admit it. Costs nothing.
+
+        Args:
+            fn: `fn(inputs)`, or `fn(constants, inputs)` when constants are given; pure, of arrays in plain
+                dicts, lists and tuples.
+            example: One task's inputs; only structure, shapes and element types are read.
+            constants: Arrays that all tasks share, sent once: weights, tables.
+            comparator: "exact", or `chargepool.close(rtol=..., atol=...)`.
+            lapack: Allow the linear algebra that JAX does through LAPACK.
+
+        Raises:
+            ProgramRefused: The function cannot be a program; `code` says by which rule.
+        """
+        return self._admitter.map_program(fn, example, constants, as_comparator(comparator), lapack=lapack)
+
+    def step_program(
+        self,
+        step: Callable[[Any, Any, Any], Any],
+        state: Any,
+        inputs: Any = None,
+        constants: Any = None,
+        *,
+        unit_steps: int,
+        comparator: Comparator | str = "exact",
+        lapack: bool = False,
+    ) -> Program:
+        """Export `state = step(state, inputs, constants)` as a program whose tasks make many steps.
+
+        Args:
+            step: One step; returns a state of the structure and types that it takes.
+            state: An example of a task's first state.
+            inputs: An example of what one task reads in every step, or None.
+            constants: What all tasks share, or None.
+            unit_steps: Steps between two checkpoints; one to ten seconds of work.
+            comparator: As in `program`.
+            lapack: As in `program`.
+
+        Raises:
+            ProgramRefused: As in `program`.
+        """
+        chosen = as_comparator(comparator)
+        return self._admitter.step_program(
+            step, state, inputs, constants, chosen, unit_steps=unit_steps, lapack=lapack
+        )
+
+    # --- money --------------------------------------------------------------------------------
+
+    def quote(
+        self,
+        program: Program | Callable[..., Any],
+        tasks: int,
+        *,
+        level: Level = "standard",
+        steps: int | None = None,
+        example: Any = None,
+        constants: Any = None,
+        comparator: Comparator | str = "exact",
+    ) -> Quote:
+        """Ask what a job would cost. Spends nothing; the offer binds the pool until it expires.
+
+        Args:
+            program: A program, or a function together with `example` (and `constants`).
+            tasks: How many tasks.
+            level: How much verification.
+            steps: Steps per task, for step programs.
+            example: One task's inputs, when `program` is a function.
+            constants: As in `program`.
+            comparator: As in `program`.
+        """
+        if tasks < 1:
+            raise InputRefused(f"A quote is for at least one task, not {tasks}.")
+        if not isinstance(program, Program):
+            if example is None:
+                raise InputRefused(
+                    "A quote for a function needs an example of one task's inputs.",
+                    next_step="Pass example=..., or make the program first with client.program(fn, example).",
+                )
+            program = self.program(program, example, constants=constants, comparator=comparator)
+        return self._session.quote(
+            program_sha256=program.program_id,
+            tasks=tasks,
+            level=level,
+            steps=program.checked_steps(steps),
+        )
+
+    def balance(self) -> Balance:
+        """Return your money in this pool."""
+        return self._session.balance()
+
+    # --- work ---------------------------------------------------------------------------------
+
+    def map(
+        self,
+        program: Program | Callable[..., Any],
+        inputs: Iterable[Any],
+        *,
+        constants: Any = None,
+        comparator: Comparator | str = "exact",
+        level: Level = "standard",
+        steps: int | None = None,
+        tasks: int | None = None,
+        quote: Quote | None = None,
+        price_cap_micros_per_wu: int | None = None,
+        budget_micros: int | None = None,
+        donated: bool = False,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        on_interrupt: OnInterrupt = "leave",
+        window: int = DEFAULT_WINDOW,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        progress: bool | ProgressCallback | None = None,
+        deadline_s: float | None = None,
+        attempts_max: int = 0,
+        name: str | None = None,
+        resume: str | None = None,
+    ) -> Results:
+        """Compute a function of every input on the pool's cars; iterate over verified results.
+
+        Everything that can be refused is refused here, before money is reserved. Inputs are pulled while you
+        iterate, and never more than `window` ahead of the results that you took.
+
+        Args:
+            program: A program, or a function (exported with the first input as the example).
+            inputs: One item per task; `(state, inputs)` for step programs. May be lazy.
+            constants: As in `program`; only with a function.
+            comparator: As in `program`; only with a function.
+            level: How much verification: the share of wrong results that may be accepted.
+            steps: Steps per task, for step programs.
+            tasks: At most so many inputs will come; needed for inputs without a len(), unless there is a
+                budget or they are no more than `window`.
+            quote: Pay the price of this quote.
+            price_cap_micros_per_wu: Pay the posted price at each lease, never more than this.
+            budget_micros: The most that the job may spend, reserved at once and never exceeded. Left out: the
+                quoted total and a margin of a quarter (at least four tasks) for retries; what is not spent
+                comes back.
+            donated: Ask owners to compute for nothing.
+            ordered: Results in the order of the inputs; False: as they are decided.
+            on_error: For a task that failed for good: "raise" (and cancel the job), "return" a result without
+                value, or "skip" it.
+            on_interrupt: What Ctrl-C does to the job: "leave" it running (a note says how to come back), or
+                "cancel".
+            window: Inputs pulled ahead of results, at most.
+            batch_size: Inputs per message to the pool.
+            progress: True for a line on the terminal, or a callback.
+            deadline_s: Undecided tasks are cancelled after so many seconds.
+            attempts_max: Attempts that may fail before a task fails; 0 for the pool's default.
+            name: The job's name in lists; the function's when left out.
+            resume: Id of a job that an earlier run of the same map made: its results are handed out from the
+                first on, and only inputs that it lacks are sent.
+
+        Raises:
+            ProgramRefused: The function cannot be a program. Nothing was spent.
+            InputRefused: An argument, or the first input, is not valid. Nothing was spent.
+            FundsError: Budget or account do not cover the inputs. Nothing was spent.
+            QuoteExpired: The quote given has expired. Nothing was spent.
+        """
+        options = JobOptions(
+            level=level,
+            steps=steps,
+            quote=quote,
+            price_cap_micros_per_wu=price_cap_micros_per_wu,
+            budget_micros=budget_micros,
+            donated=donated,
+            deadline_s=deadline_s,
+            attempts_max=attempts_max,
+            name=name,
+        )
+        check_choices(on_error, on_interrupt, window=window, batch_size=batch_size)
+        known_count = len(inputs) if isinstance(inputs, Sized) else tasks
+        ready, items = self._with_first(program, inputs, constants, comparator)
+        already_sent = 0
+        if ready is None:
+            job: Job | None = None
+        elif resume is not None:
+            job = self._opener.find(resume, ready)
+            already_sent = job.status().task_count
+        else:
+            if known_count is None and budget_micros is None and quote is None:
+                known_count, items = count_within(items, window)
+            job, _ = self._opener.open(ready, options, tasks=known_count)
+        feed = None if job is None else job.feed(items, batch_size=batch_size, already_sent=already_sent)
+        results = Results(
+            self._session,
+            job=job,
+            feed=feed,
+            window=window,
+            tasks_total=known_count,
+            ordered=ordered,
+            on_error=on_error,
+            on_interrupt=on_interrupt,
+            progress=progress_callback(progress),
+        )
+        self._running_maps = [*(known for known in self._running_maps if not known.is_finished), results]
+        return results
+
+    def submit_job(
+        self,
+        program: Program | Callable[..., Any],
+        inputs: Iterable[Any] = (),
+        *,
+        constants: Any = None,
+        comparator: Comparator | str = "exact",
+        tasks: int | None = None,
+        close: bool = True,
+        **words: Unpack[JobWords],
+    ) -> Job:
+        """Open a job, send all inputs, and return its handle without waiting for results.
+
+        Args:
+            program: A program, or a function (exported with the first input as the example).
+            inputs: One item per task; read to the end.
+            constants: As in `program`; only with a function.
+            comparator: As in `program`; only with a function.
+            tasks: For at most so many tasks money is reserved; the number of inputs when left out.
+            close: False leaves the job open for `Job.add`; say then `tasks` or `budget_micros`.
+            **words: level, steps, quote, price_cap_micros_per_wu, budget_micros, donated, deadline_s,
+                attempts_max and name, as in `map`.
+
+        Raises:
+            ChargepoolError: As `map`.
+        """
+        options = JobOptions(**words)
+        known_count = tasks if tasks is not None else (len(inputs) if isinstance(inputs, Sized) else None)
+        ready, items = self._with_first(program, inputs, constants, comparator)
+        if ready is None:
+            if not isinstance(program, Program):
+                raise InputRefused(
+                    "A job without inputs needs a program.",
+                    next_step="Make it with client.program(fn, example).",
+                )
+            ready = program
+        job, _ = self._opener.open(ready, options, tasks=known_count or None)
+        try:
+            job.add(items, first_index=0)
+            if close:
+                job.close()
+        except BaseException as error:
+            error.add_note(resume_note(job.id))
+            raise
+        return job
+
+    def job(self, job_id: str, *, program: Program | None = None) -> Job:
+        """Return a handle of a job by its id, also one that another script made.
+
+        Args:
+            job_id: For example "job_12".
+            program: Its program; needed for structured values and for adding tasks when this machine has not
+                made the job.
+
+        Raises:
+            JobNotFound: There is no such job of yours.
+        """
+        return self._opener.find(job_id, program)
+
+    def jobs(self) -> Iterator[JobStatus]:
+        """Yield your jobs, newest first."""
+        return self._session.list_jobs()
+
+    def executor(
+        self,
+        *,
+        tasks: int = 1_000,
+        constants: Any = None,
+        comparator: Comparator | str = "exact",
+        window: int = DEFAULT_WINDOW,
+        **words: Unpack[JobWords],
+    ) -> "Executor":
+        """Return a `concurrent.futures.Executor` on this pool; one job per program.
+
+        Args:
+            tasks: For how many tasks of each program money is reserved; submitting more is refused.
+            constants: As in `program`; every function that is submitted gets them first.
+            comparator: As in `program`.
+            window: Tasks in the pool at a time, at most; the others wait here and can be cancelled.
+            **words: Options of each program's job, as in `submit_job`.
+        """
+        from chargepool._executor import Executor
+
+        check_choices("raise", "leave", window=window, batch_size=1)
+        executor = Executor(
+            self,
+            self._session,
+            self._opener,
+            options=JobOptions(**words),
+            tasks=tasks,
+            constants=constants,
+            comparator=as_comparator(comparator),
+            window=window,
+        )
+        self._executors.add(executor)
+        return executor
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Disconnect. Executors finish their futures first; maps that were left early are cancelled.
+
+        When a `with` block ends by an exception, executors are cancelled and maps go on in the pool.
+        """
+        self._end(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end(exc)
+
+    def _end(self, exc: BaseException | None) -> None:
+        try:
+            for results in self._running_maps:
+                results.__exit__(None if exc is None else type(exc), exc, None)
+            for executor in list(self._executors):
+                if exc is None:
+                    executor.shutdown()
+                else:
+                    _cancel_noting(executor, exc)
+        finally:
+            self._session.close()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _with_first(
+        self,
+        program: Program | Callable[..., Any],
+        inputs: Iterable[Any],
+        constants: Any,
+        comparator: Comparator | str,
+    ) -> tuple[Program | None, Iterator[Any]]:
+        """Return program and inputs after trying the first input; no program when there is no input."""
+        if isinstance(program, Program) and constants is not None:
+            raise InputRefused(
+                "A program has its constants already.",
+                next_step="Pass them to client.program(fn, example, constants=...).",
+            )
+        if not isinstance(program, Program) and not callable(program):
+            raise InputRefused(f"{type(program).__name__} is neither a program nor a function.")
+        items = iter(inputs)
+        first = next(items, _NO_ITEM)
+        if first is _NO_ITEM:
+            return None, items
+        if not isinstance(program, Program):
+            program = self.program(program, first, constants=constants, comparator=comparator)
+        program.encode(first, index=0)
+        return program, itertools.chain([first], items)
+
+
+def _cancel_noting(executor: "Executor", error: BaseException) -> None:
+    try:
+        executor.cancel()
+    except ChargepoolError as failure:
+        jobs = ", ".join(executor.job_ids)
+        error.add_note(f"{jobs} could not be cancelled ({failure}). Run: chargepool job cancel ID")

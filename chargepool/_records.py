@@ -1,0 +1,102 @@
+"""What this machine remembers of programs and jobs, so that a job can be taken up after its script died.
+
+    $XDG_STATE_HOME/chargepool/programs/<id>.json, <id>.artifact   name, manifest and bytes of admitted
+    programs $XDG_STATE_HOME/chargepool/jobs/<pool>/<job>.json              program and, from the command
+    line, its inputs
+
+Nothing here is needed for correctness: without it results come as named arrays, and the pool knows everything
+else. A folder that cannot be written is therefore not an error. Tokens and inputs are never stored.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chargepool._comparators import Comparator
+from chargepool._program import Program
+from pool_protocol.digests import sha256_hex
+from pool_protocol.errors import PoolError
+from pool_protocol.ids import parse_job_id, parse_sha256_hex
+from pool_protocol.program.manifest import parse_manifest
+
+_PRIVATE_MODE = 0o700
+
+
+def default_directory(environ: Mapping[str, str]) -> Path:
+    """Return where records are kept."""
+    base = environ.get("XDG_STATE_HOME")
+    root = Path(base) if base else Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
+    return root / "chargepool"
+
+
+class Records:
+    """Programs and jobs remembered under one folder."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use a folder; it is made when something is first written."""
+        self._directory = directory
+
+    def remember_program(self, program: Program) -> None:
+        """Keep a program, so that outputs of its jobs can be decoded and inputs checked."""
+        base = self._directory / "programs" / program.program_id
+        meta = {
+            "name": program.name,
+            "rtol": program.comparator.rtol,
+            "atol": program.comparator.atol,
+            "manifest": program.manifest.to_json().decode("ascii"),
+        }
+        if not base.with_suffix(".json").exists():
+            _write(base.with_suffix(".artifact"), program.artifact)
+            _write(base.with_suffix(".json"), json.dumps(meta).encode())
+
+    def program(self, program_id: str) -> Program | None:
+        """Return a program that was remembered, or None. Its constants are not kept."""
+        try:
+            base = self._directory / "programs" / parse_sha256_hex(program_id)
+            meta = json.loads(base.with_suffix(".json").read_bytes())
+            artifact = base.with_suffix(".artifact").read_bytes()
+            manifest = parse_manifest(meta["manifest"].encode("ascii"))
+            comparator = Comparator(rtol=float(meta["rtol"]), atol=float(meta["atol"]))
+            name = str(meta["name"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, PoolError):
+            return None
+        if sha256_hex(artifact) != program_id or manifest.program_id != program_id:
+            return None
+        return Program(
+            program_id=program_id,
+            name=name,
+            manifest=manifest,
+            comparator=comparator,
+            constants={},
+            artifact=artifact,
+        )
+
+    def remember_job(self, pool_id: str, job_id: str, facts: Mapping[str, Any]) -> None:
+        """Keep facts about a job, over what was kept before."""
+        path = self._job_path(pool_id, job_id)
+        known = self.job(pool_id, job_id)
+        _write(path, json.dumps({**known, **facts}).encode())
+
+    def job(self, pool_id: str, job_id: str) -> dict[str, Any]:
+        """Return what is remembered of a job; empty when nothing is."""
+        try:
+            facts = json.loads(self._job_path(pool_id, job_id).read_bytes())
+        except (OSError, ValueError, PoolError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    def _job_path(self, pool_id: str, job_id: str) -> Path:
+        parse_job_id(job_id)  # nothing but an id becomes part of a path
+        return self._directory / "jobs" / sha256_hex(pool_id.encode())[:16] / f"{job_id}.json"
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_MODE)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError:
+        return

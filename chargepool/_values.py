@@ -1,0 +1,254 @@
+"""What the pool tells a buyer, as plain values: quote, balance, job, progress, result.
+
+Money is integer micro-units of the pool's currency (`_micros`), work integer micro work units (`_uwu`), time
+microseconds since the epoch, UTC (`_us`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+from chargepool._errors import ChargepoolError, InputRefused
+from chargepool._receipts import Receipt
+from pool_protocol.errors import ErrorCode
+from pool_protocol.money import format_micros
+from pool_protocol.v1 import common_pb2, market_service_pb2
+
+Level: TypeAlias = Literal["spot", "standard", "careful", "strict", "full", "none"]
+"""How much verification a job buys: the share of wrong results that may be accepted (1e-2, 1e-3, 1e-4, 1e-6;
+every task by two owners; no verification at all, for the operator's own benchmarks)."""
+
+LEVELS: tuple[str, ...] = get_args(Level)
+
+JobState: TypeAlias = Literal["open", "closing", "done", "cancelled"]
+"""open: takes tasks; closing: computes what it has; done: everything decided; cancelled: stopped."""
+
+_JOB_STATES: dict[int, JobState] = {
+    market_service_pb2.JOB_STATE_OPEN: "open",
+    market_service_pb2.JOB_STATE_CLOSING: "closing",
+    market_service_pb2.JOB_STATE_DONE: "done",
+    market_service_pb2.JOB_STATE_CANCELLED: "cancelled",
+}
+
+
+def level_to_wire(level: str) -> common_pb2.VerificationLevel.ValueType:
+    """Return the enumeration's value of a level's name.
+
+    Raises:
+        InputRefused: There is no such level.
+    """
+    if level not in LEVELS:
+        raise InputRefused(
+            f"There is no verification level {level!r}.", next_step=f"Choose one of {', '.join(LEVELS)}."
+        )
+    return common_pb2.VerificationLevel.Value(f"VERIFICATION_LEVEL_{level.upper()}")
+
+
+def level_of_wire(level: int) -> str:
+    """Return the name of a level."""
+    return common_pb2.VerificationLevel.Name(common_pb2.VerificationLevel.ValueType(level))[
+        len("VERIFICATION_LEVEL_") :
+    ].lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A binding offer. Asking for it spends nothing; give it to `map` or `submit_job` before it expires."""
+
+    quote_id: str
+    program_sha256: str
+    tasks: int
+    level: str
+    steps: int
+    """Steps per task of a step program; 0 for a map program."""
+    price_micros_per_wu: int
+    work_uwu_per_task: int
+    cost_micros_per_task: int
+    """What one verified task costs, all paid attempts included."""
+    attempts_per_task: int
+    total_micros: int
+    expires_at_us: int
+    currency: str
+    vehicles_now: int
+    """Vehicles that compute, or could compute, now."""
+    available_micros: int
+    """What the buyer's account has free."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tasks} tasks at {format_micros(self.cost_micros_per_task)} = "
+            f"{format_micros(self.total_micros)} {self.currency} (level {self.level}, "
+            f"{self.attempts_per_task} paid attempts per task, {self.vehicles_now} vehicles now)"
+        )
+
+
+def quote_of_wire(
+    answer: market_service_pb2.GetQuoteResponse, *, program_sha256: str, tasks: int, level: str, steps: int
+) -> Quote:
+    """Return a quote out of the pool's answer and the question that it answers."""
+    return Quote(
+        quote_id=answer.quote_id,
+        program_sha256=program_sha256,
+        tasks=tasks,
+        level=level,
+        steps=steps,
+        price_micros_per_wu=answer.price_micros_per_wu,
+        work_uwu_per_task=answer.work_uwu_per_task,
+        cost_micros_per_task=answer.cost_micros_per_task,
+        attempts_per_task=answer.attempts_per_task,
+        total_micros=answer.total_micros,
+        expires_at_us=answer.expires_at_us,
+        currency=answer.currency,
+        vehicles_now=answer.vehicles_now,
+        available_micros=answer.available_micros,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """A buyer's money."""
+
+    buyer_id: str
+    currency: str
+    available_micros: int
+    escrow_micros: int
+    """Reserved for jobs."""
+    spent_micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """One job in figures, as the pool sees it."""
+
+    job_id: str
+    name: str
+    state: JobState
+    program_sha256: str
+    task_count: int
+    accepted_count: int
+    failed_count: int
+    running_count: int
+    attempt_count: int
+    rejected_count: int
+    """Results that verification rejected; they cost nothing."""
+    escrow_micros: int
+    """Reserved and not yet spent."""
+    spent_micros: int
+    level: str
+    steps: int
+    created_at_us: int
+    ended_at_us: int
+    """0 while the job has not ended."""
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more will be decided."""
+        return self.state in ("done", "cancelled")
+
+    @property
+    def decided_count(self) -> int:
+        """Tasks that have a result or failed."""
+        return self.accepted_count + self.failed_count
+
+
+def status_of_wire(view: market_service_pb2.JobView) -> JobStatus:
+    """Return a job's status out of the pool's message.
+
+    Raises:
+        ChargepoolError: The pool speaks of a state that this client does not know.
+    """
+    state = _JOB_STATES.get(view.state)
+    if state is None:
+        raise ChargepoolError(
+            f"The pool reports {view.job_id} in state {view.state}, which this version does not know.",
+            code=ErrorCode.UNIMPLEMENTED,
+            next_step="Update chargepool.",
+        )
+    return JobStatus(
+        job_id=view.job_id,
+        name=view.name,
+        state=state,
+        program_sha256=view.program_sha256,
+        task_count=view.task_count,
+        accepted_count=view.accepted_count,
+        failed_count=view.failed_count,
+        running_count=view.running_count,
+        attempt_count=view.attempt_count,
+        rejected_count=view.rejected_count,
+        escrow_micros=view.escrow_micros,
+        spent_micros=view.spent_micros,
+        level=level_of_wire(view.level),
+        steps=view.steps_per_task,
+        created_at_us=view.created_at_us,
+        ended_at_us=view.ended_at_us,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a map or a wait has come; what a progress callback is given."""
+
+    job_id: str
+    tasks_total: int | None
+    """None while the inputs have not been read to their end."""
+    tasks_sent: int
+    tasks_accepted: int
+    tasks_failed: int
+    tasks_running: int
+    rejected_count: int
+    spent_micros: int
+    currency: str
+    is_over: bool = False
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One task's outcome, verified as far as the job's level says, with what it cost and the proof of it."""
+
+    index: int
+    """Place of the task in the inputs."""
+    cost_micros: int
+    attempts: int
+    """Attempts leased for it, audits and failed ones included."""
+    output_digest: bytes
+    """SHA-256 of the canonical outputs, 32 bytes; empty when the task failed."""
+    receipts: tuple[Receipt, ...] = ()
+    """The pool's receipts of the attempts that were paid; checked unless the client was told not to."""
+    error: ChargepoolError | None = None
+    """Why there is no value: TaskFailed or JobCancelled."""
+    _value: Any = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """True when there is a value."""
+        return self.error is None
+
+    @property
+    def value(self) -> Any:
+        """What the function returned: the same structure, with NumPy arrays as leaves.
+
+        Raises:
+            TaskFailed: The task failed for good.
+            JobCancelled: The job was stopped before the task was decided.
+        """
+        if self.error is not None:
+            raise self.error
+        return self._value
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt of a task with one paid attempt, or the first of several.
+
+        Raises:
+            ChargepoolError: The task has none: it failed, or its owners gave the work.
+        """
+        if not self.receipts:
+            raise ChargepoolError(
+                f"Task {self.index} has no receipt.",
+                code=ErrorCode.NOT_FOUND,
+                next_step="Only accepted and paid tasks have one; look at .ok and .receipts.",
+            )
+        return self.receipts[0]
