@@ -1,0 +1,48 @@
+"""The demo's closing table."""
+
+from __future__ import annotations
+
+from chargepool.demo.accounting import Books, CarAccount
+from chargepool.demo.cast import Part
+from chargepool.demo.console import Console
+from chargepool.demo.job import JobOutcome
+
+NOTES = {
+    Part.HONEST: "",
+    Part.LIAR: "lied about its results",
+    Part.UNPLUGGED: "was unplugged in mid-task",
+}
+
+
+def euros(micros: int) -> str:
+    """Micro-units as euros with four decimals, so that small work shows."""
+    sign = "-" if micros < 0 else ""
+    whole, rest = divmod(abs(micros), 1_000_000)
+    return f"{sign}{whole}.{rest // 100:04d}"
+
+
+def row(car: CarAccount) -> str:
+    """One car's line."""
+    note = "; ".join(part for part in (NOTES[car.part], car.quarantine_reason and "quarantined") if part)
+    return (
+        f"  {car.name:<9} {car.owner_name:<14} {car.verified:>8} {car.rejected:>8} {car.abandoned:>9} "
+        f"{euros(car.net_micros):>9} {euros(car.paid_micros):>9}  {note}"
+    )
+
+
+def print_books(console: Console, books: Books, outcome: JobOutcome) -> None:
+    """What each car did and earned, and how the books stand."""
+    console.line()
+    console.line("  car       owner          verified rejected abandoned   net EUR  paid EUR")
+    for car in books.cars:
+        console.line(row(car))
+    console.line()
+    console.line(f"  accuracy on held-out digits   {outcome.accuracy:.2%}")
+    console.line(f"  tasks / attempts              {outcome.tasks} / {outcome.attempts}")
+    console.line(f"  buyer paid                    {euros(outcome.spent_micros)} EUR")
+    console.line(f"  receipts verified             {books.receipts_verified}")
+    held = "all hold" if books.ledger_ok else "VIOLATED"
+    console.line(f"  invariants of the books       {books.ledger_checks} checked, {held}")
+    paid = f"{euros(books.payout_total_micros)} EUR to {books.payout_rows} owners"
+    console.line(f"  {books.payout_id} as CSV              {paid}")
+    console.line()
