@@ -1,7 +1,8 @@
 """Writes to the ledger: load what the core needs, let it decide, write; or refuse the command as a whole.
 
-Commands of this pool are all or nothing, so one refused transfer refuses its command with the error that the table
-below gives. What a refused command must leave behind (keys that failed for ever) goes to `uow.refusals`.
+Commands of this pool are all or nothing, so one refused transfer refuses its command with the error that the
+table below gives. What a refused command must leave behind (keys that failed for ever) goes to
+`uow.refusals`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -76,8 +77,8 @@ def transfer(
         pendings: Every pending transfer they resolve, as loaded in this transaction.
 
     Raises:
-        PoolError: see the table above; the context names the outcome and the reference of the transfer refused.
-        InvariantError: the requests were wrong in a way that only a programming error can cause.
+        PoolError: see the table above; the context names the outcome and the reference of the transfer
+            refused. InvariantError: the requests were wrong in a way that only a programming error can cause.
     """
     if not requests:
         return []
@@ -108,6 +109,6 @@ def _refusal(request: TransferRequest, outcome: Outcome) -> Exception:
         context["key"] = request.key
     return PoolError(
         code,
-        f"a transfer with code {request.code} of {request.amount_micros} micros for {request.reference_id}: {outcome}",
+        f"transfer {request.code} of {request.amount_micros} micros for {request.reference_id}: {outcome}",
         context=context,
     )

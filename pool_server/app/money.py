@@ -1,8 +1,9 @@
-"""Money around work: reserve, fund, settle, void, release. Called by the use cases of work in their transaction.
+"""Money around work: reserve, fund, settle, void, release. Called inside the transaction of a work command.
 
-Every function is all or nothing: it raises `PoolError` and the caller's command is rolled back, or all of it is
-written. Amounts are micro-units. A job's escrow drains once the job has ended: `release_job` sends back what is free,
-and whatever its open attempts release later follows by itself, until the account is empty and closed.
+Every function is all or nothing: it raises `PoolError` and the caller's command is rolled back, or all of it
+is written. Amounts are micro-units. A job's escrow drains once the job has ended: `release_job` sends back
+what is free, and whatever its open attempts release later follows by itself, until the account is empty and
+closed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,8 +58,8 @@ def reserve_job(
     """Move a buyer's free money into a job's escrow; again for the same job to add to it. 0 moves nothing.
 
     Raises:
-        PoolError: INSUFFICIENT_FUNDS; JOB_CLOSED when the job's money was released already; INVALID_ARGUMENT; with a
-            `key`, ID_ALREADY_FAILED and EXISTS_WITH_DIFFERENT.
+        PoolError: INSUFFICIENT_FUNDS; JOB_CLOSED when the job's money was released already; INVALID_ARGUMENT;
+            with a `key`, ID_ALREADY_FAILED and EXISTS_WITH_DIFFERENT.
     """
     require_amount(amount_micros)
     buyer = open_accounts(uow, [chart.buyer_available(buyer_id)], now_us=now_us)[
@@ -85,15 +86,16 @@ def reserve_job(
 def fund_attempts(
     uow: UnitOfWork, items: Sequence[AttemptFunding], *, expires_at_us: int, now_us: int
 ) -> list[int]:
-    """Reserve each attempt's money for its owner; return the pending transfers' ids in order, 0 for donated work.
+    """Reserve each attempt's money for its owner; return the pending transfers' ids, 0 for donated work.
 
-    `expires_at_us` is the timeout behind which `expire_pending` gives the money back (0: never). It must lie behind the
-    time at which verification can still accept the result: see `core.settlement.unresolved_expiry_us`. An attempt whose
-    money was given back (lease expired) may be funded again when its result comes late after all.
+    `expires_at_us` is the timeout behind which `expire_pending` gives the money back (0: never). It must lie
+    behind the time at which verification can still accept the result: see
+    `core.settlement.unresolved_expiry_us`. An attempt whose money was given back (lease expired) may be
+    funded again when its result comes late after all.
 
     Raises:
-        PoolError: INSUFFICIENT_FUNDS when a job's escrow does not hold enough; JOB_CLOSED; TRANSFER_STATE when an
-            attempt is funded already.
+        PoolError: INSUFFICIENT_FUNDS when a job's escrow does not hold enough; JOB_CLOSED; TRANSFER_STATE
+            when an attempt is funded already.
     """
     funded = [item for item in items if item.amount_micros]
     if not funded:
@@ -135,8 +137,9 @@ def settle_attempts(uow: UnitOfWork, items: Sequence[AttemptSettlement], *, now_
     """Pay accepted attempts: post what was reserved, take the fee, write and sign the receipts.
 
     Raises:
-        PoolError: TRANSFER_STATE when an attempt's money was posted or given back before, or is less than its gross
-            (the context's `reference` names the attempt); INVALID_ARGUMENT when a gross is not the price of the work.
+        PoolError: TRANSFER_STATE when an attempt's money was posted or given back before, or is less than its
+            gross (the context's `reference` names the attempt); INVALID_ARGUMENT when a gross is not the
+            price of the work.
     """
     if not items:
         return
@@ -177,7 +180,7 @@ def settle_attempts(uow: UnitOfWork, items: Sequence[AttemptSettlement], *, now_
 def void_attempts(
     uow: UnitOfWork, pending_transfer_ids: Sequence[int], *, code: int = TransferCode.REJECTED, now_us: int
 ) -> None:
-    """Give reserved money back to its payers: 320 for rejected attempts, 330 for expired ones. Ids of 0 are skipped.
+    """Give reserved money back to its payers: 320 for rejected, 330 for expired. Ids of 0 are skipped.
 
     Raises:
         PoolError: TRANSFER_STATE when one was resolved before; INVALID_ARGUMENT for another code.
@@ -199,15 +202,16 @@ def expire_pending(uow: UnitOfWork, *, now_us: int, limit: int = SWEEP_MAX) -> i
         by_id = {pending.transfer_id: pending for pending in expired}
         _void(uow, by_id, list(by_id), code=TransferCode.EXPIRED.value, now_us=now_us)
     if len(expired) < limit:
-        uow.ledger.advance_expired(now_us)
+        # Not beyond the ledger's time: every later pending times out after it, whatever the clock does.
+        uow.ledger.advance_expired(min(now_us, uow.ledger.head().recorded_at_us))
     return len(expired)
 
 
 def release_job(uow: UnitOfWork, *, buyer_id: str, job_id: int, now_us: int) -> int:
-    """End a job's escrow: return what is free to the buyer now, and the rest as its open attempts are resolved.
+    """End a job's escrow: give back what is free now, and the rest as its open attempts are resolved.
 
-    Returns the micros returned now. Calling it again is harmless and returns 0. No attempt of the job can be funded
-    by it afterwards.
+    Returns the micros returned now. Calling it again is harmless and returns 0. No attempt of the job can be
+    funded by it afterwards.
 
     Raises:
         PoolError: PERMISSION_DENIED when the escrow is another buyer's.
@@ -262,7 +266,7 @@ def _payment(by_name: Mapping[str, Account], payer: Payer, job_id: int) -> tuple
 
 
 def _funding_rounds(uow: UnitOfWork, items: Sequence[AttemptFunding]) -> dict[int, int]:
-    """Return the next round of attempts that were funded before; each earlier one must have been given back."""
+    """Return the next round of attempts funded before; each earlier one must have been given back."""
     rounds: dict[int, int] = {}
     for pending in uow.ledger.pendings_of_references([item.attempt_id for item in items]):
         if pending.resolved_kind != TransferKind.VOID:

@@ -122,7 +122,7 @@ def write_receipts(
 def list_receipts(
     uow: UnitOfWork, *, owner_id: str, vehicle_id: str = "", page_size: int = 0, page_token: str = ""
 ) -> ReceiptPage:
-    """Return an owner's receipts with proofs, newest first. A page size of 0 means 100; more than 1000 is cut.
+    """Return an owner's receipts with proofs, newest first. Page size 0 means 100; over 1000 is cut.
 
     Raises:
         PoolError: INVALID_ARGUMENT for a page token that this pool did not make.

@@ -12,8 +12,9 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import DAY_US
 from pool_protocol.money import PPM, fee_floor, work_price_micros
 
-#: How long a leased attempt's money stays reserved after its lease has ended, if nobody resolves it first. The pool
-#: voids unreturned attempts itself when the lease ends; this covers results that wait for a second opinion.
+#: How long a leased attempt's money stays reserved after its lease has ended, if nobody resolves it first.
+#: The pool voids unreturned attempts itself when the lease ends; this covers results that wait for a second
+#: opinion.
 UNRESOLVED_AFTER_LEASE_US = 30 * DAY_US
 
 
@@ -58,7 +59,7 @@ class MoneyTerms:
 
 
 class AttemptFunding(NamedTuple):
-    """An attempt about to be leased, and the most it can pay. A named tuple, as all that is made per attempt."""
+    """An attempt about to be leased, and the most it can pay. A named tuple: made once per attempt."""
 
     attempt_id: int
     owner_id: str
@@ -104,7 +105,7 @@ def pay_of(settlement: AttemptSettlement, *, fee_ppm: int) -> Pay:
     if settlement.gross_micros != price:
         raise PoolError(
             ErrorCode.INVALID_ARGUMENT,
-            f"attempt {settlement.attempt_id}: gross is {settlement.gross_micros} micros, the work costs {price}",
+            f"attempt {settlement.attempt_id}: gross {settlement.gross_micros} is not the price {price}",
         )
     fee_micros = fee_floor(price, fee_ppm)
     return Pay(price, fee_micros, price - fee_micros)

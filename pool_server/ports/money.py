@@ -1,7 +1,8 @@
-"""What the money use cases need of a store and of a signer: records and Protocols. Nothing here decides anything.
+"""What the money use cases need of a store and of a signer. Nothing here decides anything.
 
-Repositories are bound to one transaction. Writes that break a constraint of the schema raise `InvariantError`: the
-core had allowed what the database refuses, so one of them is wrong and the process must stop.
+Repositories are bound to one transaction. Writes that break a constraint of the schema raise
+`InvariantError`: the core had allowed what the database refuses, so one of them is wrong and the process must
+stop.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +51,7 @@ class LedgerRepository(Protocol):
         ...
 
     def totals_by_code(self) -> dict[int, tuple[int, int, int, int]]:
-        """Return the sums of the four counters (debits pending, posted, credits pending, posted) by account code."""
+        """Return by account code the sums of debits pending, posted, credits pending, posted."""
         ...
 
     def set_account_state(self, account_id: int, *, from_state: int, to_state: int) -> bool:
@@ -67,6 +68,10 @@ class LedgerRepository(Protocol):
 
     def expired_pendings(self, *, now_us: int, limit: int) -> list[PendingTransfer]:
         """Return open pendings whose timeout has passed, by (timeout, id)."""
+        ...
+
+    def expired_through(self) -> int:
+        """Return the time up to which `advance_expired` came; 0 before the first."""
         ...
 
     def advance_expired(self, through_us: int) -> None:
@@ -232,7 +237,7 @@ class ReceiptRepository(Protocol):
         ...
 
     def last_verified_until(self, until_us: int, *, after_receipt_id: int) -> int:
-        """Return the last receipt verified at or before a time; `after_receipt_id` when there is none behind it."""
+        """Return the last receipt verified at or before a time, or `after_receipt_id`."""
         ...
 
     def held_by_owner(self, *, after_receipt_id: int, through_receipt_id: int) -> list[HeldSum]:

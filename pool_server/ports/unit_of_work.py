@@ -1,8 +1,8 @@
 """One command's view of the store: its repositories, all inside one transaction, and the effects it asks for.
 
-A use case takes a `UnitOfWork`, loads, lets the core decide, writes, and returns. The transaction is opened and
-committed by whoever calls it (the store's group commit). Each owner of a part adds its repository here as one
-property, and to `store.unit_of_work.SqlUnitOfWork` as one attribute.
+A use case takes a `UnitOfWork`, loads, lets the core decide, writes, and returns. The transaction is opened
+and committed by whoever calls it (the store's group commit). Each owner of a part adds its repository here as
+one property, and to `store.unit_of_work.SqlUnitOfWork` as one attribute.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ from pool_server.ports.work import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What must stay remembered of a command although it was refused and rolled back: ids that failed for ever."""
+    """What stays remembered of a command that was refused and rolled back: ids that failed for ever."""
 
     keys: Sequence[KeyRecord]
     at_us: int

@@ -1,8 +1,8 @@
 """Opens the database the one way it may be opened.
 
-SQLite: write-ahead log, `synchronous=FULL` (a commit is on disk before it is acknowledged), foreign keys on, and every
-transaction begun by us: `BEGIN IMMEDIATE` for writers, so that two of them never read the same row and both write it,
-and a deferred `BEGIN` for readers. The driver's own transaction handling is switched off.
+SQLite: write-ahead log, `synchronous=FULL` (a commit is on disk before it is acknowledged), foreign keys on,
+and every transaction begun by us: `BEGIN IMMEDIATE` for writers, so that two of them never read the same row
+and both write it, and a deferred `BEGIN` for readers. The driver's own transaction handling is switched off.
 """
 
 from typing import Any
@@ -58,11 +58,11 @@ def _pool_options(url: URL) -> dict[str, Any]:
     return {"connect_args": connect_args}
 
 
-def _driver_connection(connection: Connection) -> Any:  # noqa: ANN401 - the driver's own type
+def _driver_connection(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def _configure(dbapi_connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
+def _configure(dbapi_connection: Any, _record: object) -> None:
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     for pragma in (

@@ -1,14 +1,18 @@
 """Group commit: commands that wait together share one transaction on the one writer thread.
 
-Per group: BEGIN IMMEDIATE; each command in its own savepoint; COMMIT; then, and only then, the futures are resolved;
-then the effects of the commands that succeeded are handed on, in order. What can go wrong, and what then happens:
+Per group: BEGIN IMMEDIATE; each command in its own savepoint; COMMIT; then, and only then, the futures are
+resolved; then the effects of the commands that succeeded are handed on, in order. What can go wrong, and what
+then happens:
 
-* a command raises `PoolError`: its savepoint is rolled back, its refusals are written, its future gets the error;
+* a command raises `PoolError`: its savepoint is rolled back, its refusals are written, its future gets the
+  error;
 * a command raises anything else: its savepoint is rolled back, its future gets INTERNAL, the others go on;
 * BEGIN or COMMIT fails: nothing of the group is kept, every future gets UNAVAILABLE, the next group is tried;
-* a command raises `InvariantError`: nothing of the group is kept, the writer stops for good, `on_fatal` is told.
+* a command raises `InvariantError`: nothing of the group is kept, the writer stops for good, `on_fatal` is
+  told.
 
-The queue is bounded: when it is full, a command is answered UNAVAILABLE at once instead of waiting without end.
+The queue is bounded: when it is full, a command is answered UNAVAILABLE at once instead of waiting without
+end.
 """
 
 import logging
@@ -107,7 +111,7 @@ class GroupCommitWriter(Generic[U]):
         Args:
             engine: From `open_engine`.
             make_uow: Makes a unit of work on a connection; called once per command.
-            on_committed: Takes the effects of a committed group, on the writer thread; must be quick and not raise.
+            on_committed: Takes a committed group's effects, on the writer thread; must be quick.
             on_fatal: Told once, on the writer thread, when an invariant broke; the process should then end.
             queue_max: Commands that may wait.
             group_max: Commands in one transaction.
@@ -138,8 +142,8 @@ class GroupCommitWriter(Generic[U]):
     def submit(self, command: Callable[[U], T]) -> "Future[T]":
         """Queue a command; its future is resolved after its transaction is on disk.
 
-        The future's exception is a `PoolError`: the command's own, UNAVAILABLE when the queue is full or the database
-        failed, DRAINING after `stop`.
+        The future's exception is a `PoolError`: the command's own, UNAVAILABLE when the queue is full or the
+        database failed, DRAINING after `stop`.
         """
         future: Future[T] = Future()
         with self._wake:
@@ -236,7 +240,7 @@ class GroupCommitWriter(Generic[U]):
                 group, PoolError(ErrorCode.UNAVAILABLE, "the store stopped: an invariant is broken")
             )
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
             _log.exception("a group of %d commands could not be committed", len(group))
             self._fail_group(group, _unavailable(error))
             return
@@ -258,7 +262,7 @@ class GroupCommitWriter(Generic[U]):
             raise
         except PoolError as error:
             command.error = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one command's bug must not fail its neighbours
             _log.exception("a command failed in an unexpected way")
             internal = PoolError(ErrorCode.INTERNAL, f"unexpected {type(error).__name__}")
             internal.__cause__ = error
@@ -298,7 +302,7 @@ class GroupCommitWriter(Generic[U]):
             return
         try:
             self._on_committed(effects)
-        except Exception:
+        except Exception:  # noqa: BLE001 - see below
             # The commands are durable and answered; a listener's fault must not stop the books.
             _log.exception("the listener for effects failed")
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pool_protocol.errors import InvariantError
 from pool_server.core.ledger.chain import EMPTY_HEAD, GENESIS_HASH, account_bytes, next_hash
 from pool_server.core.ledger.model import (
     Account,
@@ -14,7 +13,6 @@ from pool_server.core.ledger.model import (
     KeyRecord,
     LedgerHead,
     PendingTransfer,
-    TransferKind,
     TransferRow,
 )
 from pool_server.store.statements import fetch_in, stream, write_many
@@ -116,15 +114,16 @@ class SqlLedgerRepository:
     def accounts_by_prefix(self, prefix: str) -> list[Account]:
         # Not LIKE: a prefix may hold its wildcards, and the index on names serves a range.
         rows = self._connection.exec_driver_sql(
-            f"SELECT {_ACCOUNT_COLUMNS} FROM accounts WHERE name >= ? AND substr(name, 1, ?) = ? ORDER BY name",
+            f"SELECT {_ACCOUNT_COLUMNS} FROM accounts "
+            "WHERE name >= ? AND substr(name, 1, ?) = ? ORDER BY name",
             (prefix, len(prefix), prefix),
         )
         return [_account(row) for row in rows]
 
     def accounts_swept_to(self, account_id: int) -> list[Account]:
         rows = self._connection.exec_driver_sql(
-            f"SELECT {_ACCOUNT_COLUMNS} FROM accounts WHERE sweep_to_account_id = ? AND sweep_to_account_id > 0 "
-            "ORDER BY account_id",
+            f"SELECT {_ACCOUNT_COLUMNS} FROM accounts "
+            "WHERE sweep_to_account_id = ? AND sweep_to_account_id > 0 ORDER BY account_id",
             (account_id,),
         )
         return [_account(row) for row in rows]
@@ -153,7 +152,7 @@ class SqlLedgerRepository:
         return sorted(PendingTransfer(*row) for row in rows)
 
     def expired_pendings(self, *, now_us: int, limit: int) -> list[PendingTransfer]:
-        through = self._expired_through()
+        through = self.expired_through()
         # Every pending at or before the mark is resolved for ever, so the search starts there.
         rows = self._connection.exec_driver_sql(
             _PENDINGS + "WHERE p.expires_at_us > ? AND p.expires_at_us <= ? AND r.transfer_id IS NULL "
@@ -193,7 +192,8 @@ class SqlLedgerRepository:
             at_us = decision.rows[-1].recorded_at_us if decision.rows else 0
             write_many(
                 self._connection,
-                "INSERT INTO idempotency_keys (key, input_hash, transfer_id, recorded_at_us) VALUES (?,?,?,?)",
+                "INSERT INTO idempotency_keys (key, input_hash, transfer_id, recorded_at_us) "
+                "VALUES (?,?,?,?)",
                 [
                     (record.key, record.input_hash, record.transfer_id, at_us)
                     for record in decision.keys
@@ -232,7 +232,8 @@ class SqlLedgerRepository:
     def account_balance_before(self, account_id: int, *, before_us: int) -> int:
         total = self._connection.exec_driver_sql(
             "SELECT COALESCE((SELECT SUM(amount_micros) FROM transfers WHERE credit_account_id = ? "
-            f"AND {OUTSIDE_HOT_PATH} AND recorded_at_us < ?), 0) - COALESCE((SELECT SUM(amount_micros) FROM transfers "
+            f"AND {OUTSIDE_HOT_PATH} AND recorded_at_us < ?), 0) "
+            "- COALESCE((SELECT SUM(amount_micros) FROM transfers "
             f"WHERE debit_account_id = ? AND {OUTSIDE_HOT_PATH} AND recorded_at_us < ?), 0)",
             (account_id, before_us, account_id, before_us),
         ).scalar_one()
@@ -246,7 +247,7 @@ class SqlLedgerRepository:
         statement = f"SELECT {_ACCOUNT_COLUMNS}, opened_at_us, chain_hash FROM accounts ORDER BY account_id"
         return ((_account(row), row[11], row[12]) for row in stream(self._connection, statement))
 
-    def _expired_through(self) -> int:
+    def expired_through(self) -> int:
         value = self._connection.exec_driver_sql(
             "SELECT value FROM marks WHERE name = ?", (_EXPIRED_THROUGH,)
         ).scalar()

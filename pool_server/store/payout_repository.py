@@ -15,12 +15,12 @@ _ROW_COLUMNS = ", ".join(field.name for field in fields(PayoutRow))
 _DETAILS_COLUMNS = "owner_id, holder_name, iban, threshold_micros"
 
 
-def _run(row: Any) -> PayoutRun:  # noqa: ANN401 - a database row
+def _run(row: Any) -> PayoutRun:
     values = dict(zip((field.name for field in fields(PayoutRun)), row, strict=True))
     return PayoutRun(**{**values, "state": PayoutState(values["state"])})
 
 
-def _row(row: Any) -> PayoutRow:  # noqa: ANN401 - a database row
+def _row(row: Any) -> PayoutRow:
     return PayoutRow(**dict(zip((field.name for field in fields(PayoutRow)), row, strict=True)))
 
 
@@ -90,8 +90,8 @@ class SqlPayoutRepository:
 
     def move(self, run: PayoutRun, *, from_state: PayoutState) -> bool:
         result = self._connection.exec_driver_sql(
-            "UPDATE payout_runs SET state = ?, approved_by = ?, approved_at_us = ?, ended_by = ?, ended_at_us = ?, "
-            "file_sha256 = ? WHERE payout_id = ? AND state = ?",
+            "UPDATE payout_runs SET state = ?, approved_by = ?, approved_at_us = ?, ended_by = ?, "
+            "ended_at_us = ?, file_sha256 = ? WHERE payout_id = ? AND state = ?",
             (
                 run.state.value,
                 run.approved_by,
@@ -120,7 +120,8 @@ class SqlPayoutRepository:
 
     def paid_micros(self, owner_id: str) -> int:
         value = self._connection.exec_driver_sql(
-            "SELECT COALESCE(SUM(r.amount_micros), 0) FROM payout_rows r JOIN payout_runs p USING (payout_id) "
+            "SELECT COALESCE(SUM(r.amount_micros), 0) "
+            "FROM payout_rows r JOIN payout_runs p USING (payout_id) "
             "WHERE r.owner_id = ? AND r.reason = '' AND p.state IN ('approved', 'exported')",
             (owner_id,),
         ).scalar_one()

@@ -15,8 +15,9 @@ _INSERT_RECEIPT = (
 _BATCH_COLUMNS = "batch_id, first_receipt_id, leaf_count, merkle_root, signed, signed_at_us"
 _DAY_COLUMNS = ", ".join(DayRow._fields)
 _ADD_DAY = (
-    f"INSERT INTO owner_days ({_DAY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (owner_id, day, vehicle_id) "
-    "DO UPDATE SET attempts = attempts + excluded.attempts, work_uwu = work_uwu + excluded.work_uwu, "
+    f"INSERT INTO owner_days ({_DAY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?) "
+    "ON CONFLICT (owner_id, day, vehicle_id) DO UPDATE SET attempts = attempts + excluded.attempts, "
+    "work_uwu = work_uwu + excluded.work_uwu, "
     "gross_micros = gross_micros + excluded.gross_micros, fee_micros = fee_micros + excluded.fee_micros, "
     "net_micros = net_micros + excluded.net_micros"
 )
@@ -87,15 +88,15 @@ class SqlReceiptRepository:
         # Batches are in the order of their times, so the last one in time ends the range.
         value = self._connection.exec_driver_sql(
             "SELECT first_receipt_id + leaf_count - 1 FROM receipt_batches "
-            "WHERE signed_at_us <= ? AND first_receipt_id > ? ORDER BY batch_id DESC LIMIT 1",
-            (until_us, after_receipt_id),
+            "WHERE signed_at_us <= ? ORDER BY signed_at_us DESC, batch_id DESC LIMIT 1",
+            (until_us,),
         ).scalar()
-        return after_receipt_id if value is None else int(value)
+        return max(after_receipt_id, int(value or 0))
 
     def held_by_owner(self, *, after_receipt_id: int, through_receipt_id: int) -> list[HeldSum]:
         rows = self._connection.exec_driver_sql(
-            "SELECT owner_id, COUNT(*), SUM(net_micros) FROM receipts WHERE receipt_id > ? AND receipt_id <= ? "
-            "GROUP BY owner_id ORDER BY owner_id",
+            "SELECT owner_id, COUNT(*), SUM(net_micros) FROM receipts "
+            "WHERE receipt_id > ? AND receipt_id <= ? GROUP BY owner_id ORDER BY owner_id",
             (after_receipt_id, through_receipt_id),
         )
         return [HeldSum(*row) for row in rows]

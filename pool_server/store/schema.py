@@ -1,4 +1,4 @@
-"""Creates the schema from the models, triggers included. Deployed databases use the migrations; tests prove both equal."""
+"""Creates the schema from the models, triggers included. Migrations build the same; a test says so."""
 
 from sqlalchemy import Engine
 

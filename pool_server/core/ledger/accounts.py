@@ -1,7 +1,7 @@
 """The chart of accounts: each account's name, code and limits.
 
-Money that belongs to others (buyers, jobs, owners, payouts in clearing) is limited: debits, reserved ones included,
-never exceed credits. The bank and the pool's expenses are not; they carry the other side.
+Money that belongs to others (buyers, jobs, owners, payouts in clearing) is limited: debits, reserved ones
+included, never exceed credits. The bank and the pool's expenses are not; they carry the other side.
 """
 
 from pool_server.core.ledger.model import AccountCode, AccountSpec

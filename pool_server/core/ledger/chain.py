@@ -1,8 +1,9 @@
 """The hash chain: which bytes of a transfer are hashed, and how one hash leads to the next.
 
-`canonical` is a fixed-size record, big-endian, that begins with a format tag and the sequence number, so that a
-transfer can be neither altered nor moved nor dropped unseen. It is stored and hashed as stored; nothing is
-serialized again to verify. Accounts have a chain of their own over their names, since transfers name them by number.
+`canonical` is a fixed-size record, big-endian, that begins with a format tag and the sequence number, so that
+a transfer can be neither altered nor moved nor dropped unseen. It is stored and hashed as stored; nothing is
+serialized again to verify. Accounts have a chain of their own over their names, since transfers name them by
+number.
 """
 
 import hashlib

@@ -10,12 +10,12 @@ Each request is checked in this order, and the first reason found is its outcome
  6. OVERFLOW
  7. EXCEEDS_CREDITS, EXCEEDS_DEBITS: a limit, reserved money included
 
-A request with a key that fails for a reason of state (4 to 7) is remembered as failed: the same key never succeeds
-later. One that is wrong in itself (3) is not: it can be mended and sent again.
+A request with a key that fails for a reason of state (4 to 7) is remembered as failed: the same key never
+succeeds later. One that is wrong in itself (3) is not: it can be mended and sent again.
 
-Time in the ledger never goes back: a transfer is recorded at the later of now and the last transfer's time. A pending
-transfer whose timeout has passed can only be voided, with the code EXPIRED, so that expiry comes out the same whoever
-gets there first.
+Time in the ledger never goes back: a transfer is recorded at the later of now and the last transfer's time. A
+pending transfer whose timeout has passed can only be voided, with the code EXPIRED, so that expiry comes out
+the same whoever gets there first.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The ledger's words as values: accounts with four counters, requests, outcomes, immutable transfers.
 
-Amounts are integer micro-units. Counters only ever grow except the two pending ones; a balance is a difference of
-counters and is never stored. This module holds no rule: `decision` has them.
+Amounts are integer micro-units. Counters only ever grow except the two pending ones; a balance is a
+difference of counters and is never stored. This module holds no rule: `decision` has them.
 """
 
 from collections.abc import Mapping

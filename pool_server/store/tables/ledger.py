@@ -1,16 +1,19 @@
 """Tables of the books: accounts, transfers, idempotency keys, receipts, prices, counters and marks.
 
-What the core promises, the schema enforces: limits as CHECKs that count pending money, a pending transfer resolved
-once and an attempt paid once by partial unique indexes, immutable rows by triggers (`store.triggers`).
+What the core promises, the schema enforces: limits as CHECKs that count pending money, a pending transfer
+resolved once and an attempt paid once by partial unique indexes, immutable rows by triggers
+(`store.triggers`).
 """
 
-from sqlalchemy import CheckConstraint, Index, text as sql
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
 from pool_server.store.columns import big_int, blob, row_id, text
 
-#: Codes of the hot path (lease, verified, fee, rejected, expired, audit) stand outside the indexes by account: an
-#: owner's work is found through receipts. Queries must repeat this text for the database to use the index.
+#: Codes of the hot path (lease, verified, fee, rejected, expired, audit) stand outside the indexes by
+#: account: an owner's work is found through receipts. Queries must repeat this text for the database to use
+#: the index.
 OUTSIDE_HOT_PATH = "(code < 300 OR code >= 400)"
 
 
@@ -133,6 +136,7 @@ class ReceiptBatchTable(SQLModel, table=True):
         CheckConstraint("leaf_count > 0", name="receipt_batch_not_empty"),
         CheckConstraint("length(merkle_root) = 32", name="receipt_batch_root_size"),
         Index("receipt_batch_first", "first_receipt_id", unique=True),
+        Index("receipt_batch_time", "signed_at_us", "batch_id"),
     )
     batch_id: int = Field(sa_column=row_id())
     first_receipt_id: int = Field(sa_column=big_int())

@@ -1,6 +1,7 @@
 """Tables of payouts: how owners are paid, runs, rows and exported files."""
 
-from sqlalchemy import CheckConstraint, Index, text as sql
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
 from pool_server.store.columns import big_int, blob, row_id, text

@@ -1,0 +1,204 @@
+"""Checks the books: every invariant, re-derived from the log. Reads one snapshot; writes nothing."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pool_protocol.digests import merkle_root
+from pool_protocol.limits import DAY_US
+from pool_server.core.ledger import accounts as chart
+from pool_server.core.ledger.audit import (
+    AccountsAudit,
+    Check,
+    Finding,
+    LogAudit,
+    all_ok,
+    check_equal,
+    check_open_pendings,
+)
+from pool_server.core.ledger.model import Account, AccountCode, TransferCode, TransferRow
+from pool_server.core.payouts.model import PayoutState
+from pool_server.ports.money import ReceiptRow
+from pool_server.ports.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerReport:
+    """What was checked and what came out."""
+
+    ok: bool
+    checks: tuple[Check, ...]
+    transfer_count: int
+    sum_micros: int
+    """All debits minus all credits: 0 when the books balance."""
+
+
+def check_ledger(uow: UnitOfWork) -> LedgerReport:
+    """Check every invariant of the books.
+
+    The log against its chain, its sequence and itself; the accounts against the log, their limits and their
+    states; receipts against the postings that they stand for, against their signed roots and against the
+    daily sums; held money against unreleased receipts; fees against receipts; payout runs and files against
+    the log.
+    """
+    log = LogAudit()
+    receipts = _ReceiptsAudit(uow, uow.receipts.all_receipts())
+    for row in uow.ledger.all_transfers():
+        log.take(row)
+        if row.code == TransferCode.VERIFIED:
+            receipts.take_posting(row)
+    receipts.finish()
+    accounts = AccountsAudit(log)
+    held: dict[str, int] = {}
+    released: dict[str, int] = {}
+    for account, opened_at_us, chain_hash in uow.ledger.all_accounts():
+        accounts.take(account, opened_at_us, chain_hash)
+        _note_owner(account, log, held=held, released=released)
+    checks = [
+        *log.checks(),
+        *accounts.checks(),
+        check_open_pendings(log, expired_through_us=uow.ledger.expired_through()),
+        *receipts.checks(log, held=held, released=released),
+        _check_batches(uow),
+        _check_days(uow, receipts),
+        _check_payouts(uow, log),
+    ]
+    return LedgerReport(
+        ok=all_ok(checks),
+        checks=tuple(checks),
+        transfer_count=log.transfer_count,
+        sum_micros=accounts.sum_micros,
+    )
+
+
+def _note_owner(account: Account, log: LogAudit, *, held: dict[str, int], released: dict[str, int]) -> None:
+    if account.code == AccountCode.OWNER_HELD:
+        held[chart.owner_of(account.name)] = account.balance_micros
+    elif account.code == AccountCode.OWNER_AVAILABLE:
+        released[chart.owner_of(account.name)] = log.released[account.account_id]
+
+
+class _ReceiptsAudit:
+    """Walks receipts and 310 postings side by side: both are in the order in which they were written."""
+
+    def __init__(self, uow: UnitOfWork, receipts: Iterator[ReceiptRow]) -> None:
+        self.count = 0
+        self.days: Counter[str] = Counter()
+        self._released_through = uow.receipts.released_through()
+        self._receipts = receipts
+        self._match = Finding("receipts_match_postings")
+        self._held: Counter[str] = Counter()
+        self._released: Counter[str] = Counter()
+        self._fees: Counter[int] = Counter()
+
+    def take_posting(self, row: TransferRow) -> None:
+        """Take the next posting: the next paid receipt must be its own."""
+        for receipt in self._receipts:
+            self._note(receipt)
+            if receipt.transfer_id is None:
+                continue
+            figures = (receipt.transfer_id, receipt.attempt_id, receipt.gross_micros)
+            if figures != (row.transfer_id, row.reference_id, row.amount_micros):
+                self._match.add(f"posting {row.transfer_id} meets receipt {receipt.receipt_id} of {figures}")
+            return
+        self._match.add(f"posting {row.transfer_id} has no receipt")
+
+    def finish(self) -> None:
+        """Take the receipts behind the last posting: only donated work may have any."""
+        for receipt in self._receipts:
+            self._note(receipt)
+            if receipt.transfer_id is not None:
+                self._match.add(f"receipt {receipt.receipt_id} has no posting")
+
+    def checks(self, log: LogAudit, *, held: dict[str, int], released: dict[str, int]) -> list[Check]:
+        """Return what receipts show against the log and the accounts."""
+        return [
+            self._match.check(f"{self.count} receipts"),
+            check_equal(
+                "held_is_unreleased_receipts", held, dict(self._held), what=f"{len(held)} owners' held money"
+            ),
+            check_equal(
+                "released_is_released_receipts",
+                released,
+                dict(self._released),
+                what=f"{len(released)} owners' released money",
+            ),
+            check_equal(
+                "fees_match_receipts",
+                {str(batch_id): fee for batch_id, fee in log.fees.items()},
+                {str(batch_id): fee for batch_id, fee in self._fees.items() if fee},
+                what=f"{len(log.fees)} receipt batches with fees",
+            ),
+        ]
+
+    def _note(self, receipt: ReceiptRow) -> None:
+        self.count += 1
+        if receipt.receipt_id != self.count:
+            self._match.add(f"receipt {receipt.receipt_id} stands at place {self.count}")
+        sums = self._released if receipt.receipt_id <= self._released_through else self._held
+        sums[receipt.owner_id] += receipt.net_micros
+        self._fees[receipt.batch_id] += receipt.fee_micros
+        key = f"{receipt.owner_id} day {receipt.verified_at_us // DAY_US} {receipt.vehicle_id}"
+        for name, value in (
+            ("attempts", 1),
+            ("work", receipt.work_uwu),
+            ("gross", receipt.gross_micros),
+            ("fee", receipt.fee_micros),
+            ("net", receipt.net_micros),
+        ):
+            self.days[f"{key} {name}"] += value
+
+
+def _check_batches(uow: UnitOfWork) -> Check:
+    finding = Finding("receipt_batches_match_roots")
+    count = 0
+    next_receipt_id = 1
+    for batch in uow.receipts.all_batches():
+        count += 1
+        if (batch.batch_id, batch.first_receipt_id) != (count, next_receipt_id):
+            finding.add(f"batch {batch.batch_id} does not follow the one before")
+        leaves = uow.receipts.leaves(batch)
+        if len(leaves) != batch.leaf_count or merkle_root(leaves) != batch.merkle_root:
+            finding.add(f"batch {batch.batch_id} does not hash to its signed root")
+        next_receipt_id = batch.first_receipt_id + batch.leaf_count
+    return finding.check(f"{count} batches")
+
+
+def _check_days(uow: UnitOfWork, receipts: _ReceiptsAudit) -> Check:
+    stored: dict[str, int] = {}
+    count = 0
+    for day in uow.receipts.all_days():
+        count += 1
+        key = f"{day.owner_id} day {day.day} {day.vehicle_id}"
+        stored[f"{key} attempts"] = day.attempts
+        stored[f"{key} work"] = day.work_uwu
+        stored[f"{key} gross"] = day.gross_micros
+        stored[f"{key} fee"] = day.fee_micros
+        stored[f"{key} net"] = day.net_micros
+    return check_equal("daily_sums_match_receipts", stored, dict(receipts.days), what=f"{count} daily sums")
+
+
+def _check_payouts(uow: UnitOfWork, log: LogAudit) -> Check:
+    finding = Finding("payouts_match_ledger")
+    runs = uow.payouts.runs()
+    for run in runs:
+        rows = [row for row in uow.payouts.rows(run.payout_id) if not row.reason]
+        if (run.total_micros, run.row_count) != (sum(row.amount_micros for row in rows), len(rows)):
+            finding.add(f"{run.text_id} is not the sum of its rows")
+        is_booked = run.state in (PayoutState.APPROVED, PayoutState.EXPORTED)
+        if log.payouts[run.payout_id] != (run.total_micros if is_booked else 0):
+            finding.add(f"{run.text_id} ({run.state}) is booked with {log.payouts[run.payout_id]}")
+        file = uow.payouts.file(run.payout_id)
+        if (file is not None) != (run.state is PayoutState.EXPORTED):
+            finding.add(f"{run.text_id} is {run.state} and has {'a' if file else 'no'} file")
+        elif file is not None and not (
+            hashlib.sha256(file.content).hexdigest() == file.sha256_hex == run.file_sha256
+        ):
+            finding.add(f"the file of {run.text_id} is not the one that was exported")
+    unknown = (
+        set(log.payouts) - {run.payout_id for run in runs} - {k for k, v in log.payouts.items() if v == 0}
+    )
+    for payout_id in sorted(unknown):
+        finding.add(f"the log books payout_{payout_id}, which does not exist")
+    return finding.check(f"{len(runs)} runs, {sum(log.payouts.values())} micros booked")
