@@ -121,9 +121,7 @@ def _identity_of(
     vehicle_id = ids.parse_vehicle_id(completed.vehicle_id)
     root = open_first_root(completed.root.SerializeToString(), now_us=now_us, fingerprint=root_fingerprint)
     if root.document.pool_id != completed.pool_id:
-        raise PoolError(
-            ErrorCode.ROOT_INVALID, "the root belongs to another pool than the one we paired with"
-        )
+        raise PoolError(ErrorCode.ROOT_INVALID, "the root belongs to another pool than the answer")
     certificate_span_us(completed.certificate_pem)
     return Identity(
         vehicle_id=vehicle_id,

@@ -5,11 +5,13 @@ again, unchanged, until they are acknowledged. An attempt that will not be finis
 abandoned at once, so that another vehicle gets it.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
-from car_agent.journal.store import BundleFacts, JournalledBundle
+from car_agent.journal.store import BundleFacts, Journal, JournalledBundle
 from car_agent.journal.thread import JournalThread
 from car_agent.runner.work import AttemptOutcome, Outcome
 from pool_protocol import digests, limits
@@ -21,6 +23,7 @@ from pool_protocol.v1 import common_pb2, fleet_service_pb2
 
 #: A bundle is one message: half of what a message may hold, so that header and lease fit beside it.
 _BUNDLE_BYTES_MAX: Final = limits.MESSAGE_BYTES_MAX // 2
+_DETAIL_CHARACTERS_MAX: Final = 500
 _OUTCOMES: Final = {
     Outcome.COMPLETED: fleet_service_pb2.ATTEMPT_OUTCOME_COMPLETED,
     Outcome.PROGRAM_FAILED: fleet_service_pb2.ATTEMPT_OUTCOME_PROGRAM_FAILED,
@@ -66,10 +69,16 @@ class ResultDesk:
         self._on_lease_done = on_lease_done
         self._on_bundle = on_bundle
         self._leases: dict[str, _HeldLease] = {}
+        self._flushing = asyncio.Lock()
 
     def open(self, lease_id: str, attempt_ids: Iterable[int], *, attempts_total: int) -> None:
         """Begin a lease; `attempt_ids` are those that have no result yet."""
         self._leases[lease_id] = _HeldLease(attempts_total=attempts_total, remaining=set(attempt_ids))
+
+    def is_open(self, lease_id: str) -> bool:
+        """Whether a lease has attempts without an outcome."""
+        lease = self._leases.get(lease_id)
+        return lease is not None and bool(lease.remaining)
 
     @property
     def open_leases(self) -> int:
@@ -126,17 +135,24 @@ class ResultDesk:
 
     async def flush(self) -> None:
         """Seal and journal all that is pending; leases that have nothing left are done."""
+        async with self._flushing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         for lease_id, lease in list(self._leases.items()):
             outcomes, lease.pending = lease.pending, []
-            for part in _split(outcomes):
-                await self._seal(lease_id, lease, part)
+            parts = _split(outcomes)
+            for number, part in enumerate(parts, start=1):
+                await self._seal(lease_id, lease, part, is_last=number == len(parts))
             if not lease.remaining and not lease.pending and self._leases.get(lease_id) is lease:
                 del self._leases[lease_id]
                 if not outcomes:  # everything left was cancelled: no bundle finishes it
-                    await self._journal.do(lambda journal, ended=lease_id: journal.drop_lease(ended))
+                    await self._journal.do(partial(Journal.drop_lease, lease_id=lease_id))
                 self._on_lease_done(lease_id)
 
-    async def _seal(self, lease_id: str, lease: _HeldLease, outcomes: Sequence[AttemptOutcome]) -> None:
+    async def _seal(
+        self, lease_id: str, lease: _HeldLease, outcomes: Sequence[AttemptOutcome], *, is_last: bool
+    ) -> None:
         now_us = self._clock.now_us()
         uploads: dict[str, bytes] = {}
         body = fleet_service_pb2.ResultBundleBody(
@@ -146,7 +162,7 @@ class ResultDesk:
         facts = BundleFacts(
             lease_id=lease_id,
             attempt_ids=[outcome.attempt_id for outcome in outcomes],
-            lease_done=not lease.remaining and not lease.pending,
+            lease_done=is_last and not lease.remaining and not lease.pending,
             completed=completed,
             abandoned=sum(1 for outcome in outcomes if outcome.outcome is Outcome.ABANDONED),
             uploads=uploads,
@@ -202,9 +218,6 @@ def _message(outcome: AttemptOutcome, uploads: dict[str, bytes]) -> fleet_servic
     if outcome.outcome is Outcome.COMPLETED:
         result.outputs.CopyFrom(_bundle(outcome.outputs, uploads))
     return result
-
-
-_DETAIL_CHARACTERS_MAX: Final = 500
 
 
 def _bundle(outputs: bytes, uploads: dict[str, bytes]) -> common_pb2.TensorBundle:
