@@ -72,7 +72,8 @@ def falsify(encoded: bytes) -> bytes:
 def main() -> None:
     """Runs until the agent closes the pipe or the real worker ends."""
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    worker = subprocess.Popen(REAL_WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    environment = {**os.environ, "CHARGEPOOL_WORKER_PARENT": str(os.getpid())}
+    worker = subprocess.Popen(REAL_WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     to_worker, from_worker = worker.stdin, worker.stdout
     if to_worker is None or from_worker is None:
         raise RuntimeError("the worker has no pipes")

@@ -1,0 +1,1 @@
+"""Speed, shown beside a floor or a peer in the same run. Never part of a timed test."""
