@@ -1,10 +1,11 @@
 """From a function to an admitted program: export here, admission by the pool, and a check that both agree."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from chargepool._comparators import Comparator
-from chargepool._errors import ProofInvalid, from_pool_error
+from chargepool._errors import InputRefused, ProofInvalid, from_pool_error
 from chargepool._program import Program
 from chargepool._records import Records
 from chargepool._session import Session
@@ -13,7 +14,9 @@ from pool_protocol.program.manifest import ProgramManifest, parse_manifest
 
 if TYPE_CHECKING:
     from chargepool._export import Exported, Exporter
+    from chargepool._local import LocalProgram
     from pool_protocol.program.export import ExportedProgram
+_NO_ITEM = object()
 
 
 class Admitter:
@@ -24,6 +27,7 @@ class Admitter:
         self._session = session
         self._records = records
         self._admitted: dict[bytes, ProgramManifest] = {}
+        self._runners: dict[str, list[LocalProgram]] = {}
         self._exporter_made: Exporter | None = None
 
     def map_program(
@@ -50,6 +54,35 @@ class Admitter:
         )
         return self._admit(exported, comparator)
 
+    def with_first(
+        self,
+        program: Program | Callable[..., Any],
+        inputs: Iterable[Any],
+        constants: Any,
+        comparator: Comparator,
+    ) -> tuple[Program | None, Iterator[Any]]:
+        """Return program and inputs after trying the first input; no program when there is no input.
+
+        Raises:
+            ProgramRefused: The function cannot be a program.
+            InputRefused: The first input does not fit, or the arguments contradict each other.
+        """
+        if isinstance(program, Program) and constants is not None:
+            raise InputRefused(
+                "A program has its constants already.",
+                next_step="Pass them to client.program(fn, example, constants=...).",
+            )
+        if not isinstance(program, Program) and not callable(program):
+            raise InputRefused(f"{type(program).__name__} is neither a program nor a function.")
+        items = iter(inputs)
+        first = next(items, _NO_ITEM)
+        if first is _NO_ITEM:
+            return None, items
+        if not isinstance(program, Program):
+            program = self.map_program(program, first, constants, comparator, lapack=False)
+        program.encode(first, index=0)
+        return program, itertools.chain([first], items)
+
     def _exporter(self) -> "Exporter":
         if self._exporter_made is None:
             from chargepool._export import Exporter
@@ -72,6 +105,7 @@ class Admitter:
             comparator=comparator,
             constants=exported.constants,
             artifact=sent.artifact,
+            _runner=self._runners.setdefault(manifest.program_id, []),
         )
         if is_new:
             self._records.remember_program(program)

@@ -5,8 +5,12 @@ credentials, which gRPC attaches only to encrypted channels; a vehicle shows its
 made here: see `chargepool._retry`. This module never loads JAX, so that every program may stand on it.
 """
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+# gRPC writes to stderr when a peer restarts, over whatever a terminal shows; set it to see that again.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 

@@ -1,20 +1,20 @@
 """The buyer's door to a pool: programs, quotes, map, jobs, balance."""
 
-import itertools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from chargepool._admission import Admitter
 from chargepool._comparators import Comparator, as_comparator
-from chargepool._errors import ChargepoolError, InputRefused
+from chargepool._errors import InputRefused
 from chargepool._feed import count_within
 from chargepool._job import Job
 from chargepool._map import OnError, OnInterrupt, Results, check_choices, resume_note
 from chargepool._opening import JobOptions, JobWords, Opener
 from chargepool._program import Program
 from chargepool._progress import progress_callback
+from chargepool._receipts import Receipt
 from chargepool._records import Records
 from chargepool._session import Session
 from chargepool._values import Balance, JobStatus, Level, ProgressCallback, Quote
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW = 2_048
 DEFAULT_BATCH_SIZE = 256
-_NO_ITEM = object()
 
 
 class Client:
@@ -227,7 +226,7 @@ class Client:
         )
         check_choices(on_error, on_interrupt, window=window, batch_size=batch_size)
         known_count = len(inputs) if isinstance(inputs, Sized) else tasks
-        ready, items = self._with_first(program, inputs, constants, comparator)
+        ready, items = self._admitter.with_first(program, inputs, constants, as_comparator(comparator))
         already_sent = 0
         if ready is None:
             job: Job | None = None
@@ -281,7 +280,7 @@ class Client:
         """
         options = JobOptions(**words)
         known_count = tasks if tasks is not None else (len(inputs) if isinstance(inputs, Sized) else None)
-        ready, items = self._with_first(program, inputs, constants, comparator)
+        ready, items = self._admitter.with_first(program, inputs, constants, as_comparator(comparator))
         if ready is None:
             if not isinstance(program, Program):
                 raise InputRefused(
@@ -315,6 +314,22 @@ class Client:
     def jobs(self) -> Iterator[JobStatus]:
         """Yield your jobs, newest first."""
         return self._session.list_jobs()
+
+    def verify_receipt(self, proven_receipt: bytes) -> Receipt:
+        """Return a receipt out of `Receipt.proven_bytes`, wherever they were kept, after checking its proof.
+
+        Raises:
+            ProofInvalid: It is not a receipt of this pool.
+        """
+        return self._session.trust.verify_bytes(proven_receipt)
+
+    def remember(self, job_id: str, facts: Mapping[str, Any]) -> None:
+        """Keep facts about a job on this machine, for whoever takes it up again; best effort."""
+        self._records.remember_job(self.pool_id, job_id, facts)
+
+    def remembered(self, job_id: str) -> dict[str, Any]:
+        """Return what this machine remembers of a job; empty when nothing is."""
+        return self._records.job(self.pool_id, job_id)
 
     def executor(
         self,
@@ -378,40 +393,6 @@ class Client:
                 if exc is None:
                     executor.shutdown()
                 else:
-                    _cancel_noting(executor, exc)
+                    executor.cancel_noting(exc)
         finally:
             self._session.close()
-
-    # --- inside ---------------------------------------------------------------------------------
-
-    def _with_first(
-        self,
-        program: Program | Callable[..., Any],
-        inputs: Iterable[Any],
-        constants: Any,
-        comparator: Comparator | str,
-    ) -> tuple[Program | None, Iterator[Any]]:
-        """Return program and inputs after trying the first input; no program when there is no input."""
-        if isinstance(program, Program) and constants is not None:
-            raise InputRefused(
-                "A program has its constants already.",
-                next_step="Pass them to client.program(fn, example, constants=...).",
-            )
-        if not isinstance(program, Program) and not callable(program):
-            raise InputRefused(f"{type(program).__name__} is neither a program nor a function.")
-        items = iter(inputs)
-        first = next(items, _NO_ITEM)
-        if first is _NO_ITEM:
-            return None, items
-        if not isinstance(program, Program):
-            program = self.program(program, first, constants=constants, comparator=comparator)
-        program.encode(first, index=0)
-        return program, itertools.chain([first], items)
-
-
-def _cancel_noting(executor: "Executor", error: BaseException) -> None:
-    try:
-        executor.cancel()
-    except ChargepoolError as failure:
-        jobs = ", ".join(executor.job_ids)
-        error.add_note(f"{jobs} could not be cancelled ({failure}). Run: chargepool job cancel ID")

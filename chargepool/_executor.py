@@ -142,6 +142,14 @@ class Executor(BaseExecutor):
         for lane in lanes:
             lane.join()
 
+    def cancel_noting(self, error: BaseException) -> None:
+        """Cancel because of `error`; what goes wrong with that becomes a note on it."""
+        try:
+            self.cancel()
+        except ChargepoolError as failure:
+            jobs = ", ".join(self.job_ids)
+            error.add_note(f"{jobs} could not be cancelled ({failure}). Run: chargepool job cancel ID")
+
     def _prepared(
         self, fn: Callable[..., Any] | Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Program, object, Any]:

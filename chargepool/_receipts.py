@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from google.protobuf.message import DecodeError
+
 from chargepool._errors import ProofInvalid, from_pool_error
 from pool_protocol import ids
 from pool_protocol.clock import Clock
@@ -78,6 +80,18 @@ class RootTrust:
             return self._verify_with(self.refresh(), proven)
         except PoolError as error:
             raise from_pool_error(error) from error
+
+    def verify_bytes(self, proven_bytes: bytes) -> "Receipt":
+        """Return the receipt that serialized bytes hold, checked as by `verify`.
+
+        Raises:
+            ProofInvalid: It is not a receipt of this pool.
+        """
+        try:
+            proven = common_pb2.ProvenReceipt.FromString(proven_bytes)
+        except DecodeError as error:
+            raise ProofInvalid("These bytes are no receipt.", code=ErrorCode.RECEIPT_INVALID) from error
+        return self.verify(proven)
 
     def verify_admission(self, envelope: common_pb2.Envelope, program_sha256: str) -> bytes:
         """Return the signed manifest (canonical JSON) of an admission, checked to be of this program.
@@ -190,7 +204,7 @@ class Receipt:
         Raises:
             ProofInvalid: The bytes are not a receipt of this pool.
         """
-        return self.trust.verify(common_pb2.ProvenReceipt.FromString(self.proven_bytes))
+        return self.trust.verify_bytes(self.proven_bytes)
 
 
 def unverified_receipt(proven: common_pb2.ProvenReceipt, trust: RootTrust) -> Receipt:

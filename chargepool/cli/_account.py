@@ -1,0 +1,208 @@
+"""`chargepool balance`, `receipts`, `config`, `doctor`, `demo`: money, proofs, and is all in place."""
+
+import base64
+import importlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from cryptography import x509
+
+from chargepool._config import ClientConfig
+from chargepool._connect import connect_with
+from chargepool._errors import ChargepoolError, ProofInvalid
+from chargepool._receipts import Receipt
+from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
+from pool_protocol.errors import ErrorCode
+from pool_protocol.money import format_micros
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@connection_options
+@json_option
+def balance(*, connection: Connection, as_json: bool) -> None:
+    """Show your money in this pool."""
+    with connection.connect() as client:
+        money = client.balance()
+    if as_json:
+        emit({name: getattr(money, name) for name in type(money).__slots__})
+        return
+    for heading, amount in (
+        ("available", money.available_micros),
+        ("reserved", money.escrow_micros),
+        ("spent", money.spent_micros),
+    ):
+        click.echo(f"{heading:<10} {format_micros(amount):>16} {money.currency}")
+
+
+@click.group()
+def receipts() -> None:
+    """Keep and check the pool's signed receipts."""
+
+
+@receipts.command()
+@click.argument("file", type=_FILE)
+@click.option("--job", "job_id", required=True, help="The job.")
+@connection_options
+def save(*, file: Path, job_id: str, connection: Connection) -> None:
+    """Write the receipts of a job to FILE, one JSON line each, with their proofs."""
+    with connection.connect() as client, file.open("w", encoding="utf-8") as stream:
+        count = 0
+        for receipt in _of_job(client.job(job_id).results()):
+            proven = base64.b64encode(receipt.proven_bytes).decode("ascii")
+            line = {"job_id": job_id, "task_index": receipt.task_index, "gross_micros": receipt.gross_micros}
+            stream.write(json.dumps(line | {"proven_receipt": proven}) + "\n")
+            count += 1
+    say(f"{count} receipts in {file}.")
+
+
+@receipts.command(
+    epilog="""\b
+Examples:
+  chargepool receipts verify receipts.jsonl
+  chargepool receipts verify --job job_12 --json
+"""
+)
+@click.argument("file", type=_FILE, required=False)
+@click.option("--job", "job_id", help="The receipts of this job.")
+@connection_options
+@json_option
+def verify(*, file: Path | None, job_id: str | None, connection: Connection, as_json: bool) -> None:
+    """Check that receipts were signed by the pool, stand under its signed roots, and add up."""
+    if (file is None) == (job_id is None):
+        raise click.UsageError("give either a FILE of receipts or --job ID")
+    with connection.connect() as client:
+        if job_id is not None:
+            checked = [receipt.verify() for receipt in _of_job(client.job(job_id).results())]
+        else:
+            checked = [client.verify_receipt(content) for content in _of_file(file or Path())]
+    gross = sum(receipt.gross_micros for receipt in checked)
+    if as_json:
+        emit({"verified": len(checked), "gross_micros": gross, "jobs": sorted({r.job_id for r in checked})})
+    else:
+        click.echo(f"{len(checked)} receipts verified, {format_micros(gross)} in all.")
+
+
+def _of_job(results: Iterator[Any]) -> Iterator[Receipt]:
+    for result in results:
+        yield from result.receipts
+
+
+def _of_file(path: Path) -> Iterator[bytes]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            yield base64.b64decode(json.loads(line)["proven_receipt"], validate=True)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProofInvalid(
+                f"{path}, line {number} is not a receipt.",
+                code=ErrorCode.RECEIPT_INVALID,
+                next_step="Files of receipts are written by `chargepool receipts save`.",
+            ) from error
+
+
+@click.command()
+@connection_options
+@json_option
+def config(*, connection: Connection, as_json: bool) -> None:
+    """Show which pool, CA and token hold, and where each comes from. The token itself is not shown."""
+    found = connection.config()
+    if as_json:
+        emit({"address": found.address, "origins": dict(found.origins), "warnings": list(found.warnings)})
+        return
+    click.echo(f"address  {found.address} (from {found.origins['address']})")
+    click.echo(f"ca       {found.origins['ca']}")
+    click.echo(f"token    {found.origins['token']}")
+    for warning in found.warnings:
+        say(f"Warning: {warning}")
+
+
+@click.command()
+@connection_options
+@json_option
+def doctor(*, connection: Connection, as_json: bool) -> int:
+    """Check everything that a run needs: settings, CA, connection, token, keys, money, JAX."""
+    report: list[dict[str, Any]] = []
+
+    def check(what: str, test: Callable[[], str]) -> bool:
+        try:
+            found, is_well, next_step = test(), True, ""
+        except ChargepoolError as error:
+            found, is_well, next_step = error.detail, False, error.next_step
+        report.append({"check": what, "ok": is_well, "found": found, "next_step": next_step})
+        if not as_json:
+            click.echo(f"{'ok  ' if is_well else 'FAIL'}  {what:<10} {found}")
+            if next_step:
+                click.echo(f"      next: {next_step}")
+        return is_well
+
+    settings: list[ClientConfig] = []
+
+    def check_settings() -> str:
+        settings.append(connection.config())
+        return "; ".join((f"pool at {settings[0].address}", *settings[0].warnings))
+
+    if check("settings", check_settings):
+        check("CA", lambda: _ca_line(settings[0]))
+        check("pool", lambda: _pool_line(settings[0]))
+    check("JAX", _jax_line)
+    if as_json:
+        emit(report)
+    return 0 if all(entry["ok"] for entry in report) else 1
+
+
+def _ca_line(found: ClientConfig) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(found.ca_pem)
+    except ValueError as error:
+        raise ProofInvalid(
+            f"The CA certificate cannot be read: {error}",
+            code=ErrorCode.CERTIFICATE_INVALID,
+            next_step="Use the file ca.pem that `pool-server init` wrote.",
+        ) from error
+    return f"{certificate.subject.rfc4514_string()}, until {certificate.not_valid_after_utc:%Y-%m-%d}"
+
+
+def _pool_line(found: ClientConfig) -> str:
+    with connect_with(found) as client:
+        money = client.balance()
+        return (
+            f"{client.pool_id} answers; token of {money.buyer_id}; "
+            f"{format_micros(money.available_micros)} {money.currency} free"
+        )
+
+
+def _jax_line() -> str:
+    if importlib.util.find_spec("jax") is None:
+        raise ChargepoolError(
+            "JAX is not installed; functions cannot be exported here.",
+            code=ErrorCode.UNIMPLEMENTED,
+            next_step="Install it: pip install 'chargepool[buyer]'.",
+        )
+    from importlib.metadata import version
+
+    return f"jax {version('jax')}"
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+)
+@click.pass_context
+def demo(context: click.Context) -> None:
+    """Run the whole road on this machine: pool, cars, job, payout (`chargepool demo --help`)."""
+    if importlib.util.find_spec("chargepool.demo") is None:
+        raise ChargepoolError(
+            "The demo is not installed.",
+            code=ErrorCode.UNIMPLEMENTED,
+            next_step="Install it: pip install 'chargepool[demo]'.",
+        )
+    entry = importlib.import_module("chargepool.demo.__main__")
+    entry.main(args=context.args, prog_name="chargepool demo", standalone_mode=True)

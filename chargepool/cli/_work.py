@@ -1,0 +1,369 @@
+"""`chargepool quote`, `run` and `program check`: what a function costs and gives, and is it allowed."""
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from chargepool._client import Client
+from chargepool._comparators import Comparator, close, exact
+from chargepool._errors import ProgramRefused
+from chargepool._program import Program
+from chargepool._terms import with_margin
+from chargepool._values import LEVELS, Level, Quote
+from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
+from chargepool.cli._files import FunctionSource, FunctionSpec, Inputs, ResultSink, as_pair, read_constants
+from pool_protocol.money import format_micros, format_wu
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_level_option = click.option(
+    "--level", type=click.Choice(LEVELS), default="standard", show_default=True, help="How much verification."
+)
+_steps_option = click.option(
+    "--steps", type=click.IntRange(min=1), help="Steps per task, for step functions."
+)
+_constants_option = click.option("--constants", type=_FILE, help="Arrays that all tasks share (.npz).")
+_close_option = click.option(
+    "--close",
+    "tolerances",
+    type=float,
+    nargs=2,
+    metavar="RTOL ATOL",
+    help="Results agree within these tolerances; without it, bit by bit.",
+)
+_unit_steps_option = click.option(
+    "--unit-steps",
+    type=click.IntRange(min=1),
+    help="The function is a step(state, inputs, constants); so many steps make a unit.",
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  chargepool quote sweep.py:simulate --inputs points.npz
+  chargepool quote sweep.py:simulate --tasks 100000 --level careful --json
+"""
+)
+@click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
+@click.option("--inputs", type=_FILE, help="Inputs (.npz, .npy, .jsonl): their number and the example.")
+@click.option("--tasks", type=click.IntRange(min=1), help="How many tasks; the number of inputs otherwise.")
+@_constants_option
+@_level_option
+@_steps_option
+@_close_option
+@_unit_steps_option
+@connection_options
+@json_option
+def quote(
+    *,
+    source: FunctionSource,
+    inputs: Path | None,
+    tasks: int | None,
+    constants: Path | None,
+    level: str,
+    steps: int | None,
+    tolerances: tuple[float, float] | None,
+    unit_steps: int | None,
+    connection: Connection,
+    as_json: bool,
+) -> None:
+    """Say what a function would cost on the pool. Spends nothing.
+
+    The example of one task's input is the first one in --inputs, or a variable `example` in FILE.py.
+    """
+    items = None if inputs is None else Inputs(inputs)
+    count = tasks if tasks is not None else (len(items) if items is not None else 1)
+    with connection.connect() as client:
+        ready = load_program(
+            client, source, items, constants=constants, tolerances=tolerances, unit_steps=unit_steps
+        )
+        offer = client.quote(ready, count, level=cast("Level", level), steps=steps)
+    if as_json:
+        emit(_quote_json(offer))
+        return
+    click.echo(str(ready))
+    click.echo(str(offer))
+    click.echo(f"You have {format_micros(offer.available_micros)} {offer.currency} free.")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  chargepool run sweep.py:simulate --inputs points.npz --output results.npz
+  chargepool run sweep.py:simulate --inputs points.jsonl --yes > results.jsonl
+  chargepool run model.py:classify --inputs images.npy --constants weights.npz --close 1e-4 1e-5 -o out.npz
+"""
+)
+@click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
+@click.option("--inputs", type=_FILE, required=True, help="Inputs (.npz, .npy, .jsonl).")
+@click.option("--output", "-o", type=_FILE, help="Results (.npz, .jsonl); JSON lines to stdout otherwise.")
+@_constants_option
+@_level_option
+@_steps_option
+@_close_option
+@_unit_steps_option
+@click.option("--budget-micros", type=click.IntRange(min=1), help="The most that the job may spend.")
+@click.option("--price-cap-micros", type=click.IntRange(min=1), help="The most per work unit (spot price).")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "return", "skip"]),
+    default="raise",
+    show_default=True,
+    help="When a task fails for good: stop, write the error, or leave it out.",
+)
+@click.option(
+    "--on-interrupt",
+    type=click.Choice(["leave", "cancel"]),
+    default="leave",
+    show_default=True,
+    help="What Ctrl-C does to the job.",
+)
+@click.option("--name", help="The job's name in lists.")
+@click.option("--yes", "-y", "is_agreed", is_flag=True, help="Do not ask before money is reserved.")
+@connection_options
+def run(
+    *,
+    source: FunctionSource,
+    inputs: Path,
+    output: Path | None,
+    constants: Path | None,
+    level: str,
+    steps: int | None,
+    tolerances: tuple[float, float] | None,
+    unit_steps: int | None,
+    budget_micros: int | None,
+    price_cap_micros: int | None,
+    on_error: str,
+    on_interrupt: str,
+    name: str | None,
+    is_agreed: bool,
+    connection: Connection,
+) -> int:
+    """Compute a function of every input and write the results.
+
+    Shows the quote first and asks before any money is reserved, unless --yes or --budget-micros says how
+    much.
+    """
+    items = Inputs(inputs)
+    with connection.connect() as client:
+        ready = load_program(
+            client, source, items, constants=constants, tolerances=tolerances, unit_steps=unit_steps
+        )
+        offer = client.quote(ready, max(len(items), 1), level=cast("Level", level), steps=steps)
+        say(str(ready))
+        say(str(offer))
+        if not is_agreed and budget_micros is None:
+            _ask(offer)
+        return run_map(
+            client,
+            ready,
+            items,
+            output,
+            remembered={
+                "source": source.spec,
+                "inputs": str(inputs.resolve()),
+                "inputs_sha256": items.fingerprint(),
+                "output": None if output is None else str(output.resolve()),
+                "constants": None if constants is None else str(constants.resolve()),
+                "tolerances": tolerances,
+                "unit_steps": unit_steps,
+            },
+            level=level,
+            steps=steps,
+            budget_micros=budget_micros,
+            price_cap_micros_per_wu=price_cap_micros,
+            on_error=on_error,
+            on_interrupt=on_interrupt,
+            name=name,
+        )
+
+
+def run_map(
+    client: Client,
+    program: Program,
+    items: Inputs,
+    output: Path | None,
+    *,
+    remembered: dict[str, Any] | None = None,
+    **options: Any,
+) -> int:
+    """Run a map with results into a file; returns the exit status.
+
+    Args:
+        client: The connection.
+        program: What to compute.
+        items: The inputs.
+        output: Where results go; None for standard output.
+        remembered: What `job resume` must know to do the same again.
+        **options: Of `Client.map`.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    items.are_pairs = program.is_step
+    # Opened first: a file that cannot be written must not cost anything.
+    with ResultSink(output) as sink:
+        results = client.map(program, items, progress=True, **options)
+        if len(items) == 0:
+            say("There are no inputs; nothing was spent.")
+            return 0
+        if remembered is not None:
+            client.remember(results.job.id, remembered)
+        with results:
+            for result in results:
+                sink.add(result)
+    status = results.job.status()
+    where = "" if output is None else f" in {output}"
+    say(
+        f"{sink.count - sink.failed_count} results{where}, {sink.failed_count + results.skipped} failed; "
+        f"{results.job.id} cost {format_micros(status.spent_micros)} {results.job.currency}."
+    )
+    return 1 if sink.failed_count else 0
+
+
+@click.group()
+def program() -> None:
+    """Look at functions before the pool does."""
+
+
+@program.command(
+    epilog="""\b
+Example:
+  chargepool program check sweep.py:simulate --inputs points.npz
+"""
+)
+@click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
+@click.option("--inputs", type=_FILE, help="Inputs (.npz, .npy, .jsonl): the first is the example.")
+@_constants_option
+@_unit_steps_option
+@json_option
+def check(
+    *,
+    source: FunctionSource,
+    inputs: Path | None,
+    constants: Path | None,
+    unit_steps: int | None,
+    as_json: bool,
+) -> int:
+    """Say whether a function can be a program, or by which rule it would be refused. Sends nothing."""
+    from chargepool._export import Exporter
+    from pool_protocol.program.vetting import vet_program
+
+    example = _example(source, None if inputs is None else Inputs(inputs))
+    shared = read_constants(constants, source)
+    exporter = Exporter()
+    try:
+        if unit_steps is None:
+            exported = exporter.map_program(source.function, example, shared, exact(), lapack=False)
+        else:
+            state, task_inputs = _state_and_inputs(example)
+            exported = exporter.step_program(
+                source.function, state, task_inputs, shared, exact(), unit_steps=unit_steps, lapack=False
+            )
+    except ProgramRefused as error:
+        if as_json:
+            emit(
+                {
+                    "allowed": False,
+                    "code": error.code.value,
+                    "message": error.detail,
+                    "next_step": error.next_step,
+                }
+            )
+        else:
+            click.echo(f"Refused [{error.code.value}]: {error.detail}")
+            click.echo(f"Next: {error.next_step}")
+        return 1
+    draft = exported.program.draft
+    vetted = vet_program(exported.program.artifact, draft)
+    if as_json:
+        emit(
+            {
+                "allowed": True,
+                "program_id": draft.artifact_sha256,
+                "artifact_bytes": len(exported.program.artifact),
+                "work_uwu": vetted.cost.work_uwu,
+                "arguments": [f"{item.group.value}/{_typed(item.tensor)}" for item in draft.arguments],
+                "outputs": [_typed(item.tensor) for item in draft.outputs],
+                "operations": dict(vetted.operations),
+            }
+        )
+        return 0
+    unit = "step" if unit_steps else "task"
+    click.echo(
+        f"Allowed: {exported.name}, {len(exported.program.artifact)} bytes, {draft.artifact_sha256[:12]}"
+    )
+    click.echo(f"About {format_wu(vetted.cost.work_uwu)} WU per {unit}; the pool's own count decides.")
+    for argument in draft.arguments:
+        click.echo(f"  takes    {argument.group.value}/{_typed(argument.tensor)}")
+    for result in draft.outputs:
+        click.echo(f"  returns  {_typed(result.tensor)}")
+    return 0
+
+
+def load_program(
+    client: Client,
+    source: FunctionSource,
+    items: Inputs | None,
+    *,
+    constants: Path | None,
+    tolerances: tuple[float, float] | None,
+    unit_steps: int | None,
+) -> Program:
+    """Have the function of a file admitted, as a map or, with `unit_steps`, as a step program."""
+    example, shared = _example(source, items), read_constants(constants, source)
+    comparator: Comparator = exact() if tolerances is None else close(rtol=tolerances[0], atol=tolerances[1])
+    if unit_steps is None:
+        return client.program(source.function, example, constants=shared, comparator=comparator)
+    state, inputs = _state_and_inputs(example)
+    return client.step_program(
+        source.function, state, inputs, shared, unit_steps=unit_steps, comparator=comparator
+    )
+
+
+def _example(source: FunctionSource, items: Inputs | None) -> Any:
+    if items is not None and len(items) > 0:
+        return next(iter(items))
+    if source.example is None:
+        raise click.UsageError("give --inputs FILE, or a variable `example` in the function's file")
+    return source.example
+
+
+def _state_and_inputs(example: Any) -> tuple[Any, Any]:
+    pair = as_pair(example)
+    if pair is None:
+        raise click.UsageError('a step function\'s inputs are {"state": ..., "inputs": ...} in .jsonl')
+    return pair
+
+
+def _ask(offer: Quote) -> None:
+    most = min(with_margin(offer.total_micros, offer.cost_micros_per_task), offer.available_micros)
+    question = (
+        f"Reserve up to {format_micros(most)} {offer.currency} (what is not spent comes back) and start?"
+    )
+    if not sys.stdin.isatty():
+        raise click.UsageError("money would be reserved: say --yes, or how much with --budget-micros")
+    click.confirm(question, abort=True, err=True)
+
+
+def _quote_json(offer: Quote) -> dict[str, Any]:
+    return {
+        "quote_id": offer.quote_id,
+        "program_id": offer.program_sha256,
+        "tasks": offer.tasks,
+        "level": offer.level,
+        "steps": offer.steps,
+        "price_micros_per_wu": offer.price_micros_per_wu,
+        "work_uwu_per_task": offer.work_uwu_per_task,
+        "cost_micros_per_task": offer.cost_micros_per_task,
+        "attempts_per_task": offer.attempts_per_task,
+        "total_micros": offer.total_micros,
+        "currency": offer.currency,
+        "expires_at_us": offer.expires_at_us,
+        "vehicles_now": offer.vehicles_now,
+        "available_micros": offer.available_micros,
+    }
+
+
+def _typed(tensor: Any) -> str:
+    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
