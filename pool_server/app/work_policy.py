@@ -1,11 +1,24 @@
 """The operator's settings that the use cases of the work go by, with their defaults and reasons."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, MINUTE_US, SECOND_US
 from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import AuditRule, HistoryAuditRule
+
+
+class BlobReader(Protocol):
+    """The part of a blob store that comparing results needs."""
+
+    def get(self, blob_sha256: str) -> bytes:
+        """Return a whole blob, checked against its digest.
+
+        Raises:
+            PoolError: BLOB_MISSING, BLOB_DIGEST_MISMATCH.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,327 @@
+"""Gives a vehicle its next lease: a batch of attempts at one job, funded before the car starts.
+
+In this order: a retired vehicle is refused; quarantine and draining are told; a live lease that the vehicle
+does not hold was lost on the way and is sent again as it was; then jobs are asked in the order of
+`core.matching`, and the first that has tasks for this owner gives them. Nothing in a lease tells an audit
+from other work.
+"""
+
+from pool_protocol.errors import ErrorCode, InvariantError, PoolError
+from pool_protocol.money import work_price_micros
+from pool_server.app.money import fund_attempts
+from pool_server.app.pricing import posted_price
+from pool_server.app.work_commands import AttemptGrant, LeaseGranted, LeaseWork, NoWorkNow
+from pool_server.app.work_policy import WorkPolicy
+from pool_server.core.fleet import LEASABLE_STATES, VEHICLE_LIFECYCLE, VehicleState, state_on_contact
+from pool_server.core.jobs import AttemptState, LeaseState, PriceMode, PriceTerms
+from pool_server.core.matching import (
+    LIVE_LEASES_PER_VEHICLE_MAX,
+    JobOffer,
+    NoWorkReason,
+    TaskRank,
+    lease_size,
+    order_offers,
+)
+from pool_server.core.settlement import AttemptFunding, Payer, unresolved_expiry_us
+from pool_server.core.verification import LEVELS
+from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.work import (
+    AttemptRow,
+    JobDelta,
+    JobRow,
+    LeaseRow,
+    ReadyTask,
+    TaskTake,
+    VehicleRow,
+    WorkEvent,
+)
+
+#: Jobs asked for tasks before a vehicle is sent away: bounds what one lease costs when an owner has had its
+#: turn at the tasks of many jobs. The order moves on with every lease, so that none is left out for ever.
+JOBS_ASKED_MAX = 32
+#: Ready tasks per vehicle beyond which spreading them over the fleet does not matter.
+_SPREAD_BELOW = 64
+
+
+def lease_work(
+    uow: UnitOfWork, command: LeaseWork, *, policy: WorkPolicy, now_us: int
+) -> LeaseGranted | NoWorkNow:
+    """Grant a lease, send a lost one again, or say why there is none.
+
+    Raises:
+        PoolError: NOT_FOUND for an unknown vehicle, VEHICLE_RETIRED, INVALID_ARGUMENT for negative numbers.
+    """
+    if min(command.attempts_max, command.available_ms, command.reserve_price_micros_per_wu) < 0:
+        raise PoolError(ErrorCode.INVALID_ARGUMENT, "a wish for work has a negative number")
+    vehicle = _contact(uow, command.vehicle_id, now_us=now_us)
+    if vehicle.state not in LEASABLE_STATES:
+        return _out_of_work(vehicle, policy)
+    live = uow.leases.live(vehicle.vehicle_id)
+    held = frozenset(command.held_lease_ids)
+    if command.attempts_max == 0:
+        return _no_work("No work was asked for.", policy)
+    for lease in live:
+        if lease.lease_id not in held and lease.expires_at_us > now_us:
+            return _send_again(uow, lease)
+    if len(live) >= LIVE_LEASES_PER_VEHICLE_MAX:
+        return _no_work(f"The vehicle has {len(live)} leases already.", policy)
+    return _lease_from_jobs(uow, command, vehicle, policy=policy, now_us=now_us)
+
+
+def _contact(uow: UnitOfWork, vehicle_id: str, *, now_us: int) -> VehicleRow:
+    vehicle = uow.fleet.get(vehicle_id)
+    if vehicle is None:
+        raise PoolError(ErrorCode.NOT_FOUND, f"no vehicle {vehicle_id}")
+    if vehicle.state is VehicleState.RETIRED:
+        raise PoolError(ErrorCode.VEHICLE_RETIRED, f"{vehicle_id} was retired")
+    uow.fleet.seen(vehicle_id, now_us=now_us)
+    state = state_on_contact(vehicle.state)
+    if state is vehicle.state:
+        return vehicle
+    _move(uow, vehicle, state, now_us=now_us)
+    return vehicle._replace(state=state)
+
+
+def _move(uow: UnitOfWork, vehicle: VehicleRow, state: VehicleState, *, now_us: int) -> None:
+    VEHICLE_LIFECYCLE.check(vehicle.state, state, what=vehicle.vehicle_id)
+    if not uow.fleet.move(vehicle.vehicle_id, from_states=[vehicle.state], to_state=state):
+        raise InvariantError(f"{vehicle.vehicle_id} is not {vehicle.state} any more")
+    cause = VEHICLE_LIFECYCLE.transitions[vehicle.state, state]
+    uow.events.append([WorkEvent("vehicle", vehicle.vehicle_id, vehicle.state, state, cause, now_us)])
+
+
+def _out_of_work(vehicle: VehicleRow, policy: WorkPolicy) -> NoWorkNow:
+    if vehicle.state is VehicleState.QUARANTINED:
+        return NoWorkNow(
+            reason=NoWorkReason.QUARANTINED,
+            message=f"This vehicle is in quarantine ({vehicle.quarantine_reason}): the pool gives it no work "
+            "until an operator has looked at it.",
+            retry_after_ms=policy.quarantined_retry_ms,
+        )
+    return NoWorkNow(
+        reason=NoWorkReason.DRAINING,
+        message="An operator is draining this vehicle: it gets no new work for now.",
+        retry_after_ms=policy.quarantined_retry_ms,
+    )
+
+
+def _no_work(message: str, policy: WorkPolicy, *, reason: NoWorkReason = NoWorkReason.NO_WORK) -> NoWorkNow:
+    return NoWorkNow(reason=reason, message=message, retry_after_ms=policy.no_work_retry_ms)
+
+
+# --- a lost lease -------------------------------------------------------------------------------
+
+
+def _send_again(uow: UnitOfWork, lease: LeaseRow) -> LeaseGranted:
+    job = uow.jobs.get(lease.job_id)
+    if job is None:
+        raise InvariantError(f"lease {lease.lease_id} is of a job that is not there")
+    grants = tuple(
+        AttemptGrant(
+            attempt_id=grant.attempt_id,
+            inputs=grant.inputs,
+            steps=job.steps_per_task,
+            unit_steps=job.unit_steps,
+            work_uwu=job.work_uwu_per_task,
+        )
+        for grant in uow.attempts.grants(lease)
+    )
+    return _granted(uow, lease, job, grants, resent=True)
+
+
+def _granted(
+    uow: UnitOfWork, lease: LeaseRow, job: JobRow, grants: tuple[AttemptGrant, ...], *, resent: bool
+) -> LeaseGranted:
+    return LeaseGranted(
+        lease_id=lease.lease_id,
+        vehicle_id=lease.vehicle_id,
+        job_id=lease.job_id,
+        program_sha256=job.program_sha256,
+        constants=uow.jobs.constants(job.job_id),
+        price_micros_per_wu=lease.price_micros_per_wu,
+        attempts=grants,
+        issued_at_us=lease.issued_at_us,
+        expires_at_us=lease.expires_at_us,
+        resent=resent,
+    )
+
+
+# --- a new lease --------------------------------------------------------------------------------
+
+
+def _lease_from_jobs(
+    uow: UnitOfWork, command: LeaseWork, vehicle: VehicleRow, *, policy: WorkPolicy, now_us: int
+) -> LeaseGranted | NoWorkNow:
+    offers = _offers(uow)
+    newest_lease_id = uow.leases.newest_id()
+    priced = [offer for offer in offers if offer.price_micros_per_wu is not None]
+    affordable = [
+        offer for offer in priced if (offer.price_micros_per_wu or 0) >= command.reserve_price_micros_per_wu
+    ]
+    if priced and not affordable:
+        best = max(offer.price_micros_per_wu or 0 for offer in priced)
+        return _no_work(
+            f"The price is {best} micros per WU, below this vehicle's reserve of "
+            f"{command.reserve_price_micros_per_wu}.",
+            policy,
+            reason=NoWorkReason.PRICE_BELOW_RESERVE,
+        )
+    ordered = order_offers(affordable, warm_programs=command.warm_programs, newest_lease_id=newest_lease_id)
+    for offer in ordered[:JOBS_ASKED_MAX]:
+        granted = _lease_from_job(uow, command, vehicle, offer, policy=policy, now_us=now_us)
+        if granted is not None:
+            return granted
+    return _no_work(
+        "No task is waiting for this vehicle."
+        if not offers
+        else "The tasks that wait are for other owners, or for a lower price.",
+        policy,
+    )
+
+
+def _offers(uow: UnitOfWork) -> list[JobOffer]:
+    rows = uow.jobs.offers()
+    if not rows:
+        return []
+    posted_micros = posted_price(uow)
+    return [
+        JobOffer(
+            job_id=row.job_id,
+            buyer_id=row.buyer_id,
+            program_sha256=row.program_sha256,
+            price_micros_per_wu=PriceTerms(
+                mode=PriceMode(row.price_mode), price_micros_per_wu=row.price_micros_per_wu
+            ).price_now(posted_micros),
+            urgent_count=row.urgent_count,
+            last_lease_id=row.last_lease_id,
+            buyer_last_lease_id=row.buyer_last_lease_id,
+        )
+        for row in rows
+    ]
+
+
+def _lease_from_job(
+    uow: UnitOfWork,
+    command: LeaseWork,
+    vehicle: VehicleRow,
+    offer: JobOffer,
+    *,
+    policy: WorkPolicy,
+    now_us: int,
+) -> LeaseGranted | None:
+    job = uow.jobs.get(offer.job_id)
+    if job is None or offer.price_micros_per_wu is None:
+        raise InvariantError(f"job {offer.job_id} is offered and not there")
+    spread = job.ready_count < command.attempts_max * _SPREAD_BELOW
+    size = lease_size(
+        attempts_max=command.attempts_max,
+        ready_count=job.ready_count,
+        active_vehicles=uow.fleet.active_count(at_most=job.ready_count) if spread else 1,
+        work_uwu=job.work_uwu_per_task,
+        speed_uwu_per_s=vehicle.speed_uwu_per_s,
+        available_us=command.available_ms * 1_000,
+        lease_timeout_us=policy.lease_timeout_us,
+    )
+    tasks = uow.tasks.ready(
+        job.job_id,
+        owner_id=vehicle.owner_id,
+        retry_before_us=now_us - policy.retry_same_owner_us,
+        limit=size,
+    )
+    if not tasks:
+        return None
+    attempt_ids = uow.ids.next_block("attempt", len(tasks))
+    lease = LeaseRow(
+        lease_id=uow.ids.next_block("lease", 1)[0],
+        vehicle_id=vehicle.vehicle_id,
+        owner_id=vehicle.owner_id,
+        job_id=job.job_id,
+        state=LeaseState.LIVE,
+        price_micros_per_wu=offer.price_micros_per_wu,
+        first_attempt_id=attempt_ids[0],
+        attempt_count=len(tasks),
+        open_count=len(tasks),
+        issued_at_us=now_us,
+        expires_at_us=now_us + policy.lease_timeout_us,
+        ended_at_us=0,
+    )
+    uow.leases.insert(lease)
+    attempts = _attempts(uow, lease, job, tasks, now_us=now_us)
+    uow.attempts.insert(attempts)
+    takes = [
+        TaskTake(task.task_id, attempt.payer is Payer.JOB)
+        for task, attempt in zip(tasks, attempts, strict=True)
+    ]
+    if uow.tasks.take(takes) != len(tasks):
+        raise InvariantError("a task was ready and is not")
+    running = [task for task in tasks if task.wanted == 1]
+    uow.jobs.add(
+        job.job_id,
+        JobDelta(
+            ready_count=-len(running),
+            urgent_count=-sum(1 for task in running if task.rank == TaskRank.WAITED_FOR),
+            attempt_count=len(tasks),
+            last_lease_id=lease.lease_id,
+        ),
+    )
+    uow.events.append([WorkEvent("lease", str(lease.lease_id), "", LeaseState.LIVE, "granted", now_us)])
+    if vehicle.state is VehicleState.AVAILABLE:
+        _move(uow, vehicle, VehicleState.LEASED, now_us=now_us)
+    grants = tuple(
+        AttemptGrant(
+            attempt_id=attempt.attempt_id,
+            inputs=task.inputs,
+            steps=job.steps_per_task,
+            unit_steps=job.unit_steps,
+            work_uwu=job.work_uwu_per_task,
+        )
+        for task, attempt in zip(tasks, attempts, strict=True)
+    )
+    return _granted(uow, lease, job, grants, resent=False)
+
+
+def _attempts(
+    uow: UnitOfWork, lease: LeaseRow, job: JobRow, tasks: list[ReadyTask], *, now_us: int
+) -> list[AttemptRow]:
+    """Make the attempts' rows, funded: by the job up to its quorum, beyond it by the pool."""
+    quorum = LEVELS[job.level].quorum
+    amount_micros = work_price_micros(job.work_uwu_per_task, lease.price_micros_per_wu)
+    payers = [Payer.JOB if task.job_funded_count < quorum else Payer.VERIFICATION for task in tasks]
+    first = lease.first_attempt_id
+    pendings = fund_attempts(
+        uow,
+        [
+            AttemptFunding(
+                attempt_id=first + offset,
+                owner_id=lease.owner_id,
+                job_id=job.job_id,
+                amount_micros=amount_micros,
+                payer=payer,
+            )
+            for offset, payer in enumerate(payers)
+        ],
+        expires_at_us=unresolved_expiry_us(lease.expires_at_us),
+        now_us=now_us,
+    )
+    return [
+        AttemptRow(
+            first + offset,
+            task.task_id,
+            lease.lease_id,
+            job.job_id,
+            task.task_index,
+            lease.vehicle_id,
+            lease.owner_id,
+            AttemptState.LEASED,
+            payers[offset],
+            lease.price_micros_per_wu,
+            amount_micros,
+            pendings[offset],
+            b"",
+            "",
+            now_us,
+            0,
+            0,
+        )
+        for offset, task in enumerate(tasks)
+    ]

@@ -1,0 +1,408 @@
+"""The tasks that one command touches, in memory: load once, decide, write once.
+
+Use cases put events on the board (a result came, an attempt failed, expired or is cancelled); the board keeps
+the tasks' standing, asks `core.verification` for verdicts, and at the end `flush` writes everything in bulk:
+money first given back, then reserved, then paid; attempts, tasks, leases, jobs, vehicles, trust; events and
+effects.
+
+What an attempt's money must be follows from its state and payer alone: leased and returned attempts hold a
+pending transfer, accepted ones are paid, all others hold nothing. `flush` compares that with the row.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from pool_protocol.errors import ErrorCode, InvariantError
+from pool_protocol.limits import INLINE_TENSORS
+from pool_protocol.tensors import decode
+from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.core.comparison import AgreementGroup, Candidate, Tensors
+from pool_server.core.jobs import (
+    ATTEMPT_LIFECYCLE,
+    FUNDED_ATTEMPT_STATES,
+    TASK_LIFECYCLE,
+    AttemptState,
+    LeaseState,
+    TaskFailure,
+    TaskState,
+    TensorRef,
+)
+from pool_server.core.matching import TaskRank
+from pool_server.core.settlement import Payer
+from pool_server.core.trust import TrustRecord, trust_class
+from pool_server.core.verification import (
+    AUDITED_AGREEMENT,
+    LEVELS,
+    Accept,
+    GiveUp,
+    TaskStanding,
+    Wait,
+    judge,
+)
+from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.work import AttemptRow, JobRow, ReportedValues, TaskRow
+
+_A = AttemptState
+
+
+class BoardAttempt:
+    """An attempt as this command changes it."""
+
+    __slots__ = (
+        "detail",
+        "digest",
+        "ended_at_us",
+        "outputs",
+        "payer",
+        "reason",
+        "reported",
+        "row",
+        "state",
+        "task",
+    )
+
+    def __init__(self, row: AttemptRow, task: "BoardTask") -> None:
+        self.row = row
+        self.task = task
+        self.state = row.state
+        self.payer = row.payer
+        self.reason = row.reason
+        self.detail = ""
+        self.ended_at_us = row.ended_at_us
+        self.digest = row.output_digest
+        self.reported: ReportedValues | None = None
+        self.outputs: TensorRef | None = None
+
+    def move(self, state: AttemptState, *, reason: str = "") -> None:
+        """Take a legal step.
+
+        Raises:
+            InvariantError: it is not legal.
+        """
+        ATTEMPT_LIFECYCLE.check(self.state, state, what=str(self.row.attempt_id))
+        self.state = state
+        if reason:
+            self.reason = reason
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to write."""
+        return self.state is not self.row.state or self.payer is not self.row.payer
+
+
+class BoardTask:
+    """A task as this command changes it."""
+
+    __slots__ = (
+        "agreement_needed",
+        "attempts",
+        "canonical",
+        "changed",
+        "cost_micros",
+        "decided_seq",
+        "detail",
+        "failure_count",
+        "job",
+        "rank",
+        "reason",
+        "row",
+        "state",
+        "wanted",
+    )
+
+    def __init__(self, row: TaskRow, job: JobRow) -> None:
+        self.row = row
+        self.job = job
+        self.state = row.state
+        self.rank = row.rank
+        self.wanted = row.wanted
+        self.agreement_needed = row.agreement_needed
+        self.failure_count = row.failure_count
+        self.attempts: dict[int, BoardAttempt] = {}
+        self.canonical: BoardAttempt | None = None
+        self.cost_micros = 0
+        self.decided_seq = 0
+        self.reason = ""
+        self.detail = ""
+        self.changed = False
+
+    @property
+    def undecided(self) -> bool:
+        """Whether results still matter."""
+        return self.state is TaskState.READY or self.state is TaskState.RUNNING
+
+    def in_state(self, state: AttemptState) -> list[BoardAttempt]:
+        """Attempts in a state, by id."""
+        return [attempt for attempt in self.attempts.values() if attempt.state is state]
+
+    def job_funded(self) -> int:
+        """Attempts under way or waiting that the job pays for."""
+        return sum(
+            1
+            for attempt in self.attempts.values()
+            if attempt.state in FUNDED_ATTEMPT_STATES and attempt.payer is Payer.JOB
+        )
+
+
+class TaskBoard:
+    """See the module."""
+
+    def __init__(self, uow: UnitOfWork, *, policy: WorkPolicy, blobs: BlobReader | None, now_us: int) -> None:
+        """Start an empty board.
+
+        Args:
+            uow: The command's transaction.
+            policy: The operator's settings.
+            blobs: Reads outputs that are blobs; needed only to compare such outputs by CLOSE.
+            now_us: The command's time.
+        """
+        self.uow = uow
+        self.policy = policy
+        self.now_us = now_us
+        self.jobs: dict[int, JobRow] = {}
+        self.tasks: dict[int, BoardTask] = {}
+        self.attempts: dict[int, BoardAttempt] = {}
+        self.trust: dict[tuple[str, str], TrustRecord] = {}
+        self.lease_ends: dict[int, LeaseState] = {}
+        self.rejected: list[BoardAttempt] = []
+        self.progressed: set[int] = set()
+        self.stopped: dict[tuple[str, str], list[int]] = {}
+        self.blobs = blobs
+        self._next_seq: dict[int, int] = {}
+
+    # --- loading --------------------------------------------------------------------------------
+
+    def job(self, job_id: int) -> JobRow:
+        """Read a job once.
+
+        Raises:
+            InvariantError: there is none, although a row names it.
+        """
+        job = self.jobs.get(job_id)
+        if job is None:
+            job = self.uow.jobs.get(job_id)
+            if job is None:
+                raise InvariantError(f"job {job_id} is named by a row and not there")
+            self.jobs[job_id] = job
+        return job
+
+    def load(self, rows: Iterable[AttemptRow]) -> None:
+        """Put attempts, their tasks and the tasks' other attempts on the board."""
+        rows = list(rows)
+        missing = list(dict.fromkeys(row.task_id for row in rows if row.task_id not in self.tasks))
+        found = self.uow.tasks.get(missing)
+        for task_row in found.values():
+            self.tasks[task_row.task_id] = BoardTask(task_row, self.job(task_row.job_id))
+        # A task with one attempt has no other: the common case costs no second query.
+        crowded = [task_id for task_id in missing if found[task_id].attempt_count > 1]
+        others = self.uow.attempts.of_tasks(crowded) if crowded else []
+        for row in sorted((*rows, *others)):
+            if row.attempt_id in self.attempts:
+                continue
+            task = self.tasks[row.task_id]
+            attempt = BoardAttempt(row, task)
+            task.attempts[row.attempt_id] = attempt
+            self.attempts[row.attempt_id] = attempt
+
+    # --- what happens to attempts ---------------------------------------------------------------
+
+    def record(self, attempt: BoardAttempt, *, reported: ReportedValues, outputs: TensorRef) -> None:
+        """A result came: LEASED or EXPIRED -> RETURNED. An expired attempt is funded again at the flush."""
+        if attempt.state is _A.EXPIRED:
+            full = attempt.task.job_funded() >= LEVELS[attempt.task.job.level].quorum
+            attempt.payer = Payer.VERIFICATION if full else Payer.JOB
+        attempt.move(_A.RETURNED)
+        attempt.reason = ""
+        attempt.ended_at_us = self.now_us
+        attempt.digest = reported.output_digest
+        attempt.reported = reported
+        attempt.outputs = outputs
+        attempt.task.changed = True
+
+    def fail(self, attempt: BoardAttempt, *, reason: str, detail: str, at_fault: bool) -> None:
+        """A report without a result: LEASED -> FAILED. `at_fault` counts against the bound on failures."""
+        attempt.move(_A.FAILED, reason=reason)
+        attempt.detail = detail
+        attempt.ended_at_us = self.now_us
+        attempt.task.failure_count += int(at_fault)
+        attempt.task.changed = True
+
+    def expire(self, attempt: BoardAttempt) -> None:
+        """No report in time: LEASED -> EXPIRED."""
+        attempt.move(_A.EXPIRED, reason=ErrorCode.LEASE_EXPIRED.value)
+        attempt.ended_at_us = self.now_us
+        attempt.task.changed = True
+
+    def drop(self, attempt: BoardAttempt, *, reason: str) -> None:
+        """Take an attempt out: LEASED -> CANCELLED (and tell the vehicle), RETURNED -> DISCARDED."""
+        if attempt.state is _A.LEASED:
+            attempt.move(_A.CANCELLED, reason=reason)
+            attempt.ended_at_us = self.now_us
+            self.stopped.setdefault((attempt.row.vehicle_id, reason), []).append(attempt.row.attempt_id)
+        else:
+            attempt.move(_A.DISCARDED, reason=reason)
+        attempt.task.changed = True
+
+    def audit(self, task: BoardTask) -> None:
+        """The draw fell on this task: it needs agreeing owners."""
+        task.agreement_needed = max(task.agreement_needed, AUDITED_AGREEMENT)
+        task.changed = True
+
+    # --- verdicts -------------------------------------------------------------------------------
+
+    def resolve(self, task: BoardTask) -> None:
+        """Ask for the verdict on a task and apply it."""
+        if not task.undecided:
+            return
+        returned = task.in_state(_A.RETURNED)
+        if task.agreement_needed == 1 and len(returned) == 1:
+            self._accept(task, [returned[0]], [], [])
+            return
+        by_id = {attempt.row.attempt_id: attempt for attempt in returned}
+        verdict = judge(
+            TaskStanding(
+                agreement_needed=task.agreement_needed,
+                returned=[
+                    Candidate(
+                        attempt_id=attempt_id, owner_id=attempt.row.owner_id, output_digest=attempt.digest
+                    )
+                    for attempt_id, attempt in by_id.items()
+                ],
+                live_count=len(task.in_state(_A.LEASED)),
+                attempt_count=task.row.attempt_count,
+                failure_count=task.failure_count,
+                program_failed_owners=_program_failed_owners(task),
+                bounds=task.job.bounds,
+            ),
+            task.job.comparator,
+            self._outputs_of,
+        )
+        match verdict:
+            case Accept(group=group, rejected=rejected, unjudged=unjudged):
+                self._accept(task, _of(group, by_id), _of(rejected, by_id), _of(unjudged, by_id))
+            case GiveUp(reason=reason):
+                self._give_up(task, reason)
+            case Wait(wanted=wanted):
+                self._wait(task, wanted, returned_count=len(returned))
+
+    def _wait(self, task: BoardTask, wanted: int, *, returned_count: int) -> None:
+        target = TaskState.READY if wanted else TaskState.RUNNING
+        if target is not task.state:
+            task.state = TASK_LIFECYCLE.check(task.state, target, what=str(task.row.task_id))
+        # Beyond the quorum somebody waits for us: an audit, or a disagreement to be settled.
+        waited_for = returned_count >= LEVELS[task.job.level].quorum
+        task.rank = TaskRank.WAITED_FOR if waited_for else TaskRank.STARTED
+        task.wanted = wanted
+        task.changed = True
+
+    def _accept(
+        self,
+        task: BoardTask,
+        group: Sequence[BoardAttempt],
+        rejected: Sequence[BoardAttempt],
+        unjudged: Sequence[BoardAttempt],
+    ) -> None:
+        job = task.job
+        terms = LEVELS[job.level]
+        for position, attempt in enumerate(group):
+            attempt.move(_A.ACCEPTED)
+            attempt.payer = Payer.JOB if position < terms.quorum else Payer.VERIFICATION
+            if attempt.payer is Payer.JOB:
+                task.cost_micros += attempt.row.amount_micros
+            if terms.builds_trust:
+                key = self.trust_key(attempt)
+                self.trust[key] = self.history(attempt).accepted(job.work_uwu_per_task)
+        for attempt in rejected:
+            attempt.move(_A.REJECTED, reason="WRONG_RESULT")
+            self.trust[self.trust_key(attempt)] = self.history(attempt).rejected()
+            self.rejected.append(attempt)
+        for attempt in unjudged:
+            attempt.move(_A.DISCARDED, reason="BETWEEN_TOLERANCES")
+        task.canonical = group[0]
+        self._decide(task, TaskState.ACCEPTED, stop_reason="TASK_DECIDED")
+
+    def _give_up(self, task: BoardTask, reason: TaskFailure) -> None:
+        for attempt in task.in_state(_A.RETURNED):
+            self.drop(attempt, reason=reason.value)
+        if reason is TaskFailure.PROGRAM_FAILED:
+            details = [attempt.detail for attempt in task.attempts.values() if attempt.detail]
+            task.detail = details[-1] if details else ""
+        task.reason = reason.value
+        self._decide(task, TaskState.FAILED, stop_reason="TASK_DECIDED")
+
+    def end(self, task: BoardTask, state: TaskState, *, reason: str) -> None:
+        """End an undecided task with its job: CANCELLED or FAILED, whatever its results."""
+        for attempt in task.in_state(_A.RETURNED):
+            self.drop(attempt, reason=reason)
+        task.reason = reason
+        self._decide(task, state, stop_reason=reason)
+
+    def _decide(self, task: BoardTask, state: TaskState, *, stop_reason: str) -> None:
+        for attempt in task.in_state(_A.LEASED):
+            self.drop(attempt, reason=stop_reason)
+        task.state = TASK_LIFECYCLE.check(task.state, state, what=str(task.row.task_id))
+        task.wanted = 0
+        task.decided_seq = self.next_seq(task.job)
+        task.changed = True
+        self.progressed.add(task.job.job_id)
+
+    def next_seq(self, job: JobRow) -> int:
+        """Return the next cursor of a job's decisions."""
+        seq = self._next_seq.get(job.job_id, job.decided_seq) + 1
+        self._next_seq[job.job_id] = seq
+        return seq
+
+    # --- trust ----------------------------------------------------------------------------------
+
+    def trust_key(self, attempt: BoardAttempt) -> tuple[str, str]:
+        """Name the history that an attempt belongs to."""
+        job = attempt.task.job
+        return attempt.row.vehicle_id, trust_class(job.kind, job.level)
+
+    def history(self, attempt: BoardAttempt) -> TrustRecord:
+        """Return the history that an attempt belongs to, as it is now."""
+        key = self.trust_key(attempt)
+        record = self.trust.get(key)
+        if record is None:
+            record = self.uow.fleet.trust(*key)
+            self.trust[key] = record
+        return record
+
+    # --- outputs --------------------------------------------------------------------------------
+
+    def _outputs_of(self, attempt_id: int) -> Tensors:
+        attempt = self.attempts[attempt_id]
+        ref = attempt.outputs or self.uow.attempts.outputs(attempt_id)
+        if ref is None:
+            raise InvariantError(f"attempt {attempt_id} has a result and no outputs")
+        return read_tensors(ref, self.blobs)
+
+
+def read_tensors(ref: TensorRef, blobs: BlobReader | None) -> Tensors:
+    """Decode outputs that were accepted before, wherever they are.
+
+    Raises:
+        PoolError: what the blob store and the decoder raise.
+        InvariantError: they are a blob and nobody said where blobs are.
+    """
+    if ref.inline is not None:
+        return decode(ref.inline, INLINE_TENSORS)
+    if ref.blob_sha256 is None:
+        return {}
+    if blobs is None:
+        raise InvariantError("outputs are a blob, and this use case was given no blob store")
+    return decode(blobs.get(ref.blob_sha256))
+
+
+def _program_failed_owners(task: BoardTask) -> int:
+    return len(
+        {
+            attempt.row.owner_id
+            for attempt in task.attempts.values()
+            if attempt.state is _A.FAILED and attempt.reason == TaskFailure.PROGRAM_FAILED
+        }
+    )
+
+
+def _of(group: AgreementGroup | Sequence[Candidate], by_id: dict[int, BoardAttempt]) -> list[BoardAttempt]:
+    members = group.members if isinstance(group, AgreementGroup) else group
+    return [by_id[candidate.attempt_id] for candidate in members]
