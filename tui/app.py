@@ -28,6 +28,7 @@ from tui.messages import (
     ChangeDone,
     ChangeFailed,
     OptInWanted,
+    ScreenReady,
 )
 from tui.screens.base import DashboardScreen
 from tui.screens.dialogs import BankDialog, HelpScreen, OptInQuestion, PairDialog
@@ -106,7 +107,6 @@ class OwnerApp(App[None]):
             self._follow_account(self._gateways.account)
         self.dashboard = state
         self.set_interval(self._pace.tick_s, self.show_state)
-        self.call_after_refresh(self.show_state)
 
     async def on_unmount(self) -> None:
         """Let go of the connections."""
@@ -122,8 +122,12 @@ class OwnerApp(App[None]):
         """Hand the state down to the screen that is up (and to the one under a dialog)."""
         at = self.moment()
         for screen in self.screen_stack:
-            if isinstance(screen, DashboardScreen) and screen.is_mounted:
+            if isinstance(screen, DashboardScreen) and screen.ready:
                 screen.show(self.dashboard, at)
+
+    @on(ScreenReady)
+    def _screen_ready(self) -> None:
+        self.show_state()
 
     def _become(self, dashboard: Dashboard) -> None:
         self.dashboard = dashboard
@@ -303,7 +307,6 @@ class OwnerApp(App[None]):
             case _:
                 screen = StatementScreen(account=self._gateways.account, folder=self._folder)
         self.push_screen(screen)
-        self.call_after_refresh(self.show_state)
 
     def action_refresh(self) -> None:
         """Ask everyone again now."""

@@ -35,7 +35,9 @@ Either is enough. Without the pool you see the car; without the agent you see yo
 Keys:
 {keys}
 
-Keys can be changed in a keymap file: see --keymap. In scripts use `car-agent status --json`.
+\b
+Keys can be changed in a keymap file: see --keymap.
+In scripts use `car-agent status --json`.
 """
 
 
@@ -134,6 +136,9 @@ def _pool_config(
 
 
 def _owner_gateways(socket: Path | None, pool: ClientConfig | None) -> Callable[[], Gateways]:
+    # gRPC's C core logs to standard error, which is the screen.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
     def connect() -> Gateways:
         from chargepool._channel import open_aio_channel
         from tui.grpc_gateway import GrpcAccountGateway, GrpcAgentGateway
@@ -159,6 +164,8 @@ def _run_owner(gateways: Callable[[], Gateways], *, keymap: Mapping[str, str], l
 def _run_operator(pool: ClientConfig, *, keymap: Mapping[str, str], light: bool) -> None:
     from tui.operator_app import OperatorApp
 
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
     def connect() -> Gateways:
         from chargepool._channel import open_aio_channel
         from tui.grpc_gateway import GrpcOperatorGateway
@@ -169,3 +176,7 @@ def _run_operator(pool: ClientConfig, *, keymap: Mapping[str, str], light: bool)
     app = OperatorApp(gateways=connect, clock=SystemClock(), keymap=keymap, light=light)
     app.run()
     sys.exit(app.return_code or 0)
+
+
+if __name__ == "__main__":
+    main()

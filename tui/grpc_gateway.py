@@ -83,7 +83,7 @@ class GrpcAgentGateway:
         return gateway_error(
             from_rpc_error(error),
             place=self._path,
-            unreachable_step="Start the agent with `car-agent run`, or name its socket with --agent-socket.",
+            unreachable_step="Start it: `car-agent run`. Elsewhere? Give --agent-socket or --state-dir.",
         )
 
     async def _ask(self, call: Awaitable[_Answer]) -> _Answer:

@@ -72,7 +72,7 @@ ACTIONS = {
             keys="s",
             action="app.go('statement')",
             label="Money",
-            explained="Receipts, each checked on this machine, and monthly statements.",
+            explained="Receipts (each checked here) and statements.",
         ),
         Action(
             id="pair",

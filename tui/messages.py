@@ -131,6 +131,10 @@ class DeviceAnswered(Message):
         self.label = label
 
 
+class ScreenReady(Message):
+    """A screen's widgets stand, and it wants the state."""
+
+
 class LoadFailed(Message):
     """What a screen asked for did not come."""
 

@@ -8,7 +8,7 @@ from pool_protocol.money import MICROS_PER_UNIT
 from tui.facts import AccountFacts, AgentFacts, BankFacts, EarningsFacts
 from tui.view_models.panel import Line, PanelView, Span, Tone, dim, good, labelled, line, strong, warn
 from tui.view_models.state import Dashboard, Link, Moment, Phase
-from tui.view_models.text import ago, clean, moment, money, shown_cents, sparkline
+from tui.view_models.text import ago, clean, count, moment, money, shown_cents, sparkline
 
 TITLE = "Money"
 DAYS_SHOWN = 14
@@ -101,7 +101,7 @@ def _days(earnings: EarningsFacts) -> tuple[Span | str, ...]:
         return ()
     today = money(days[-1].net_micros, earnings.currency)
     return (
-        dim(f"   {len(days)} days net "),
+        dim(f"   {count(len(days), 'day')} net "),
         good(sparkline([day.net_micros for day in days])),
         dim(f" last {today}"),
     )

@@ -13,7 +13,7 @@ COLUMNS = (
     Column(key="verified", label="Verified", right=True),
     Column(key="rejected", label="Rejected", right=True),
     Column(key="net", label="Net", right=True),
-    Column(key="seen", label="Last seen"),
+    Column(key="seen", label="Seen"),
 )
 
 
@@ -37,14 +37,14 @@ def vehicles_table(dashboard: Dashboard, at: Moment) -> TableView:
 
 def vehicle_row(vehicle: VehicleFacts, at: Moment, *, currency: str, own_id: str = "") -> Row:
     """Return one vehicle as a row."""
-    label = clean(vehicle.label, characters_max=24) or short_id(vehicle.vehicle_id)
-    here = " (this)" if vehicle.vehicle_id == own_id else ""
+    label = clean(vehicle.label, characters_max=20) or short_id(vehicle.vehicle_id)
+    here = "▸ " if vehicle.vehicle_id == own_id else ""
     running = vehicle.running_attempts
     seen = ago(at.now_us - vehicle.last_seen_us) if vehicle.last_seen_us else "never"
     return Row(
         key=vehicle.vehicle_id,
         cells=(
-            strong(f"{label}{here}"),
+            strong(f"{here}{label}"),
             _state(vehicle),
             good(f"● {running:,}") if running else dim("–"),
             Span(f"{vehicle.verified_attempts:,}"),
@@ -52,7 +52,7 @@ def vehicle_row(vehicle: VehicleFacts, at: Moment, *, currency: str, own_id: str
             Span(money(vehicle.net_micros, currency)),
             Span(seen),
         ),
-        detail=_detail(vehicle, at),
+        detail=_detail(vehicle, at, is_here=bool(here)),
     )
 
 
@@ -67,11 +67,11 @@ def _state(vehicle: VehicleFacts) -> Span:
     return Span(clean(vehicle.state, characters_max=16), tone)
 
 
-def _detail(vehicle: VehicleFacts, at: Moment) -> tuple[Line, ...]:
+def _detail(vehicle: VehicleFacts, at: Moment, *, is_here: bool) -> tuple[Line, ...]:
     enrolled = moment(vehicle.enrolled_at_us, at.zone, now_us=at.now_us) if vehicle.enrolled_at_us else "?"
     given_up = count(vehicle.abandoned_attempts, "task")
     lines = [
-        labelled("Id", clean(vehicle.vehicle_id)),
+        labelled("Id", clean(vehicle.vehicle_id), dim(", this car" if is_here else "")),
         labelled(
             "Enrolled",
             enrolled,

@@ -40,9 +40,7 @@ def pool_panel(link: Link[OperatorFacts], at: Moment) -> PanelView:
     lines = (
         labelled("Price", strong(price_per_wu(overview.posted_price_micros_per_wu, overview.currency))),
         labelled("Cars", _states(overview.vehicles_by_state)),
-        labelled(
-            "Jobs", _states(overview.jobs_by_state), dim(f"  {overview.tasks_accepted:,} tasks accepted")
-        ),
+        labelled("Jobs", _states(overview.jobs_by_state), dim(f"  {overview.tasks_accepted:,} tasks")),
         labelled("Attempts", _states(overview.attempts_by_state)),
         labelled("Buyers", *_buyers(overview)),
         labelled("Owners", *_owners(overview)),
@@ -64,7 +62,7 @@ def _buyers(overview: OverviewFacts) -> tuple[Span | str, ...]:
         free,
         dim(" free · "),
         money(overview.escrow_micros, overview.currency),
-        dim(" reserved for jobs"),
+        dim(" reserved"),
     )
 
 

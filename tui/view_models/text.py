@@ -6,7 +6,7 @@
 import unicodedata
 from datetime import UTC, datetime, tzinfo
 
-from pool_protocol.money import MICROS_PER_CENT, MICROS_PER_UNIT, format_micros
+from pool_protocol.money import MICROS_PER_CENT, MICROS_PER_UNIT, ceil_div, format_micros
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
@@ -160,8 +160,7 @@ def sparkline(values: list[int]) -> str:
     if top <= 0:
         return "·" * len(values)
     return "".join(
-        "·" if value <= 0 else _SPARKS[min(len(_SPARKS) - 1, value * len(_SPARKS) // (top + 1))]
-        for value in values
+        "·" if value <= 0 else _SPARKS[ceil_div(value * len(_SPARKS), top) - 1] for value in values
     )
 
 

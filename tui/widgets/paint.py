@@ -21,7 +21,7 @@ _CELL_STYLES = {
     Tone.DIM: "dim",
     Tone.GOOD: "bold",
     Tone.WARN: "bold",
-    Tone.BAD: "bold reverse",
+    Tone.BAD: "bold red",
 }
 
 
