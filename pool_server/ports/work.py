@@ -568,3 +568,7 @@ class EventRepository(Protocol):
     def of(self, entity: str, entity_id: str) -> list[WorkEvent]:
         """An entity's events, oldest first."""
         ...
+
+    def newest(self, entity: str, entity_id: str, *, limit: int) -> list[WorkEvent]:
+        """An entity's last events, newest first."""
+        ...

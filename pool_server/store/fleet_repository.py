@@ -216,3 +216,21 @@ class SqlEventRepository:
             (entity, entity_id),
         )
         return [WorkEvent._make(row) for row in rows]
+
+    def newest(self, entity: str, entity_id: str, *, limit: int) -> list[WorkEvent]:
+        """An entity's last events, newest first."""
+        rows = self._connection.exec_driver_sql(
+            "SELECT entity, entity_id, from_state, to_state, cause, at_us FROM work_events "
+            "WHERE entity = ? AND entity_id = ? ORDER BY event_id DESC LIMIT ?",
+            (entity, entity_id, limit),
+        )
+        return [WorkEvent._make(row) for row in rows]
+
+    def newest(self, entity: str, entity_id: str, *, limit: int) -> list[WorkEvent]:
+        """An entity's last events, newest first."""
+        rows = self._connection.exec_driver_sql(
+            "SELECT entity, entity_id, from_state, to_state, cause, at_us FROM work_events "
+            "WHERE entity = ? AND entity_id = ? ORDER BY event_id DESC LIMIT ?",
+            (entity, entity_id, limit),
+        )
+        return [WorkEvent._make(row) for row in rows]

@@ -1,0 +1,319 @@
+"""A pool's work for tests: real use cases over real books, cars that compute `x + 1`, and chance that is set."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pool_protocol import tensors
+from pool_protocol.digests import output_digest, sha256_hex
+from pool_server.app import expiry, fleet, jobs
+from pool_server.app.leasing import lease_work
+from pool_server.app.submission import submit_results
+from pool_server.app.work_commands import (
+    AckStatus,
+    AddTasks,
+    AttemptAckValue,
+    AttemptGrant,
+    AttemptReport,
+    CreateJob,
+    JobViewValue,
+    LeaseGranted,
+    LeaseWork,
+    NewTask,
+    NoWorkNow,
+    SubmitResults,
+    TaskResultValue,
+    VehicleViewValue,
+)
+from pool_server.app.work_policy import WorkPolicy
+from pool_server.core.comparison import Comparator
+from pool_server.core.effects import Effect
+from pool_server.core.jobs import (
+    NO_TENSORS,
+    AttemptOutcome,
+    OutputSpec,
+    PriceMode,
+    ProgramFacts,
+    TensorRef,
+)
+from pool_server.core.verification import VerificationLevel
+from pool_server.store.unit_of_work import SqlUnitOfWork
+from tests.support.books import Books
+
+T = TypeVar("T")
+Arrays = dict[str, NDArray[Any]]
+
+PROGRAM = ProgramFacts(
+    program_sha256=sha256_hex(b"program"),
+    kind="map",
+    work_uwu_per_task=1_000_000,
+    unit_steps=0,
+    outputs=(OutputSpec(name="y", dtype="float32", shape=(2,)),),
+)
+#: The posted price of `Books` is 100 micros per WU, and a task is one WU.
+TASK_MICROS = 100
+BUYER = "buyer_b"
+
+
+def inputs_of(value: float) -> TensorRef:
+    """The inputs of the task that asks for `value + 1`."""
+    return inline(tensors.encode({"x": np.array([value, value], dtype=np.float32)}))
+
+
+def inline(content: bytes) -> TensorRef:
+    return TensorRef(inline=content, size_bytes=len(content))
+
+
+def answer(value: float) -> Arrays:
+    return {"y": np.array([value, value], dtype=np.float32)}
+
+
+def report(
+    attempt_id: int,
+    arrays: Arrays | None = None,
+    *,
+    outcome: AttemptOutcome = AttemptOutcome.COMPLETED,
+    run_time_us: int = 1_000,
+    detail: str = "",
+) -> AttemptReport:
+    """A report: of a result when arrays are given."""
+    if arrays is None:
+        return AttemptReport(attempt_id=attempt_id, outcome=outcome, outputs=NO_TENSORS, detail=detail)
+    return AttemptReport(
+        attempt_id=attempt_id,
+        outcome=outcome,
+        output_digest=output_digest(arrays),
+        outputs=inline(tensors.encode(arrays)),
+        run_time_us=run_time_us,
+    )
+
+
+def computed(grant: AttemptGrant, *, error: float = 0.0) -> AttemptReport:
+    """What an honest car reports, or one that is off by `error`."""
+    if grant.inputs.inline is None:
+        raise ValueError("a test's inputs are inline")
+    [x] = tensors.decode(grant.inputs.inline).values()
+    return report(grant.attempt_id, answer(float(x[0]) + 1.0 + error))
+
+
+class SetDraws:
+    """Audit draws that a test sets: a number for all."""
+
+    def __init__(self, drawn: float = 0.999_999) -> None:
+        self.drawn = drawn
+
+    def uniform(self, *, output_digest: bytes, attempt_id: int) -> float:
+        return self.drawn
+
+
+class Workshop:
+    """One pool; every method is one command."""
+
+    def __init__(
+        self, path: Path, *, policy: WorkPolicy | None = None, draws: SetDraws | None = None
+    ) -> None:
+        self.books = Books(path)
+        self.policy = policy or WorkPolicy(allow_level_none=True)
+        self.draws = draws or SetDraws()
+        self.effects: list[Effect] = []
+        self._keys = 0
+
+    @property
+    def now_us(self) -> int:
+        return self.books.now_us
+
+    def wait(self, *, seconds: float) -> None:
+        self.books.now_us += int(seconds * 1_000_000)
+
+    def car(self, name: str, *, owner: str | None = None) -> str:
+        """A vehicle of the owner that is named alike."""
+        vehicle_id = f"vehicle_{name}"
+        self.books.run(
+            lambda uow: fleet.register_vehicle(
+                uow,
+                vehicle_id=vehicle_id,
+                owner_id=owner or f"owner_{name}",
+                label=name,
+                now_us=self.now_us,
+            )
+        )
+        return vehicle_id
+
+    def job(
+        self,
+        task_count: int = 1,
+        *,
+        level: VerificationLevel = VerificationLevel.NONE,
+        comparator: Comparator | None = None,
+        close: bool = False,
+        buyer: str = BUYER,
+        price_mode: PriceMode = PriceMode.SPOT,
+        price_micros_per_wu: int = 100,
+        budget_micros: int | None = None,
+        deadline_us: int = 0,
+        attempts_may_fail: int = 0,
+        program: ProgramFacts = PROGRAM,
+        steps_per_task: int = 0,
+    ) -> int:
+        """A job whose task i asks for i + 1, with just the budget that it needs, paid in for it."""
+        self._keys += 1
+        quorum = 2 if level is VerificationLevel.FULL else 1
+        needed = task_count * quorum * -(-program.work_uwu_per_task * price_micros_per_wu // 1_000_000)
+        budget = needed if budget_micros is None else budget_micros
+        if budget:
+            self.books.deposit(budget, buyer_id=buyer, reference=f"for job {self._keys}")
+        command = CreateJob(
+            buyer_id=buyer,
+            idempotency_key=f"key-{self._keys}",
+            name=f"job {self._keys}",
+            program=program,
+            constants=NO_TENSORS,
+            price_mode=price_mode,
+            price_micros_per_wu=price_micros_per_wu,
+            budget_micros=budget,
+            level=level,
+            comparator=comparator or Comparator(),
+            deadline_us=deadline_us,
+            attempts_may_fail=attempts_may_fail,
+            steps_per_task=steps_per_task,
+        )
+        job_id = self.books.run(
+            lambda uow: jobs.create_job(uow, command, policy=self.policy, now_us=self.now_us)
+        ).job_id
+        if task_count:
+            self.add(job_id, range(task_count), buyer=buyer)
+        if close:
+            self.close(job_id, buyer=buyer)
+        return job_id
+
+    def add(
+        self, job_id: int, values: Sequence[float], *, first_index: int | None = None, buyer: str = BUYER
+    ) -> int:
+        start = int(values[0]) if first_index is None else first_index
+        command = AddTasks(
+            buyer_id=buyer,
+            job_id=job_id,
+            first_index=start,
+            tasks=[NewTask(inputs=inputs_of(value)) for value in values],
+        )
+        return self._run(lambda uow: jobs.add_tasks(uow, command, now_us=self.now_us))
+
+    def close(self, job_id: int, *, buyer: str = BUYER) -> JobViewValue:
+        return self._run(lambda uow: jobs.close_job(uow, buyer_id=buyer, job_id=job_id, now_us=self.now_us))
+
+    def cancel(self, job_id: int, *, buyer: str = BUYER) -> JobViewValue:
+        return self._run(lambda uow: jobs.cancel_job(uow, buyer_id=buyer, job_id=job_id, now_us=self.now_us))
+
+    def ask(
+        self,
+        vehicle_id: str,
+        attempts_max: int = 256,
+        *,
+        held: Sequence[int] = (),
+        warm: Sequence[str] = (),
+        reserve: int = 0,
+        available_ms: int = 0,
+    ) -> LeaseGranted | NoWorkNow:
+        command = LeaseWork(
+            vehicle_id=vehicle_id,
+            attempts_max=attempts_max,
+            held_lease_ids=held,
+            warm_programs=warm,
+            reserve_price_micros_per_wu=reserve,
+            available_ms=available_ms,
+        )
+        return self._run(lambda uow: lease_work(uow, command, policy=self.policy, now_us=self.now_us))
+
+    def lease(self, vehicle_id: str, attempts_max: int = 256, *, held: Sequence[int] = ()) -> LeaseGranted:
+        granted = self.ask(vehicle_id, attempts_max, held=held)
+        assert isinstance(granted, LeaseGranted), granted
+        return granted
+
+    def submit(
+        self, vehicle_id: str, lease_id: int, reports: Sequence[AttemptReport]
+    ) -> list[AttemptAckValue]:
+        command = SubmitResults(vehicle_id=vehicle_id, lease_id=lease_id, reports=reports)
+        return self._run(
+            lambda uow: submit_results(uow, command, draws=self.draws, policy=self.policy, now_us=self.now_us)
+        )
+
+    def hand_in(self, lease: LeaseGranted, *, error: float = 0.0) -> list[AckStatus]:
+        """Compute and submit a whole lease."""
+        reports = [computed(grant, error=error) for grant in lease.attempts]
+        return [ack.status for ack in self.submit(lease.vehicle_id, lease.lease_id, reports)]
+
+    def work(self, vehicle_id: str, *, error: float = 0.0) -> list[AckStatus]:
+        """Lease, compute, submit."""
+        return self.hand_in(self.lease(vehicle_id), error=error)
+
+    def expire(self) -> int:
+        return self._run(lambda uow: expiry.expire_leases(uow, policy=self.policy, now_us=self.now_us))
+
+    def expire_jobs(self) -> int:
+        return self._run(lambda uow: expiry.expire_jobs(uow, now_us=self.now_us))
+
+    def quarantine(self, vehicle_id: str, *, reason: str = "looks odd") -> None:
+        self._run(
+            lambda uow: fleet.set_quarantine(
+                uow,
+                vehicle_id=vehicle_id,
+                quarantined=True,
+                reason=reason,
+                policy=self.policy,
+                now_us=self.now_us,
+            )
+        )
+
+    def release(self, vehicle_id: str) -> None:
+        self._run(
+            lambda uow: fleet.set_quarantine(
+                uow,
+                vehicle_id=vehicle_id,
+                quarantined=False,
+                reason="",
+                policy=self.policy,
+                now_us=self.now_us,
+            )
+        )
+
+    def retire(self, vehicle_id: str) -> None:
+        self._run(
+            lambda uow: fleet.retire_vehicle(
+                uow, vehicle_id=vehicle_id, policy=self.policy, now_us=self.now_us
+            )
+        )
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def view(self, job_id: int) -> JobViewValue:
+        return self.books.run(lambda uow: jobs.get_job(uow, buyer_id=None, job_id=job_id))
+
+    def result(self, job_id: int, index: int = 0) -> TaskResultValue:
+        return self.books.run(
+            lambda uow: jobs.get_results(uow, buyer_id=None, job_id=job_id, indexes=[index])
+        )[0]
+
+    def value(self, job_id: int, index: int = 0) -> float:
+        """The canonical answer."""
+        outputs = self.result(job_id, index).outputs
+        assert outputs is not None
+        assert outputs.inline is not None
+        return float(tensors.decode(outputs.inline)["y"][0])
+
+    def vehicle(self, vehicle_id: str) -> VehicleViewValue:
+        return self.books.run(lambda uow: fleet.get_vehicle(uow, vehicle_id=vehicle_id))
+
+    def balance(self, account: str) -> int:
+        return self.books.balances().get(account, 0)
+
+    def held(self, name: str) -> int:
+        return self.balance(f"owner:owner_{name}:held")
+
+    def _run(self, use_case: Callable[[SqlUnitOfWork], T]) -> T:
+        with self.books.command() as uow:
+            value = use_case(uow)
+            self.effects.extend(uow.effects)
+        return value
