@@ -69,6 +69,8 @@ def _configure(dbapi_connection: Any, _record: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
+        # Else `INSERT OR REPLACE` would delete rows past the triggers that refuse it.
+        "recursive_triggers = ON",
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
         f"cache_size = -{CACHE_KIB}",
         f"wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}",
