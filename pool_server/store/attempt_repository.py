@@ -17,10 +17,10 @@ _COLUMNS = (
     "price_micros_per_wu, amount_micros, pending_transfer_id, output_digest, reason, leased_at_us, "
     "ended_at_us, decided_at_us"
 )
-_SELECT = f"SELECT {_COLUMNS} FROM attempts"  # noqa: S608 - constants only
+_SELECT = f"SELECT {_COLUMNS} FROM attempts"
 _ALIAS_COLUMNS = ", ".join(f"a.{column.strip()}" for column in _COLUMNS.split(","))
 _INSERT = (
-    f"INSERT INTO attempts ({_COLUMNS}, counting, unit_root, unit_count, run_time_us, energy_mj, detail) "  # noqa: S608 - constants only
+    f"INSERT INTO attempts ({_COLUMNS}, counting, unit_root, unit_count, run_time_us, energy_mj, detail) "
     f"VALUES ({marks(17)}, 1, x'', 0, 0, 0, '')"
 )
 #: The two statements differ in whether `counting` stands in SET: naming it makes SQLite rewrite its indexes.
@@ -75,7 +75,7 @@ class SqlAttemptRepository:
     def undecided_of_job(self, job_id: int) -> list[AttemptRow]:
         """Attempts of a job that are leased or returned, by id."""
         found = self._read(
-            f"SELECT {_ALIAS_COLUMNS} FROM tasks AS t JOIN attempts AS a "  # noqa: S608 - constants only
+            f"SELECT {_ALIAS_COLUMNS} FROM tasks AS t JOIN attempts AS a "
             "ON a.task_id = t.task_id AND a.counting = 1 "
             "WHERE t.job_id = ? AND t.decided_seq = 0 AND t.attempt_count > 0 "
             "AND a.state IN ('leased', 'returned') ORDER BY a.attempt_id",
@@ -86,7 +86,7 @@ class SqlAttemptRepository:
     def undecided_of_vehicle(self, vehicle_id: str) -> list[AttemptRow]:
         """Attempts of a vehicle that are leased or returned, by id."""
         found = self._read(
-            f"SELECT {_ALIAS_COLUMNS} FROM leases AS l JOIN attempts AS a "  # noqa: S608 - constants only
+            f"SELECT {_ALIAS_COLUMNS} FROM leases AS l JOIN attempts AS a "
             "ON a.attempt_id >= l.first_attempt_id AND a.attempt_id < l.first_attempt_id + l.attempt_count "
             "WHERE l.vehicle_id = ? AND l.state = 'live' AND a.state = 'leased'",
             (vehicle_id,),

@@ -15,7 +15,7 @@ _COLUMNS = (
     "vehicle_id, owner_id, label, state, enrolled_at_us, last_seen_us, verified_attempts, rejected_attempts, "
     "abandoned_attempts, rejected_since_release, speed_uwu_per_s, quarantine_reason"
 )
-_SELECT = f"SELECT {_COLUMNS} FROM fleet_vehicles"  # noqa: S608 - constants only
+_SELECT = f"SELECT {_COLUMNS} FROM fleet_vehicles"
 _STATES = {state.value: state for state in VehicleState}
 _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE_STATES)
 
@@ -30,7 +30,7 @@ class SqlFleetRepository:
     def insert(self, vehicle: VehicleRow) -> None:
         """Insert a vehicle."""
         self._connection.exec_driver_sql(
-            f"INSERT INTO fleet_vehicles ({_COLUMNS}) VALUES ({marks(12)})",  # noqa: S608 - constants only
+            f"INSERT INTO fleet_vehicles ({_COLUMNS}) VALUES ({marks(12)})",
             (*vehicle[:3], vehicle.state.value, *vehicle[4:]),
         )
 
@@ -65,7 +65,7 @@ class SqlFleetRepository:
     ) -> bool:
         """Move a vehicle if it is in one of the states; True when this call did it."""
         result = self._connection.exec_driver_sql(
-            "UPDATE fleet_vehicles SET state = ?, quarantine_reason = ?, "  # noqa: S608 - marks only
+            "UPDATE fleet_vehicles SET state = ?, quarantine_reason = ?, "
             "rejected_since_release = CASE WHEN ? = 1 THEN 0 ELSE rejected_since_release END "
             f"WHERE vehicle_id = ? AND state IN ({marks(len(from_states))})",
             (
@@ -102,7 +102,7 @@ class SqlFleetRepository:
     def add(self, vehicle_id: str, delta: VehicleDelta) -> VehicleRow:
         """Add to a vehicle's counters, rejections to `rejected_since_release` too; return the row."""
         rows = self._connection.exec_driver_sql(
-            "UPDATE fleet_vehicles SET verified_attempts = verified_attempts + ?, "  # noqa: S608 - constants only
+            "UPDATE fleet_vehicles SET verified_attempts = verified_attempts + ?, "
             "rejected_attempts = rejected_attempts + ?, abandoned_attempts = abandoned_attempts + ?, "
             f"rejected_since_release = rejected_since_release + ? WHERE vehicle_id = ? RETURNING {_COLUMNS}",
             (
@@ -121,7 +121,7 @@ class SqlFleetRepository:
         """Vehicles that are given leases, counted no further than `at_most`."""
         return int(
             self._connection.exec_driver_sql(
-                "SELECT count(*) FROM (SELECT 1 FROM fleet_vehicles "  # noqa: S608 - constants only
+                "SELECT count(*) FROM (SELECT 1 FROM fleet_vehicles "
                 f"WHERE state IN ({_ACTIVE}) LIMIT ?) AS active",
                 (at_most,),
             ).scalar_one()
@@ -214,15 +214,6 @@ class SqlEventRepository:
             "SELECT entity, entity_id, from_state, to_state, cause, at_us FROM work_events "
             "WHERE entity = ? AND entity_id = ? ORDER BY event_id",
             (entity, entity_id),
-        )
-        return [WorkEvent._make(row) for row in rows]
-
-    def newest(self, entity: str, entity_id: str, *, limit: int) -> list[WorkEvent]:
-        """An entity's last events, newest first."""
-        rows = self._connection.exec_driver_sql(
-            "SELECT entity, entity_id, from_state, to_state, cause, at_us FROM work_events "
-            "WHERE entity = ? AND entity_id = ? ORDER BY event_id DESC LIMIT ?",
-            (entity, entity_id, limit),
         )
         return [WorkEvent._make(row) for row in rows]
 

@@ -29,10 +29,10 @@ _COLUMNS = (
     "failed_count, cancelled_count, attempt_count, rejected_count, spent_micros, decided_seq, "
     "last_lease_id"
 )
-_SELECT = f"SELECT {_COLUMNS} FROM jobs"  # noqa: S608 - constants only
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(36)})"  # noqa: S608 - constants only
+_SELECT = f"SELECT {_COLUMNS} FROM jobs"
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(36)})"
 _OFFERS = (
-    "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, urgent_count, last_lease_id, "  # noqa: S608 - constants only
+    "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, urgent_count, last_lease_id, "
     "(SELECT max(others.last_lease_id) FROM jobs AS others WHERE others.buyer_id = jobs.buyer_id) "
     f"FROM jobs WHERE {JOB_HAS_READY_TASKS}"
 )
@@ -111,7 +111,7 @@ class SqlJobRepository:
     ) -> bool:
         """Move a job if it is in one of the states; True when this call did it."""
         result = self._connection.exec_driver_sql(
-            "UPDATE jobs SET state = ?, ended_at_us = ?, end_reason = ? "  # noqa: S608 - marks only
+            "UPDATE jobs SET state = ?, ended_at_us = ?, end_reason = ? "
             f"WHERE job_id = ? AND state IN ({marks(len(from_states))})",
             (to_state.value, ended_at_us, end_reason, job_id, *(state.value for state in from_states)),
         )

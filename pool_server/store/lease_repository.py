@@ -13,7 +13,7 @@ _COLUMNS = (
     "lease_id, vehicle_id, owner_id, job_id, state, price_micros_per_wu, first_attempt_id, attempt_count, "
     "open_count, issued_at_us, expires_at_us, ended_at_us"
 )
-_SELECT = f"SELECT {_COLUMNS} FROM leases"  # noqa: S608 - constants only
+_SELECT = f"SELECT {_COLUMNS} FROM leases"
 _STATES = {state.value: state for state in LeaseState}
 
 
@@ -27,7 +27,7 @@ class SqlLeaseRepository:
     def insert(self, lease: LeaseRow) -> None:
         """Insert a live lease."""
         self._connection.exec_driver_sql(
-            f"INSERT INTO leases ({_COLUMNS}) VALUES ({marks(12)})",  # noqa: S608 - constants only
+            f"INSERT INTO leases ({_COLUMNS}) VALUES ({marks(12)})",
             (*lease[:4], lease.state.value, *lease[5:]),
         )
 

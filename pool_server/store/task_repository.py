@@ -26,7 +26,7 @@ _READY_COLUMNS = (
     "t.task_id, t.task_index, t.rank, t.wanted, t.job_funded_count, i.inline, i.blob_sha256, i.size_bytes"
 )
 _STARTED = (
-    f"SELECT {_READY_COLUMNS} FROM (SELECT task_id, task_index, rank, wanted, job_funded_count FROM tasks "  # noqa: S608 - constants only
+    f"SELECT {_READY_COLUMNS} FROM (SELECT task_id, task_index, rank, wanted, job_funded_count FROM tasks "
     f"WHERE job_id = ? AND state = 'ready' AND rank < {TaskRank.FRESH.value} "
     f"ORDER BY rank, task_id LIMIT {STARTED_SCAN_MAX}) AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
     "WHERE NOT EXISTS (SELECT 1 FROM attempts AS a "
@@ -36,11 +36,11 @@ _STARTED = (
     "ORDER BY t.rank, t.task_id LIMIT ?"
 )
 _FRESH = (
-    f"SELECT {_READY_COLUMNS} FROM tasks AS t JOIN task_inputs AS i ON i.task_id = t.task_id "  # noqa: S608 - constants only
+    f"SELECT {_READY_COLUMNS} FROM tasks AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
     f"WHERE t.job_id = ? AND t.state = 'ready' AND t.rank = {TaskRank.FRESH.value} ORDER BY t.task_id LIMIT ?"
 )
 _TAKE = (
-    "UPDATE tasks SET wanted = wanted - 1, live_count = live_count + 1, attempt_count = attempt_count + 1, "  # noqa: S608 - constants only
+    "UPDATE tasks SET wanted = wanted - 1, live_count = live_count + 1, attempt_count = attempt_count + 1, "
     "job_funded_count = job_funded_count + ?, state = CASE WHEN wanted = 1 THEN 'running' ELSE 'ready' END, "
     f"rank = min(rank, {TaskRank.STARTED.value}) WHERE task_id = ? AND state = 'ready'"
 )
@@ -50,7 +50,7 @@ _CHANGE = (
     "reason = ?, detail = ?, decided_at_us = ? WHERE task_id = ? AND state IN ('ready', 'running')"
 )
 _RESULT = (
-    f"SELECT {_TASK_ALIAS_COLUMNS}, a.output_digest, o.inline, o.blob_sha256, o.size_bytes FROM tasks AS t "  # noqa: S608 - constants only
+    f"SELECT {_TASK_ALIAS_COLUMNS}, a.output_digest, o.inline, o.blob_sha256, o.size_bytes FROM tasks AS t "
     "LEFT JOIN attempts AS a ON a.attempt_id = t.canonical_attempt_id "
     "LEFT JOIN attempt_outputs AS o ON o.attempt_id = t.canonical_attempt_id "
 )
@@ -68,7 +68,7 @@ class SqlTaskRepository:
         fresh = TaskRank.FRESH.value
         write_many(
             self._connection,
-            f"INSERT INTO tasks ({_COLUMNS}) VALUES ({marks(_COLUMN_COUNT)})",  # noqa: S608 - constants only
+            f"INSERT INTO tasks ({_COLUMNS}) VALUES ({marks(_COLUMN_COUNT)})",
             [(t.task_id, job_id, t.task_index, "ready", fresh, t.wanted, t.wanted, *_NEW) for t in tasks],
         )
         write_many(
@@ -94,7 +94,7 @@ class SqlTaskRepository:
         """Read tasks by id."""
         rows = fetch_in(
             self._connection,
-            f"SELECT {_COLUMNS} FROM tasks WHERE task_id IN ({{marks}})",  # noqa: S608 - constants only
+            f"SELECT {_COLUMNS} FROM tasks WHERE task_id IN ({{marks}})",
             task_ids,
         )
         return {row[0]: _task(row) for row in rows}

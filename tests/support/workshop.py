@@ -1,4 +1,4 @@
-"""A pool's work for tests: real use cases over real books, cars that compute `x + 1`, and chance that is set."""
+"""A pool's work for tests: real use cases, real books, cars that compute `x + 1`, chance that a test sets."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
