@@ -53,3 +53,11 @@ def require_held(uow: UnitOfWork, blob_sha256s: Sequence[str], *, holder: str) -
     """
     for blob_sha256 in dict.fromkeys(blob_sha256s):
         require_readable(uow, blob_sha256, holder=holder)
+
+
+def grant_outputs(uow: UnitOfWork, blob_sha256s: Sequence[str], *, lease_id: int) -> None:
+    """Let the buyer of a lease's job read outputs that a vehicle handed in."""
+    lease = uow.leases.get(lease_id)
+    job = None if lease is None else uow.jobs.get(lease.job_id)
+    if job is not None:
+        uow.blobs.grant(blob_sha256s, holder=job.buyer_id)

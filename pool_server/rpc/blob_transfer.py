@@ -1,7 +1,7 @@
 """Blobs over gRPC, for vehicles and buyers alike: pieces in, pieces out, with rights and quota."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from pool_protocol import limits
 from pool_protocol.errors import ErrorCode, PoolError
@@ -52,7 +52,9 @@ class BlobTransfer:
         )
         return size_bytes
 
-    async def send(self, blob_sha256: str, *, offset: int, holder: str) -> AsyncIterator[tuple[bytes, int]]:
+    async def send(
+        self, blob_sha256: str, *, offset: int, holder: str
+    ) -> AsyncGenerator[tuple[bytes, int], None]:
         """Yield pieces of a blob from an offset, each with the whole length; at least one piece.
 
         Raises:

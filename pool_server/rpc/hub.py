@@ -140,9 +140,10 @@ class Hub:
             for woken in events:
                 woken.set()
 
-    async def streams_ended(self) -> None:
-        """Wait until no vehicle holds a stream."""
-        await self._empty.wait()
+    async def streams_ended_within(self, timeout_s: float) -> None:
+        """Wait until no vehicle holds a stream, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
 
     def close_streams(self) -> None:
         """End every stream."""

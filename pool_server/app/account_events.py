@@ -1,0 +1,115 @@
+"""What happened on an owner's account, told in plain sentences: vehicles, verified work, payouts.
+
+Read from what the books and the work keep anyway; nothing is stored for it.
+"""
+
+from dataclasses import dataclass
+
+from pool_protocol.money import format_micros
+from pool_server.core.fleet import VehicleState
+from pool_server.core.payouts.model import PayoutState
+from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.work import WorkEvent
+
+#: Vehicles looked at, and events of each: an owner has a few cars, and leases come and go without news.
+_VEHICLES_MAX = 50
+_EVENTS_PER_VEHICLE = 200
+_RECEIPTS_MAX = 1_000
+
+_SENTENCES: dict[str, tuple[str, str]] = {
+    VehicleState.ENROLLED.value: ("ENROLLED", "{label} joined the pool."),
+    VehicleState.QUARANTINED.value: ("QUARANTINED", "{label} was put in quarantine: {cause}."),
+    VehicleState.LOST.value: ("LOST", "{label} has not been heard of for a while."),
+    VehicleState.RETIRED.value: ("RETIRED", "{label} left the pool."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountEventValue:
+    """One piece of news."""
+
+    at_us: int
+    code: str
+    """ENROLLED, QUARANTINED, RELEASED, LOST, RETIRED, VERIFIED, PAYOUT_APPROVED, PAYOUT_EXPORTED."""
+    message: str
+    vehicle_id: str
+    """Empty when it is about no single vehicle."""
+
+
+def account_events(uow: UnitOfWork, *, owner_id: str, limit: int) -> list[AccountEventValue]:
+    """Return an owner's news, newest first."""
+    labels = {vehicle.vehicle_id: vehicle.label for vehicle in uow.identity.vehicles_of(owner_id)}
+    news = [
+        *_vehicle_news(uow, labels),
+        *_receipt_news(uow, owner_id, labels),
+        *_payout_news(uow, owner_id),
+    ]
+    return sorted(news, key=lambda event: event.at_us, reverse=True)[:limit]
+
+
+def _vehicle_news(uow: UnitOfWork, labels: dict[str, str]) -> list[AccountEventValue]:
+    news: list[AccountEventValue] = []
+    for vehicle_id in list(labels)[-_VEHICLES_MAX:]:
+        for event in uow.events.newest("vehicle", vehicle_id, limit=_EVENTS_PER_VEHICLE):
+            told = _vehicle_sentence(event, labels[vehicle_id])
+            if told is not None:
+                code, message = told
+                news.append(
+                    AccountEventValue(at_us=event.at_us, code=code, message=message, vehicle_id=vehicle_id)
+                )
+    return news
+
+
+def _vehicle_sentence(event: WorkEvent, label: str) -> tuple[str, str] | None:
+    if event.from_state == VehicleState.QUARANTINED and event.to_state == VehicleState.AVAILABLE:
+        return "RELEASED", f"{label} was freed from quarantine."
+    told = _SENTENCES.get(event.to_state)
+    if told is None:
+        return None
+    return told[0], told[1].format(label=label, cause=event.cause.rstrip("."))
+
+
+def _receipt_news(uow: UnitOfWork, owner_id: str, labels: dict[str, str]) -> list[AccountEventValue]:
+    """Tell verified work per signed batch and vehicle: one line for one submit, not one per attempt."""
+    sums: dict[tuple[int, str], list[int]] = {}
+    for row in uow.receipts.by_owner(owner_id, before_receipt_id=0, vehicle_id="", limit=_RECEIPTS_MAX):
+        entry = sums.setdefault((row.batch_id, row.vehicle_id), [row.verified_at_us, 0, 0])
+        entry[1] += 1
+        entry[2] += row.net_micros
+    return [
+        AccountEventValue(
+            at_us=at_us,
+            code="VERIFIED",
+            message=(
+                f"{labels.get(vehicle_id, vehicle_id)}: {count} verified,"
+                f" {format_micros(net_micros)} {uow.terms.currency} net."
+            ),
+            vehicle_id=vehicle_id,
+        )
+        for (_, vehicle_id), (at_us, count, net_micros) in sums.items()
+    ]
+
+
+def _payout_news(uow: UnitOfWork, owner_id: str) -> list[AccountEventValue]:
+    news: list[AccountEventValue] = []
+    for run in uow.payouts.runs():
+        if run.state not in {PayoutState.APPROVED, PayoutState.EXPORTED}:
+            continue
+        for row in uow.payouts.rows(run.payout_id):
+            if row.owner_id != owner_id or row.reason:
+                continue
+            amount = f"{format_micros(row.amount_micros, decimals=2)} {run.currency}"
+            exported = run.state is PayoutState.EXPORTED
+            news.append(
+                AccountEventValue(
+                    at_us=run.ended_at_us if exported else run.approved_at_us,
+                    code="PAYOUT_EXPORTED" if exported else "PAYOUT_APPROVED",
+                    message=(
+                        f"{amount} are on their way ({row.reference})."
+                        if exported
+                        else f"A payout of {amount} was approved."
+                    ),
+                    vehicle_id="",
+                )
+            )
+    return news

@@ -1,0 +1,152 @@
+"""Operator commands for the books, the price and the keys."""
+
+import sys
+
+import click
+
+from pool_protocol.v1 import admin_service_pb2 as pb
+from pool_server.cli.output import json_option, print_json, print_pairs, print_table
+from pool_server.cli.remote import Remote
+
+
+@click.command()
+@click.option("--buyer", required=True, help="The buyer's id.")
+@click.option(
+    "--amount-micros", required=True, type=click.IntRange(min=1), help="Millionths of the currency."
+)
+@click.option("--reference", required=True, help="The bank's reference: the same again books nothing twice.")
+@json_option
+@click.pass_obj
+def deposit(
+    remote: Remote,
+    *,
+    buyer: str,
+    amount_micros: int,
+    reference: str,
+    as_json: bool,
+) -> None:
+    """Book money that a buyer has paid in."""
+    answer: pb.RecordDepositResponse = remote.call(
+        "RecordDeposit",
+        pb.RecordDepositRequest(buyer_id=buyer, amount_micros=amount_micros, reference=reference),
+    )
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(
+        f"Booked as transfer {answer.transfer_id}; {buyer} has {answer.available_micros} micros free now."
+    )
+
+
+@click.group()
+def ledger() -> None:
+    """The books."""
+
+
+@ledger.command()
+@json_option
+@click.pass_obj
+def check(remote: Remote, *, as_json: bool) -> None:
+    """Check every invariant of the books; exit status 1 when one is broken."""
+    if not as_json:
+        click.echo("Checking every transfer, receipt and payout...", err=True)
+    answer: pb.CheckLedgerResponse = remote.call("CheckLedger", pb.CheckLedgerRequest())
+    if as_json:
+        print_json(answer)
+    else:
+        print_table(
+            ["invariant", "holds", "figures"],
+            [[entry.name, "yes" if entry.ok else "NO", entry.detail] for entry in answer.checks],
+        )
+        click.echo(f"\n{answer.transfer_count} transfers, sum {answer.sum_micros}")
+        click.echo("The books balance." if answer.ok else "THE BOOKS ARE BROKEN: stop paying out and look.")
+    if not answer.ok:
+        sys.exit(1)
+
+
+@ledger.command()
+@click.option("--prefix", default="", help="Only accounts whose name begins so, for example owner:")
+@json_option
+@click.pass_obj
+def accounts(remote: Remote, *, prefix: str, as_json: bool) -> None:
+    """List accounts and their counters, in micro-units."""
+    answer: pb.ListAccountsResponse = remote.call("ListAccounts", pb.ListAccountsRequest(prefix=prefix))
+    if as_json:
+        print_json(answer)
+        return
+    print_table(
+        ["account", "debits pending", "debits posted", "credits pending", "credits posted"],
+        [
+            [
+                account.name,
+                str(account.debits_pending_micros),
+                str(account.debits_posted_micros),
+                str(account.credits_pending_micros),
+                str(account.credits_posted_micros),
+            ]
+            for account in answer.accounts
+        ],
+    )
+
+
+@click.group()
+def price() -> None:
+    """The posted price."""
+
+
+@price.command("show")
+@json_option
+@click.pass_obj
+def show_price(remote: Remote, *, as_json: bool) -> None:
+    """Show the posted price."""
+    answer: pb.GetOverviewResponse = remote.call("GetOverview", pb.GetOverviewRequest())
+    if as_json:
+        print_json({"price_micros_per_wu": answer.posted_price_micros_per_wu, "currency": answer.currency})
+        return
+    click.echo(f"{answer.posted_price_micros_per_wu} micro-{answer.currency} per WU")
+
+
+@price.command("set")
+@click.argument("price_micros_per_wu", type=click.IntRange(min=0))
+@json_option
+@click.pass_obj
+def set_price(remote: Remote, *, price_micros_per_wu: int, as_json: bool) -> None:
+    """Set the posted price: leases from now on lock it, running ones keep theirs."""
+    answer: pb.SetPostedPriceResponse = remote.call(
+        "SetPostedPrice", pb.SetPostedPriceRequest(price_micros_per_wu=price_micros_per_wu)
+    )
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"The posted price is {answer.price_micros_per_wu} micros per WU now.")
+
+
+@click.group()
+def keys() -> None:
+    """The pool's signing keys."""
+
+
+@keys.command("show")
+@json_option
+@click.pass_obj
+def show_keys(remote: Remote, *, as_json: bool) -> None:
+    """Show the keys in force and the versions of the root document."""
+    answer: pb.GetKeysResponse = remote.call("GetKeys", pb.GetKeysRequest())
+    if as_json:
+        print_json(answer)
+        return
+    print_pairs([(f"{key.role} key", key.key_id) for key in answer.keys])
+    click.echo(f"root document: version {len(answer.roots)}")
+
+
+@keys.command("rotate")
+@click.argument("role", type=click.Choice(["lease", "receipt"]))
+@json_option
+@click.pass_obj
+def rotate_key(remote: Remote, *, role: str, as_json: bool) -> None:
+    """Make a new key for ROLE in a new root document. The root key file must be on the server."""
+    answer: pb.RotateKeyResponse = remote.call("RotateKey", pb.RotateKeyRequest(role=role))
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"The new {role} key is {answer.key_id}, in root version {answer.root_version}.")

@@ -1,0 +1,72 @@
+"""Operator commands for owners, buyers, operators and their tokens."""
+
+import click
+
+from pool_protocol.v1 import admin_service_pb2 as pb
+from pool_server.cli.output import json_option, print_json, print_pairs
+from pool_server.cli.remote import Remote
+
+
+@click.group()
+def principals() -> None:
+    """Owners, buyers and operators."""
+
+
+@principals.command()
+@click.option(
+    "--role", required=True, type=click.Choice(["owner", "buyer", "operator"]), help="What they may do."
+)
+@click.option("--name", default="", help="Name for lists; needed for a new principal.")
+@click.option("--principal", default="", help="Add a token to this existing principal instead.")
+@click.option(
+    "--expires-at-us",
+    type=int,
+    default=0,
+    help="When the token ends, microseconds since the epoch; 0 for never.",
+)
+@json_option
+@click.pass_obj
+def create(
+    remote: Remote,
+    *,
+    role: str,
+    name: str,
+    principal: str,
+    expires_at_us: int,
+    as_json: bool,
+) -> None:
+    """Make a principal and its first token, or one more token."""
+    if not name and not principal:
+        raise click.UsageError("Give the new principal a --name, or name an existing one with --principal.")
+    answer: pb.CreatePrincipalResponse = remote.call(
+        "CreatePrincipal",
+        pb.CreatePrincipalRequest(role=role, name=name, principal_id=principal, expires_at_us=expires_at_us),
+    )
+    if as_json:
+        print_json(answer)
+        return
+    print_pairs(
+        [
+            (role, answer.principal_id),
+            ("token (shown this once)", answer.token),
+            ("token id", answer.token_id),
+        ]
+    )
+
+
+@click.group()
+def tokens() -> None:
+    """API tokens."""
+
+
+@tokens.command()
+@click.argument("token_id")
+@json_option
+@click.pass_obj
+def revoke(remote: Remote, *, token_id: str, as_json: bool) -> None:
+    """Revoke TOKEN_ID (from `principals create`): it is refused from now on."""
+    remote.call("RevokeToken", pb.RevokeTokenRequest(token_id=token_id))
+    if as_json:
+        print_json({"token_id": token_id, "revoked": True})
+        return
+    click.echo(f"{token_id} is revoked.")

@@ -1,0 +1,87 @@
+"""The root command and the errors that people see."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from pool_protocol.errors import PoolError
+from pool_server.cli import books, fleet, init, payouts, principals, run
+from pool_server.cli.remote import Remote
+
+_EPILOG = """\b
+Begin with:
+  pool-server init --data ./pool
+  pool-server run --data ./pool
+  pool-server --data ./pool principals create --role buyer --name Alice
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CHARGEPOOL_SERVER_DATA",
+    help="Data directory of a pool on this machine: address, CA and operator token are found in it.",
+)
+@click.option("--address", help="host:port of the API listener, for a pool elsewhere.")
+@click.option("--ca", "ca_file", type=click.Path(path_type=Path, dir_okay=False), help="The pool's ca.pem.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that holds an operator's token.",
+)
+@click.version_option(package_name="chargepool", prog_name="pool-server")
+@click.pass_context
+def cli(
+    context: click.Context,
+    data: Path | None,
+    address: str | None,
+    ca_file: Path | None,
+    token_file: Path | None,
+) -> None:
+    """Make, run and operate a compute pool of charging cars."""
+    context.obj = Remote(data=data, address=address, ca_file=ca_file, token_file=token_file)
+
+
+for command in (
+    init.init,
+    run.run,
+    fleet.overview,
+    principals.principals,
+    principals.tokens,
+    books.deposit,
+    fleet.fleet,
+    fleet.jobs,
+    fleet.quarantine,
+    payouts.payouts,
+    books.ledger,
+    books.price,
+    books.keys,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command and end the process."""
+    try:
+        cli.main(standalone_mode=False)
+    except PoolError as error:
+        click.echo(f"Error: {error.public} {_detail(error)}[{error.code.value}]", err=True)
+        click.echo(f"What to do: {error.next_step}", err=True)
+        sys.exit(1)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; nothing half-made was left behind.", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+
+
+def _detail(error: PoolError) -> str:
+    return "" if error.detail == error.public else f"{error.detail} "

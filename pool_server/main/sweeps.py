@@ -1,0 +1,42 @@
+"""What time makes due, and how often it is looked at."""
+
+from pool_server.app.earnings import release_held
+from pool_server.app.expiry import expire_jobs, expire_leases, expire_unjudged, lose_silent_vehicles
+from pool_server.app.money import expire_pending
+from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.main.loops import Sweep
+from pool_server.ports.unit_of_work import UnitOfWork
+
+#: Turns between two looks at what is not urgent.
+_RARELY = 10
+
+
+def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
+    """Return the sweeps of a server, in the order in which they run: work first, then its money."""
+
+    def leases(uow: UnitOfWork, now_us: int) -> int:
+        return expire_leases(uow, policy=policy, now_us=now_us, blobs=blobs)
+
+    def jobs(uow: UnitOfWork, now_us: int) -> int:
+        return expire_jobs(uow, now_us=now_us)
+
+    def unjudged(uow: UnitOfWork, now_us: int) -> int:
+        return expire_unjudged(uow, policy=policy, now_us=now_us, blobs=blobs)
+
+    def silent(uow: UnitOfWork, now_us: int) -> int:
+        return lose_silent_vehicles(uow, policy=policy, now_us=now_us)
+
+    def held(uow: UnitOfWork, now_us: int) -> int:
+        return release_held(uow, now_us=now_us)
+
+    def pending(uow: UnitOfWork, now_us: int) -> int:
+        return expire_pending(uow, now_us=now_us)
+
+    return [
+        Sweep(name="expired leases", run=leases),
+        Sweep(name="expired jobs", run=jobs),
+        Sweep(name="unjudged results", run=unjudged, every=_RARELY),
+        Sweep(name="held money", run=held),
+        Sweep(name="silent vehicles", run=silent, every=_RARELY),
+        Sweep(name="unresolved money", run=pending, every=_RARELY),
+    ]

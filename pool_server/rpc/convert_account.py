@@ -1,0 +1,157 @@
+"""Between the wire and what owners and operators ask: vehicles, money, payouts, books. Decides nothing."""
+
+from collections.abc import Sequence
+
+from pool_protocol.v1 import account_service_pb2 as account_pb
+from pool_protocol.v1 import admin_service_pb2 as admin_pb
+from pool_server.app.earnings import Earnings, VehicleEarnings
+from pool_server.app.ledger_check import LedgerReport
+from pool_server.app.payouts import PayoutView
+from pool_server.app.work_commands import VehicleViewValue
+from pool_server.core.ledger.model import Account
+from pool_server.core.payouts.model import PayoutDetails, PayoutRow, PayoutRun
+from pool_server.core.statement import Statement
+
+
+def vehicle_view(
+    vehicle: VehicleViewValue, earnings: VehicleEarnings, *, agent_version: str
+) -> account_pb.VehicleView:
+    """Write a vehicle."""
+    return account_pb.VehicleView(
+        vehicle_id=vehicle.vehicle_id,
+        owner_id=vehicle.owner_id,
+        label=vehicle.label,
+        state=vehicle.state.value,
+        last_seen_us=vehicle.last_seen_us,
+        verified_attempts=vehicle.verified_attempts,
+        rejected_attempts=vehicle.rejected_attempts,
+        abandoned_attempts=vehicle.abandoned_attempts,
+        net_micros=earnings.net_micros,
+        clean_uwu=vehicle.clean_uwu,
+        quarantine_reason=vehicle.quarantine_reason,
+        running_attempts=vehicle.running_attempts,
+        enrolled_at_us=vehicle.enrolled_at_us,
+        agent_version=agent_version,
+    )
+
+
+def earnings_response(earnings: Earnings) -> account_pb.GetEarningsResponse:
+    """Write an owner's money."""
+    return account_pb.GetEarningsResponse(
+        currency=earnings.currency,
+        held_micros=earnings.held_micros,
+        available_micros=earnings.available_micros,
+        paid_micros=earnings.paid_micros,
+        gross_micros=earnings.gross_micros,
+        fee_micros=earnings.fee_micros,
+        next_payout_us=earnings.next_payout_us,
+        payout_threshold_micros=earnings.payout_threshold_micros,
+        days=[
+            account_pb.DayEarnings(
+                date=day.date, net_micros=day.net_micros, verified_attempts=day.verified_attempts
+            )
+            for day in earnings.days
+        ],
+        next_release_us=earnings.next_release_us,
+        pending_micros=earnings.pending_micros,
+    )
+
+
+def statement_response(statement: Statement) -> account_pb.GetStatementResponse:
+    """Write a statement."""
+    return account_pb.GetStatementResponse(
+        month=statement.month,
+        opening_micros=statement.opening_micros,
+        lines=[
+            account_pb.StatementLine(
+                at_us=line.at_us,
+                kind=line.kind.value,
+                reference=line.reference,
+                work_uwu=line.work_uwu,
+                price_micros_per_wu=line.price_micros_per_wu,
+                gross_micros=line.gross_micros,
+                fee_micros=line.fee_micros,
+                net_micros=line.net_micros,
+            )
+            for line in statement.lines
+        ],
+        closing_micros=statement.closing_micros,
+        csv=statement.csv,
+        currency=statement.currency,
+    )
+
+
+def details_message(details: PayoutDetails | None) -> account_pb.PayoutDetails:
+    """Write how an owner is paid; empty when nothing was set."""
+    if details is None:
+        return account_pb.PayoutDetails()
+    return account_pb.PayoutDetails(
+        holder_name=details.holder_name, iban=details.iban, threshold_micros=details.threshold_micros
+    )
+
+
+def payout_details(message: account_pb.PayoutDetails) -> PayoutDetails:
+    """Read how an owner wants to be paid; checked by the use case."""
+    return PayoutDetails(
+        holder_name=message.holder_name, iban=message.iban, threshold_micros=message.threshold_micros
+    )
+
+
+def _payout_rows(rows: Sequence[PayoutRow]) -> list[admin_pb.PayoutRow]:
+    return [
+        admin_pb.PayoutRow(
+            owner_id=row.owner_id,
+            holder_name=row.holder_name,
+            iban=row.iban,
+            amount_micros=row.amount_micros,
+            reason=row.reason,
+            reference=row.reference,
+        )
+        for row in rows
+    ]
+
+
+def payout_run(run: PayoutRun) -> admin_pb.PayoutView:
+    """Write a payout run without rows."""
+    return admin_pb.PayoutView(
+        payout_id=run.text_id,
+        state=run.state.value,
+        total_micros=run.total_micros,
+        planned_by=run.planned_by,
+        approved_by=run.approved_by,
+        planned_at_us=run.planned_at_us,
+        approved_at_us=run.approved_at_us,
+        file_sha256=run.file_sha256,
+        currency=run.currency,
+    )
+
+
+def payout_view(view: PayoutView) -> admin_pb.PayoutView:
+    """Write a payout run with its rows."""
+    message = payout_run(view.run)
+    message.rows.extend(_payout_rows(view.rows))
+    message.quarantined.extend(_payout_rows(view.quarantined))
+    return message
+
+
+def ledger_report(report: LedgerReport) -> admin_pb.CheckLedgerResponse:
+    """Write what was checked in the books."""
+    return admin_pb.CheckLedgerResponse(
+        ok=report.ok,
+        checks=[
+            admin_pb.LedgerCheck(name=check.name, ok=check.ok, detail=check.detail) for check in report.checks
+        ],
+        transfer_count=report.transfer_count,
+        sum_micros=report.sum_micros,
+    )
+
+
+def account_view(account: Account) -> admin_pb.AccountView:
+    """Write an account."""
+    return admin_pb.AccountView(
+        name=account.name,
+        debits_pending_micros=account.debits_pending_micros,
+        debits_posted_micros=account.debits_posted_micros,
+        credits_pending_micros=account.credits_pending_micros,
+        credits_posted_micros=account.credits_posted_micros,
+    )

@@ -1,0 +1,163 @@
+"""Between the wire and what buyers ask: terms, jobs, results, receipts. Checks form; decides nothing."""
+
+from collections.abc import Mapping
+
+from pool_protocol import ids
+from pool_protocol.v1 import common_pb2
+from pool_protocol.v1 import market_service_pb2 as pb
+from pool_server.app.receipts import Proven
+from pool_server.app.work_commands import JobViewValue, TaskResultValue
+from pool_server.core.comparison import Comparator, ComparatorKind
+from pool_server.core.jobs import JobState, PriceMode, TaskState
+from pool_server.core.verification import VerificationLevel
+from pool_server.ports.shell import QuoteRecord
+from pool_server.rpc.convert_work import invalid, tensor_bundle
+
+_LEVELS: dict[int, VerificationLevel] = {
+    common_pb2.VERIFICATION_LEVEL_SPOT: VerificationLevel.SPOT,
+    common_pb2.VERIFICATION_LEVEL_STANDARD: VerificationLevel.STANDARD,
+    common_pb2.VERIFICATION_LEVEL_CAREFUL: VerificationLevel.CAREFUL,
+    common_pb2.VERIFICATION_LEVEL_STRICT: VerificationLevel.STRICT,
+    common_pb2.VERIFICATION_LEVEL_FULL: VerificationLevel.FULL,
+    common_pb2.VERIFICATION_LEVEL_NONE: VerificationLevel.NONE,
+}
+_LEVELS_WIRE: dict[VerificationLevel, "common_pb2.VerificationLevel.ValueType"] = {
+    VerificationLevel.SPOT: common_pb2.VERIFICATION_LEVEL_SPOT,
+    VerificationLevel.STANDARD: common_pb2.VERIFICATION_LEVEL_STANDARD,
+    VerificationLevel.CAREFUL: common_pb2.VERIFICATION_LEVEL_CAREFUL,
+    VerificationLevel.STRICT: common_pb2.VERIFICATION_LEVEL_STRICT,
+    VerificationLevel.FULL: common_pb2.VERIFICATION_LEVEL_FULL,
+    VerificationLevel.NONE: common_pb2.VERIFICATION_LEVEL_NONE,
+}
+_PRICE_MODES: dict[int, PriceMode] = {
+    common_pb2.PRICE_MODE_SPOT: PriceMode.SPOT,
+    common_pb2.PRICE_MODE_QUOTE: PriceMode.QUOTE,
+    common_pb2.PRICE_MODE_DONATE: PriceMode.DONATE,
+}
+_JOB_STATES: dict[JobState, "pb.JobState.ValueType"] = {
+    JobState.OPEN: pb.JOB_STATE_OPEN,
+    JobState.CLOSING: pb.JOB_STATE_CLOSING,
+    JobState.DONE: pb.JOB_STATE_DONE,
+    JobState.CANCELLED: pb.JOB_STATE_CANCELLED,
+}
+_TASK_STATES: dict[TaskState, "pb.TaskState.ValueType"] = {
+    TaskState.READY: pb.TASK_STATE_OPEN,
+    TaskState.RUNNING: pb.TASK_STATE_OPEN,
+    TaskState.ACCEPTED: pb.TASK_STATE_ACCEPTED,
+    TaskState.FAILED: pb.TASK_STATE_FAILED,
+    TaskState.CANCELLED: pb.TASK_STATE_CANCELLED,
+}
+
+
+def level(value: int) -> VerificationLevel:
+    """Read a level.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT when it is not set or not known.
+    """
+    known = _LEVELS.get(value)
+    if known is None:
+        raise invalid("level", f"{value} is not a level of verification")
+    return known
+
+
+def price_mode(value: int) -> PriceMode:
+    """Read a price mode.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT when it is not set or not known.
+    """
+    known = _PRICE_MODES.get(value)
+    if known is None:
+        raise invalid("price_mode", f"{value} is not a price mode")
+    return known
+
+
+def comparator(message: common_pb2.Comparator) -> Comparator:
+    """Read a comparator; one that is not set is exact.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT.
+    """
+    match message.kind:
+        case common_pb2.COMPARATOR_KIND_UNSPECIFIED | common_pb2.COMPARATOR_KIND_EXACT:
+            return Comparator()
+        case common_pb2.COMPARATOR_KIND_CLOSE:
+            return Comparator(kind=ComparatorKind.CLOSE, rtol=message.rtol, atol=message.atol)
+        case _:
+            raise invalid("comparator", f"{message.kind} is not a kind of comparator")
+
+
+def quote_response(
+    quote: QuoteRecord, *, currency: str, vehicles_now: int, available_micros: int
+) -> pb.GetQuoteResponse:
+    """Write a quote."""
+    return pb.GetQuoteResponse(
+        quote_id=quote.quote_id,
+        price_micros_per_wu=quote.price_micros_per_wu,
+        work_uwu_per_task=quote.work_uwu_per_task,
+        cost_micros_per_task=quote.cost_micros_per_task,
+        attempts_per_task=quote.attempts_per_task,
+        total_micros=quote.total_micros,
+        expires_at_us=quote.expires_at_us,
+        currency=currency,
+        vehicles_now=vehicles_now,
+        available_micros=available_micros,
+    )
+
+
+def job_view(job: JobViewValue) -> pb.JobView:
+    """Write a job."""
+    return pb.JobView(
+        job_id=ids.job_id_text(ids.JobId(job.job_id)),
+        name=job.name,
+        state=_JOB_STATES[job.state],
+        program_sha256=job.program_sha256,
+        task_count=job.task_count,
+        accepted_count=job.accepted_count,
+        failed_count=job.failed_count,
+        running_count=job.running_count,
+        escrow_micros=job.escrow_micros,
+        spent_micros=job.spent_micros,
+        created_at_us=job.created_at_us,
+        ended_at_us=job.ended_at_us,
+        level=_LEVELS_WIRE[job.level],
+        attempt_count=job.attempt_count,
+        rejected_count=job.rejected_count,
+        steps_per_task=job.steps_per_task,
+        buyer_id=job.buyer_id,
+    )
+
+
+def proven_receipt(proven: Proven) -> common_pb2.ProvenReceipt:
+    """Write a receipt with its proof, every signed byte as it was made."""
+    return common_pb2.ProvenReceipt(
+        receipt=proven.receipt,
+        leaf_index=proven.leaf_index,
+        inclusion_path=proven.inclusion_path,
+        batch=common_pb2.Envelope.FromString(proven.signed_batch),
+    )
+
+
+def task_result(
+    result: TaskResultValue, receipts: Mapping[int, Proven], *, with_outputs: bool
+) -> pb.TaskResult:
+    """Write a task's result; without outputs only its outcome, cost and counts."""
+    message = pb.TaskResult(
+        index=result.index,
+        state=_TASK_STATES[result.state],
+        output_digest=result.output_digest,
+        cost_micros=result.cost_micros,
+        reason=result.reason,
+        detail=result.detail,
+        attempt_count=result.attempt_count,
+    )
+    if with_outputs:
+        if result.outputs is not None:
+            message.outputs.CopyFrom(tensor_bundle(result.outputs))
+        message.receipts.extend(
+            proven_receipt(receipts[attempt_id])
+            for attempt_id in result.paid_attempt_ids
+            if attempt_id in receipts
+        )
+    return message
