@@ -46,7 +46,7 @@ class Watcher:
 
         async def wait() -> None:
             while True:
-                await self.pilot.pause()
+                await self.pilot.pause(0)
                 if holds():
                     return
                 self._arrived.clear()

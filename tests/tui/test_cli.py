@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tests.support.repository import ROOT
+from tests.tui.peers import FakeAgent
 from tui import cli, keymap
 from tui.view_models.help_text import key_names
 
@@ -102,3 +107,46 @@ def test_the_agents_state_directory_is_found_as_the_agent_finds_it() -> None:
     assert cli._state_dir(None, {"CHARGEPOOL_STATE_DIR": "/s"}) == Path("/s")
     assert cli._state_dir(None, {"XDG_STATE_HOME": "/x"}) == Path("/x/chargepool/agent")
     assert cli._state_dir(None, {"HOME": "/h"}) == Path("/h/.local/state/chargepool/agent")
+
+
+@pytest.mark.e2e
+async def test_opens_in_a_real_terminal_follows_the_agent_and_quits(tmp_path: Path, agent: FakeAgent) -> None:
+    controller, screen = pty.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("--state-dir", str(agent.socket.parent)),
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stdin=screen,
+        stdout=screen,
+        stderr=screen,
+        start_new_session=True,
+    )
+    os.close(screen)
+    painted = b""
+
+    async def until(words: bytes) -> None:
+        nonlocal painted
+        while words not in painted:
+            painted += await asyncio.to_thread(os.read, controller, 65_536)
+
+    try:
+        await asyncio.wait_for(until(b"COMPUTING"), 30)
+        os.write(controller, b" ")
+        await asyncio.wait_for(until(b"PAUSED"), 30)
+        os.write(controller, b"q")
+        # The terminal is read to its end, or the process would wait for room to write.
+        while True:
+            try:
+                if not await asyncio.to_thread(os.read, controller, 65_536):
+                    break
+            except OSError:
+                break
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    finally:
+        os.close(controller)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert agent.calls.count("Pause 0") == 1
