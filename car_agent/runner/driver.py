@@ -137,6 +137,12 @@ class WorkDriver:
         running = self.running_attempt
         return running is not None and running in attempt_ids
 
+    def interrupt(self, attempt_ids: frozenset[int]) -> None:
+        """End the worker if it still computes one of these attempts; a new one goes on with the others."""
+        current = self._current
+        if current is not None and self.running_attempt in attempt_ids:
+            self._crash(current, "its task was cancelled")
+
     @property
     def lives(self) -> bool:
         """Whether a worker process may exist."""

@@ -1,5 +1,6 @@
 """Bundles on their way: which is due, which is in flight, and when one that failed is tried again."""
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -46,6 +47,8 @@ class Outbox:
         """Begin empty; `load` reads what the journal holds."""
         self._journal = journal
         self._posted: OrderedDict[int, _Posted] = OrderedDict()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
 
     async def load(self) -> None:
         """Take up what an earlier run of the agent left."""
@@ -55,6 +58,7 @@ class Outbox:
     def add(self, bundle: JournalledBundle) -> None:
         """Take a bundle that is in the journal."""
         self._posted.setdefault(bundle.bundle_id, _Posted(bundle))
+        self._emptied.clear()
 
     def __len__(self) -> int:
         return len(self._posted)
@@ -92,6 +96,12 @@ class Outbox:
         """The pool has it, or will never take it."""
         await self._journal.do(partial(Journal.settle_bundle, bundle_id=bundle_id))
         self._posted.pop(bundle_id, None)
+        if not self._posted:
+            self._emptied.set()
+
+    async def wait_empty(self) -> None:
+        """Wait until the pool has acknowledged everything."""
+        await self._emptied.wait()
 
     async def refused(self, bundle_id: int, error: PoolError, *, now_ns: int) -> bool:
         """Drop a bundle that will never be taken; return False when it will be tried again."""

@@ -1,0 +1,99 @@
+"""The status as text: the same order as on the dashboard, readable without colour or cursor."""
+
+import datetime as dt
+
+from pool_protocol.v1 import agent_control_service_pb2 as pb
+
+
+def status_text(status: pb.AgentStatus) -> str:
+    """Return the status in lines for people."""
+    lines = [_headline(status)]
+    lines += [f"  also: {reason.message}" for reason in status.reasons[1:]]
+    if status.reasons:
+        lines.append(f"  {status.reasons[0].remedy}")
+    lines.append(_switches(status))
+    lines.append(_car(status))
+    lines.append(_compute(status))
+    lines.append(_pool(status))
+    if status.events:
+        event = status.events[0]
+        lines.append(f"Last: {_moment(event.at_us)} {event.message}")
+    return "\n".join(lines)
+
+
+def _headline(status: pb.AgentStatus) -> str:
+    if status.computing:
+        return "Computing."
+    if status.reasons:
+        return f"Not computing. {status.reasons[0].message}"
+    return {
+        "unpaired": "Not computing. The vehicle is not paired with a pool: `car-agent pair`.",
+        "connecting": "Ready to compute; connecting to the pool.",
+        "idle": "Ready to compute; the pool has no work now.",
+        "leased": "Starting to compute.",
+    }.get(status.state, f"Not computing ({status.state}).")
+
+
+def _switches(status: pb.AgentStatus) -> str:
+    text = "Opted in" if status.opted_in else "Not opted in"
+    if status.opt_in_changed_us:
+        text += f" since {_moment(status.opt_in_changed_us)}"
+    if status.paused:
+        until = f"until {_moment(status.pause_until_us)}" if status.pause_until_us else "until you resume"
+        text += f"; paused {until}"
+    return text + "."
+
+
+def _car(status: pb.AgentStatus) -> str:
+    if not status.HasField("signals"):
+        return "Car: nothing reported yet."
+    signals = status.signals
+    parts = [signals.plug, signals.charge]
+    if signals.HasField("soc_percent"):
+        limit = f" of {signals.soc_limit_percent:.0f} %" if signals.HasField("soc_limit_percent") else ""
+        parts.append(f"battery {signals.soc_percent:.0f} %{limit}")
+    if signals.HasField("charge_power_w"):
+        parts.append(f"{signals.charge_power_w / 1_000:.1f} kW")
+    freshness = "" if signals.fresh else ", too old to trust"
+    source = f"{signals.source}, class {signals.source_class}, {signals.age_ms / 1_000:.1f} s ago{freshness}"
+    return f"Car: {', '.join(parts)} ({source})."
+
+
+def _compute(status: pb.AgentStatus) -> str:
+    compute = status.compute
+    text = f"Compute: {compute.completed_total} done, {compute.abandoned_total} given back"
+    if compute.lease_attempts:
+        text += f", lease {compute.lease_done} of {compute.lease_attempts}"
+    if compute.unacknowledged:
+        text += f", {compute.unacknowledged} not yet acknowledged"
+    text += f"; {compute.compute_today_ms / 60_000:.1f} min today"
+    if compute.last_stop_ms >= 0:
+        text += f"; last stop took {compute.last_stop_ms:.0f} ms"
+    if compute.sandbox_missing:
+        text += f"; sandbox lacks {', '.join(compute.sandbox_missing)}"
+    return text + "."
+
+
+def _pool(status: pb.AgentStatus) -> str:
+    pool = status.pool
+    if not pool.address:
+        return "Pool: none."
+    contact = "connected" if pool.connected else "not connected"
+    heard = f", last heard {_moment(pool.last_contact_us)}" if pool.last_contact_us else ""
+    money = (
+        f" Held {_money(pool.held_micros)}, available {_money(pool.available_micros)},"
+        f" paid {_money(pool.paid_micros)} {pool.currency}."
+    )
+    quarantine = f" In quarantine: {pool.quarantine_reason}." if pool.quarantine_reason else ""
+    return f"Pool: {pool.address}, {contact}{heard}.{money if pool.currency else ''}{quarantine}"
+
+
+def _money(micros: int) -> str:
+    sign = "-" if micros < 0 else ""
+    whole, part = divmod(abs(micros), 1_000_000)
+    return f"{sign}{whole}.{part:06d}"
+
+
+def _moment(at_us: int) -> str:
+    moment = dt.datetime.fromtimestamp(at_us / 1_000_000, tz=dt.UTC).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

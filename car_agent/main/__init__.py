@@ -1,0 +1,1 @@
+"""The supervisor: signals to policy, policy to state machine, state machine to worker and session."""
