@@ -40,6 +40,11 @@ _REFER, _TRUNCATE, _IOCTL_DEVICE = 1 << 13, 1 << 14, 1 << 15
 _ON_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 _BASIC_RIGHTS: Final = (1 << 13) - 1
 
+_SYSTEM_PATHS: Final = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/sys/devices/system/cpu")
+#: What JAX asks about the machine. The processes of others are none of its business.
+_PROC_PATHS: Final = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems")
+_DEVICE_PATHS: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+
 #: The names under which a report lists what it enforced.
 LAYERS: Final = ("parent_death", "rlimits", "no_new_privs", "capabilities", "landlock", "seccomp")
 
@@ -86,13 +91,26 @@ class SandboxReport:
         return not self.missing
 
 
-def interpreter_paths() -> tuple[Path, ...]:
-    """Return what Python and JAX read: interpreter, packages, system libraries, and /proc."""
-    system = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys/devices/system/cpu")
-    devices = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-    python = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve().parent)}
-    packages = {entry for entry in sys.path if entry and Path(entry).is_dir()}
-    return tuple(Path(entry) for entry in (*system, *devices, *sorted(python | packages)))
+def interpreter_paths(*more_packages: str) -> tuple[Path, ...]:
+    """Return what Python and JAX read: interpreter, installed packages, system libraries, some of /proc.
+
+    Folders that merely stand on the import path are left out: the working directory is one, and may hold
+    keys. Of those only this package is readable, and the packages named.
+
+    Args:
+        more_packages: Imported packages whose modules the process still has to load, such as "car_agent".
+    """
+    prefixes = {Path(entry).resolve() for entry in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    installed = {
+        Path(entry).resolve()
+        for entry in sys.path
+        if Path(entry).name in {"site-packages", "dist-packages", "lib-dynload"}
+    }
+    ours = {Path(__file__).parent}
+    for name in more_packages:
+        ours |= {Path(entry) for entry in getattr(sys.modules.get(name), "__path__", ())}
+    system = tuple(Path(entry) for entry in (*_SYSTEM_PATHS, *_PROC_PATHS, *_DEVICE_PATHS))
+    return (*system, *sorted(prefixes | installed | ours))
 
 
 def apply_sandbox(policy: SandboxPolicy) -> SandboxReport:
@@ -175,7 +193,7 @@ def _limit_resources(policy: SandboxPolicy) -> str | None:
 def _drop_capabilities(libc: ctypes.CDLL, machine: str) -> str | None:
     """Give up what root may do. Without capabilities already, this is what it finds."""
     for capability in range(_CAPABILITIES_MAX):
-        _control(libc, _PR_CAPBSET_DROP, capability)  # refused without privileges, and then not needed
+        _control(libc, _PR_CAPBSET_DROP, capability)  # refused without privileges: not needed
     if machine not in _CAPSET:
         return f"not known for {machine}"
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))

@@ -54,6 +54,8 @@ _DIVISION_FLOPS = 4
 _TRANSCENDENTAL_FLOPS = 16
 _RANDOM_FLOPS = 40
 _COMPLEX_FACTOR = 4
+#: Calls that are looked into for an update in place; scan makes one. Deeper, the whole array counts as moved.
+_IN_PLACE_DEPTH_MAX = 3
 
 _FREE = frozenset({
     "bitcast_convert", "broadcast_in_dim", "complex", "composite", "concatenate", "constant",
@@ -190,10 +192,10 @@ class CostModel:
                 total += 2 * value_bytes(argument)
         return total
 
-    def _updated_in_place(self, value: Value, argument: Value) -> bool:
+    def _updated_in_place(self, value: Value, argument: Value, *, depth: int = 0) -> bool:
         """Say whether a carried array is only written into, as scan collects its outputs."""
         operation = defining_operation(value)
-        if operation is None or not isinstance(value, ir.OpResult):
+        if operation is None or not isinstance(value, ir.OpResult) or depth > _IN_PLACE_DEPTH_MAX:
             return False
         if operation.name in {"stablehlo.dynamic_update_slice", "stablehlo.scatter"}:
             return bool(operation.operands[0] == argument)
@@ -203,7 +205,7 @@ class CostModel:
         inner = self._functions[callee].regions[0].blocks[0]
         inner_value = terminator_operands(inner)[value.result_number]
         return any(
-            outside == argument and self._updated_in_place(inner_value, inside)
+            outside == argument and self._updated_in_place(inner_value, inside, depth=depth + 1)
             for outside, inside in zip(operation.operands, inner.arguments, strict=True)
         )
 

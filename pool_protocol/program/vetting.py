@@ -76,6 +76,14 @@ def vet_program(
     Raises:
         PoolError: one of the codes that begin with PROGRAM_.
     """
+    try:
+        return _vet(artifact, draft, limits)
+    except RecursionError as error:
+        # Calls and regions are each within limits, and still too deep together.
+        raise _too_large("calls and regions inside each other", limits.nesting_depth_max) from error
+
+
+def _vet(artifact: bytes, draft: ProgramDraft, limits: ProgramLimits) -> VettedProgram:
     exported = open_artifact(artifact, draft, limits)
     with open_module(exported) as module:
         functions = _functions_of(module, limits)

@@ -55,6 +55,8 @@ attempt("list secret", lambda: list(secret.parent.iterdir()))
 attempt("read passwd", lambda: pathlib.Path("/etc/passwd").read_text())
 attempt("parent's environment", lambda: pathlib.Path(f"/proc/{os.getppid()}/environ").read_bytes())
 attempt("parent's memory", lambda: open(f"/proc/{os.getppid()}/mem", "rb").read(1))
+attempt("other processes", lambda: pathlib.Path("/proc/1/cmdline").read_bytes())
+attempt("working directory", lambda: [p.read_text() for p in pathlib.Path.cwd().iterdir() if p.is_file()])
 attempt("write outside", lambda: (secret.parent / "out").write_text("x"))
 (scratch / "link").symlink_to(secret)
 attempt("write by a link", lambda: (scratch / "link").write_text("x"))
@@ -111,7 +113,7 @@ def test_every_attempt_to_get_out_fails(confined: dict[str, Any]) -> None:
     }
     escaped = {name: outcome for name, outcome in outcomes.items() if outcome == "succeeded"}
     assert escaped == {}
-    assert len(outcomes) == 20
+    assert len(outcomes) == 22
 
 
 def test_what_a_program_needs_still_works(confined: dict[str, Any]) -> None:
