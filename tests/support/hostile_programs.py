@@ -208,3 +208,46 @@ def bad_cholesky() -> tuple[bytes, ProgramDraft]:
         results=[("float32", (4, 4))],
         custom_calls=CustomCalls.LAPACK,
     )
+
+
+def doubling_limit(levels: int) -> str:
+    """Return a loop whose limit is a sum of sums: 2**levels paths for whoever follows them all."""
+    sums = "%s0 = stablehlo.constant dense<0> : tensor<i32>"
+    for level in range(levels):
+        sums += f" %s{level + 1} = stablehlo.add %s{level}, %s{level} : tensor<i32>"
+    return main_of(
+        f"{sums} %one = stablehlo.constant dense<1> : tensor<i32>"
+        " %zero = stablehlo.constant dense<0> : tensor<i32>"
+        " %0:2 = stablehlo.while(%i = %zero, %x = %a) : tensor<i32>, tensor<4xf32>"
+        f" cond {{ %p = stablehlo.compare LT, %i, %s{levels}, SIGNED"
+        " : (tensor<i32>, tensor<i32>) -> tensor<i1>"
+        " stablehlo.return %p : tensor<i1> } do { %j = stablehlo.add %i, %one : tensor<i32>"
+        " stablehlo.return %j, %x : tensor<i32>, tensor<4xf32> }",
+        result="%0#1",
+    )
+
+
+def tripled_arguments(levels: int) -> str:
+    """Return functions that pass one array three times on: 3**levels ways for it to come back changed."""
+    three = "tensor<4xf32>, tensor<4xf32>, tensor<4xf32>"
+    signature = "(%a: tensor<4xf32>, %b: tensor<4xf32>, %c: tensor<4xf32>) -> tensor<4xf32>"
+    text = main_of(
+        "%one = stablehlo.constant dense<1> : tensor<i32> %zero = stablehlo.constant dense<0> : tensor<i32>"
+        " %two = stablehlo.constant dense<2> : tensor<i32>"
+        " %0:2 = stablehlo.while(%i = %zero, %x = %a) : tensor<i32>, tensor<4xf32>"
+        " cond { %p = stablehlo.compare LT, %i, %two, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>"
+        " stablehlo.return %p : tensor<i1> } do { %j = stablehlo.add %i, %one : tensor<i32>"
+        f" %y = func.call @g0(%x, %x, %x) : ({three}) -> tensor<4xf32>"
+        " stablehlo.return %j, %y : tensor<i32>, tensor<4xf32> }",
+        result="%0#1",
+    )
+    for level in range(levels):
+        text += (
+            f" func.func private @g{level}{signature}"
+            f" {{ %0 = func.call @g{level + 1}(%a, %a, %a) : ({three}) -> tensor<4xf32>"
+            " return %0 : tensor<4xf32> }"
+        )
+    return text + (
+        f" func.func private @g{levels}{signature}"
+        " { %0 = stablehlo.add %b, %c : tensor<4xf32> return %0 : tensor<4xf32> }"
+    )

@@ -103,6 +103,16 @@ def test_attack_constants_beyond_the_limit() -> None:
     assert vet_program(splat.artifact, splat.draft, small).cost.flops == 2000
 
 
+def test_attack_a_loop_limit_with_exponentially_many_paths_is_not_followed() -> None:
+    assert refusal(*hostile.forge(hostile.doubling_limit(200))) is ErrorCode.PROGRAM_UNBOUNDED_LOOP
+    assert vet_program(*hostile.forge(hostile.doubling_limit(5))).cost.flops == 5
+
+
+def test_attack_calls_with_exponentially_many_ways_are_not_searched() -> None:
+    """Two rounds of one addition of four elements and two operations of the counter."""
+    assert vet_program(*hostile.forge(hostile.tripled_arguments(50))).cost.flops == 2 * (4 + 2)
+
+
 def test_attack_more_work_than_one_task_may_be() -> None:
     forged = hostile.forge(hostile.counted_loop(start=0, limit=2**31 - 1, step=1))
     little = dataclasses.replace(PROGRAM_LIMITS, work_uwu_max=1000)
