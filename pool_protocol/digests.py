@@ -12,6 +12,7 @@ import hashlib
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pool_protocol.errors import ErrorCode, PoolError
@@ -61,7 +62,7 @@ def output_digest(tensors: "Mapping[str, NDArray[Any]]") -> bytes:
 
 
 class OutputDigester:
-    """Output digests of many results of one program: names, types and shapes are hashed once, values each time.
+    """Output digests of many results of one program: what they share is laid out once.
 
     Gives what `output_digest` gives, from the arrays' little-endian bytes, without building arrays.
     """
@@ -134,7 +135,7 @@ def _tensors_digest(domain: bytes, tensors: "Mapping[str, NDArray[Any]]") -> byt
 def _array_prefix(name: str, dtype: "np.dtype[Any]", shape: Sequence[int]) -> bytes:
     return (
         _length_prefixed(name.encode())
-        + _length_prefixed(dtype.name.encode())
+        + _length_prefixed(_dtype_name(dtype).encode())
         + struct.pack(f"<{len(shape) + 1}Q", len(shape), *shape)
     )
 
@@ -157,6 +158,12 @@ def _canonical_bytes(array: "NDArray[Any]") -> bytes:
     return array.tobytes(order="C")
 
 
+@lru_cache(maxsize=64)
+def _dtype_name(dtype: "np.dtype[Any]") -> str:
+    return dtype.name  # NumPy works it out anew each time, for longer than hashing a small array takes
+
+
+@lru_cache(maxsize=64)
 def _is_float(dtype: "np.dtype[Any]") -> bool:
     # The types of ml_dtypes (bfloat16, float8_...) have kind "V"; their names say what they are.
     return dtype.kind == "f" or "float" in dtype.name
@@ -202,19 +209,32 @@ def inclusion_proofs(leaves: Sequence[bytes], leaf_indexes: Sequence[int]) -> li
         PoolError: INVALID_ARGUMENT when there is no such leaf.
     """
     levels = _levels(leaves) if leaves else []
-    proofs: list[tuple[bytes, ...]] = []
-    for leaf_index in leaf_indexes:
-        if not 0 <= leaf_index < len(leaves):
-            raise PoolError(ErrorCode.INVALID_ARGUMENT, f"no leaf {leaf_index} among {len(leaves)}")
-        path: list[bytes] = []
-        position = leaf_index
-        for level in levels[:-1]:
-            sibling = position ^ 1
-            if sibling < len(level):
-                path.append(level[sibling])
-            position //= 2
-        proofs.append(tuple(path))
-    return proofs
+    return [_path(levels, len(leaves), leaf_index) for leaf_index in leaf_indexes]
+
+
+def merkle_root_and_proofs(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ...]]]:
+    """Return the root and every leaf's proof of a tree that is hashed once. There must be a leaf.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT when there is none.
+    """
+    if not leaves:
+        raise PoolError(ErrorCode.INVALID_ARGUMENT, "a tree of no leaves has no proofs")
+    levels = _levels(leaves)
+    return levels[-1][0], [_path(levels, len(leaves), leaf_index) for leaf_index in range(len(leaves))]
+
+
+def _path(levels: Sequence[Sequence[bytes]], leaf_count: int, leaf_index: int) -> tuple[bytes, ...]:
+    if not 0 <= leaf_index < leaf_count:
+        raise PoolError(ErrorCode.INVALID_ARGUMENT, f"no leaf {leaf_index} among {leaf_count}")
+    path: list[bytes] = []
+    position = leaf_index
+    for level in levels[:-1]:
+        sibling = position ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        position //= 2
+    return tuple(path)
 
 
 def verify_inclusion(

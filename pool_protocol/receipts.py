@@ -124,7 +124,7 @@ def seal_batch(
     """
     if not receipts:
         raise PoolError(ErrorCode.INVALID_ARGUMENT, "a batch of receipts must not be empty")
-    root = digests.merkle_root(receipts)
+    root, paths = digests.merkle_root_and_proofs(receipts)
     body = common_pb2.ReceiptBatchBody(batch_id=batch_id, merkle_root=root, leaf_count=len(receipts))
     header = EnvelopeHeader(
         issuer=pool_id,
@@ -140,7 +140,7 @@ def seal_batch(
         ),
         receipts=tuple(receipts),
         merkle_root=root,
-        inclusion_paths=tuple(digests.inclusion_proofs(receipts, range(len(receipts)))),
+        inclusion_paths=tuple(paths),
     )
 
 

@@ -12,6 +12,7 @@ This module does not judge values, nor whether the names are those a program wan
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -64,6 +65,7 @@ _PICKLE_TEXT_OPENINGS = (
 )
 
 
+@lru_cache(maxsize=64)
 def dtype_of(name: str) -> np.dtype[Any]:
     """Return the NumPy dtype of a name out of `DTYPE_NAMES`.
 
@@ -102,12 +104,13 @@ def encode(tensors: Mapping[str, NDArray[Any]]) -> bytes:
     for name, value in tensors.items():
         _check_name(name, BLOB_TENSORS)
         array = np.asarray(value)
-        if array.dtype.name not in DTYPE_NAMES:
-            raise _unsupported(array.dtype.name)
+        dtype_name = _name_of(array.dtype)
+        if dtype_name not in DTYPE_NAMES:
+            raise _unsupported(dtype_name)
         dense = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
         kept_alive.append(dense)
         specs[name] = safetensors.TensorSpec(
-            dtype=dense.dtype.name, shape=dense.shape, data_ptr=dense.ctypes.data, data_len=dense.nbytes
+            dtype=dtype_name, shape=dense.shape, data_ptr=dense.ctypes.data, data_len=dense.nbytes
         )
     encoded = bytes(safetensors.serialize(specs))
     del kept_alive
@@ -140,6 +143,11 @@ def decode(encoded: bytes, limits: TensorLimits = BLOB_TENSORS) -> dict[str, NDA
         raise _malformed(f"safetensors refuses it: {error}") from error
     arrays = {name: _array_of(name, part) for name, part in parts}
     return dict(sorted(arrays.items()))
+
+
+@lru_cache(maxsize=64)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return dtype.name  # NumPy works it out anew each time
 
 
 def _array_of(name: str, part: Mapping[str, Any]) -> NDArray[Any]:

@@ -55,6 +55,20 @@ def test_digest_normalises_nan_of_bfloat16() -> None:
     assert _digest(x=patterns[0]) == _digest(x=patterns[1])
 
 
+@given(st.lists(st.floats(width=32), min_size=4, max_size=4), st.integers(-5, 5))
+def test_the_digester_of_many_results_gives_the_same_digests(values: list[float], number: int) -> None:
+    tensors = {
+        "b": np.array(values, np.float32).reshape(2, 2),
+        "a": np.asarray(number, np.int64),
+        "empty": np.zeros((0, 3), np.float64),
+    }
+    digester = digests.OutputDigester({name: (array.dtype, array.shape) for name, array in tensors.items()})
+    contents = [tensors[name].tobytes() for name in digester.names]
+    assert digester.digest(contents) == digests.output_digest(tensors)
+    with pytest.raises(PoolError):
+        digests.OutputDigester({"c": (np.dtype(np.complex64), (1,))})
+
+
 def test_scalar_and_empty_arrays_have_their_own_digests() -> None:
     seen = {
         _digest(),
@@ -92,6 +106,9 @@ def _rfc_9162_root(leaves: list[bytes]) -> bytes:
 def test_merkle_root_is_that_of_rfc_9162_and_every_leaf_proves(leaves: list[bytes]) -> None:
     root = digests.merkle_root(leaves)
     assert root == _rfc_9162_root(leaves)
+    if leaves:
+        at_once = digests.merkle_root_and_proofs(leaves)
+        assert at_once == (root, digests.inclusion_proofs(leaves, range(len(leaves))))
     for index, path in enumerate(digests.inclusion_proofs(leaves, range(len(leaves)))):
         assert (
             digests.verify_inclusion(
@@ -133,6 +150,8 @@ def test_attack_an_inner_node_passed_off_as_a_leaf() -> None:
 
 
 def test_no_proof_of_a_leaf_that_is_not_there() -> None:
+    with pytest.raises(PoolError):
+        digests.merkle_root_and_proofs([])
     for leaves, index in (([], 0), ([b"a"], 1), ([b"a"], -1)):
         with pytest.raises(PoolError):
             digests.inclusion_proof(leaves, index)
