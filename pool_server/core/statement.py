@@ -88,8 +88,8 @@ def date_of(at_us: int) -> str:
 def make_statement(
     *, month: str, currency: str, opening_micros: int, lines: Sequence[StatementLine]
 ) -> Statement:
-    """Put a statement together: lines in the order of time, closing, CSV."""
-    ordered = tuple(sorted(lines, key=lambda line: (line.at_us, line.kind, line.reference)))
+    """Put a statement together: lines in the order of time (as given where it is the same), closing, CSV."""
+    ordered = tuple(sorted(lines, key=lambda line: line.at_us))
     changes = sum(line.net_micros for line in ordered if line.kind is not LineKind.WORK)
     closing_micros = opening_micros + changes
     return Statement(

@@ -1,6 +1,7 @@
 """What the schema itself promises about the books, whatever the code above it does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -77,7 +78,7 @@ def test_an_account_never_opens_again(books: Books) -> None:
         books.sql("UPDATE accounts SET state = 0 WHERE name = 'job:1:escrow'")
 
 
-def forged(books: Books, **changes: object) -> TransferRow:
+def forged(books: Books, **changes: Any) -> TransferRow:
     last = books.run(lambda uow: list(uow.ledger.all_transfers())[-1])
     row = TransferRow(last.transfer_id + 1, 0, 100, 1, 2, 5, None, 0, 0, None, 9, b"", bytes(32))
     return row._replace(**changes)

@@ -1,6 +1,7 @@
 """Every outcome of the ledger, in the order of checking: a request wrong in two ways gets the earlier one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def pending(transfer_id: int, *, kind: int = 0, code: int = 0, expires_at_us: in
     return PendingTransfer(transfer_id, RICH, POOR, 100, transfer_id, 0, expires_at_us, kind, code)
 
 
-def state(**changes: object) -> LedgerState:
+def state(**changes: Any) -> LedgerState:
     rich = replace(account(RICH, has=500), debits_pending_micros=500)
     accounts = [
         account(BANK),
@@ -59,7 +60,7 @@ def state(**changes: object) -> LedgerState:
         account(FULL, has=AMOUNT_MICROS_MAX),
         account(CAPPED, owes=10),
     ]
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "head": LedgerHead(transfer_id=20, chain_hash=b"h" * 32, recorded_at_us=NOW - 1),
         "accounts": {entry.account_id: entry for entry in accounts},
         "pendings": {
@@ -78,20 +79,20 @@ def state(**changes: object) -> LedgerState:
         },
         **changes,
     }
-    return LedgerState(**values)  # type: ignore[arg-type]
+    return LedgerState(**values)
 
 
-def single(amount: int, *, debit: int = BANK, credit: int = RICH, **changes: object) -> TransferRequest:
+def single(amount: int, *, debit: int = BANK, credit: int = RICH, **changes: Any) -> TransferRequest:
     request = TransferRequest(TransferKind.SINGLE, TransferCode.DEPOSIT, debit, credit, amount)
     return request._replace(**changes)
 
 
-def post(pending_id: int, amount: int = 100, **changes: object) -> TransferRequest:
+def post(pending_id: int, amount: int = 100, **changes: Any) -> TransferRequest:
     request = TransferRequest(TransferKind.POST, TransferCode.VERIFIED, 0, 0, amount, pending_id)
     return request._replace(**changes)
 
 
-def void(pending_id: int, code: TransferCode = TransferCode.REJECTED, **changes: object) -> TransferRequest:
+def void(pending_id: int, code: TransferCode = TransferCode.REJECTED, **changes: Any) -> TransferRequest:
     request = TransferRequest(TransferKind.VOID, code, pending_id=pending_id)
     return request._replace(**changes)
 
@@ -301,7 +302,7 @@ def test_rows_chain_over_canonical_bytes_that_hold_the_sequence() -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_no_column_of_a_transfer_is_outside_the_hash(change: dict[str, int]) -> None:
+def test_no_column_of_a_transfer_is_outside_the_hash(change: dict[str, Any]) -> None:
     [row] = decide(state(head=EMPTY_HEAD), [single(1)], now_us=NOW).rows
 
     assert canonical_bytes(row._replace(**change)) != row.canonical
