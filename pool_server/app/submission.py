@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import ERROR_TEXT_CHARACTERS_MAX, RESULTS_PER_REQUEST_MAX
-from pool_server.app.outputs import OutputFinding, output_fault
+from pool_server.app.outputs import OutputChecker, OutputFinding
 from pool_server.app.quarantine import settle_board
 from pool_server.app.task_board import BoardAttempt, TaskBoard
 from pool_server.app.work_commands import AckStatus, AttemptAckValue, AttemptReport, SubmitResults
@@ -141,7 +141,7 @@ class _Desk:
     ) -> None:
         self.board = board
         self.vehicle = vehicle
-        self.specs = specs
+        self.checker = OutputChecker(specs, blobs=board.blobs)
         self.draws = draws
         self.findings = findings
         self.speed_uwu_per_s = vehicle.speed_uwu_per_s
@@ -226,7 +226,7 @@ class _Desk:
         finding = self.findings.get(report.attempt_id)
         if finding is not None and finding.output_digest == report.output_digest:
             return finding.fault
-        return output_fault(report, self.specs, blobs=self.board.blobs)
+        return self.checker.fault(report)
 
     def _record(self, attempt: BoardAttempt, report: AttemptReport) -> None:
         board, task = self.board, attempt.task
