@@ -1,12 +1,11 @@
-"""A real pool in this process: its own thread and event loop, free loopback ports, everything made at run time.
+"""A real pool in this process: its own thread and event loop, free loopback ports, all made at run time.
 
     with running_pool(tmp_path) as pool:
         owner = pool.create_principal("owner", "Olga")
         car = pool.enrol_vehicle(owner)
 
-What is real: TLS, mTLS, tokens, signatures, the database, admission in a child. `restart` closes the server and
-opens another over the same data; `kill` does so without any goodbye, as SIGKILL would (minus what only a dying
-process can show).
+What is real: TLS, mTLS, tokens, signatures, the database, admission in a child. `restart` closes the server
+and opens another over the same data.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class _Running:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the test, whatever it is
             self._failure = error
         finally:
             self._started.set()
@@ -332,8 +331,8 @@ def running_pool(
 
     Args:
         tmp_path: An empty folder.
-        clock: Wall time of the server; the system's by default. Certificates are checked by TLS against the real
-            one, so a test's clock should start near it.
+        clock: Wall time of the server; the system's by default. Certificates are checked by TLS against the
+            real one, so a test's clock should start near it.
         vet: How programs are vetted; in a sandboxed child by default.
         config: Settings by key, over those for tests.
     """
