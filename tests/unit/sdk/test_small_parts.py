@@ -1,0 +1,114 @@
+"""The progress line, what is remembered of jobs, and comparators."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+import chargepool
+from chargepool._comparators import as_comparator
+from chargepool._progress import ProgressLine, line_of, progress_callback
+from chargepool._records import Records
+from chargepool._values import Progress
+from pool_protocol.errors import PoolError
+from pool_protocol.v1 import common_pb2
+from tests.support.clock import ManualClock
+from tests.unit.sdk.scripted_session import program
+
+
+def progress(accepted: int, *, total: int | None = 10, is_over: bool = False) -> Progress:
+    return Progress(
+        job_id="job_3",
+        tasks_total=total,
+        tasks_sent=10,
+        tasks_accepted=accepted,
+        tasks_failed=1,
+        tasks_running=2,
+        rejected_count=0,
+        spent_micros=1_500,
+        currency="EUR",
+        is_over=is_over,
+    )
+
+
+def test_the_line_says_how_far_and_how_much() -> None:
+    assert line_of(progress(4)) == (
+        "job_3 [############............] 5/10 tasks, 2 running, 1 failed, 0.001500 EUR"
+    )
+    assert line_of(progress(4, total=None)).startswith("job_3 5 of 10 tasks sent")
+
+
+def test_it_is_drawn_ten_times_a_second_and_always_at_the_end() -> None:
+    clock, stream = ManualClock(), io.StringIO()
+    line = ProgressLine(stream, clock=clock)
+    for accepted in range(3):
+        line(progress(accepted))
+    assert stream.getvalue().count("\r") == 1
+    clock.advance(seconds=0.1)
+    line(progress(3))
+    assert stream.getvalue().count("\r") == 2
+    line(progress(9, is_over=True))
+    assert stream.getvalue().endswith("\n")
+    line(progress(9, is_over=True))
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_there_is_no_line_where_no_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert progress_callback(True) is None
+    assert progress_callback(None) is None
+    assert progress_callback(print) is print
+
+
+def test_a_program_is_remembered_so_that_outputs_can_be_read(tmp_path: Path) -> None:
+    Records(tmp_path).remember_program(program())
+    found = Records(tmp_path).program(program().program_id)
+    assert found == program()
+    assert found.local(4) == 2
+
+
+def test_a_damaged_or_foreign_record_is_none(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.remember_program(program())
+    (path,) = tmp_path.glob("programs/*.artifact")
+    path.write_bytes(path.read_bytes() + b"x")
+    assert records.program(program().program_id) is None
+    assert records.program("b" * 64) is None
+    assert records.program("../../etc/passwd") is None
+
+
+def test_jobs_of_two_pools_do_not_mix(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.remember_job("pool_a", "job_1", {"name": "first"})
+    records.remember_job("pool_a", "job_1", {"source": "x.py:f"})
+    assert records.job("pool_a", "job_1") == {"name": "first", "source": "x.py:f"}
+    assert records.job("pool_b", "job_1") == {}
+    with pytest.raises(PoolError):
+        records.remember_job("pool_a", "../job_1", {})
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    records = Records(tmp_path / "file")
+    records.remember_program(program())
+    assert records.program(program().program_id) is None
+
+
+def test_comparators_say_what_they_are() -> None:
+    assert chargepool.exact().to_wire().kind == common_pb2.COMPARATOR_KIND_EXACT
+    wire = chargepool.close(rtol=1e-3, atol=0).to_wire()
+    assert (wire.kind, wire.rtol, wire.atol) == (common_pb2.COMPARATOR_KIND_CLOSE, 1e-3, 0)
+    assert as_comparator("exact") == chargepool.exact()
+
+
+@pytest.mark.parametrize(("rtol", "atol"), [(-1, 0), (0, 0), (float("inf"), 0), (0, float("nan"))])
+def test_tolerances_that_mean_nothing_are_refused(rtol: float, atol: float) -> None:
+    with pytest.raises(chargepool.ProgramRefused):
+        chargepool.close(rtol=rtol, atol=atol)
+
+
+def test_an_unknown_comparator_is_refused() -> None:
+    with pytest.raises(chargepool.ProgramRefused, match="close"):
+        as_comparator("roughly")
