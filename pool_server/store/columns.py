@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String
+from sqlalchemy import text as condition_text
 
 
 def row_id(name: str | None = None) -> Column[Any]:
@@ -31,3 +32,9 @@ def text(*, nullable: bool = False, primary_key: bool = False) -> Column[Any]:
 def blob(*, nullable: bool = False) -> Column[Any]:
     """Make a column of bytes."""
     return Column(LargeBinary(), nullable=nullable)
+
+
+def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """Make an index over the rows for which `where` holds, on every database."""
+    condition = condition_text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)

@@ -6,10 +6,9 @@ resolved once and an attempt paid once by partial unique indexes, immutable rows
 """
 
 from sqlalchemy import CheckConstraint, Index
-from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
-from pool_server.store.columns import big_int, blob, row_id, text
+from pool_server.store.columns import big_int, blob, partial_index, row_id, text
 
 #: Codes of the hot path (lease, verified, fee, rejected, expired, audit) stand outside the indexes by
 #: account: an owner's work is found through receipts. Queries must repeat this text for the database to use
@@ -43,7 +42,7 @@ class AccountTable(SQLModel, table=True):
             name="account_closed_is_empty",
         ),
         Index("account_name", "name", unique=True),
-        Index("account_sweep_to", "sweep_to_account_id", sqlite_where=sql("sweep_to_account_id > 0")),
+        partial_index("account_sweep_to", "sweep_to_account_id", where="sweep_to_account_id > 0"),
     )
     account_id: int = Field(sa_column=row_id())
     name: str = Field(sa_column=text())
@@ -75,22 +74,14 @@ class TransferTable(SQLModel, table=True):
         CheckConstraint("pending_id IS NULL OR pending_id < transfer_id", name="transfer_pending_id_before"),
         CheckConstraint("expires_at_us IS NULL OR kind = 1", name="transfer_timeout_of_pending"),
         CheckConstraint("length(chain_hash) = 32", name="transfer_chain_hash_size"),
-        Index(
-            "transfer_resolves_once", "pending_id", unique=True, sqlite_where=sql("pending_id IS NOT NULL")
+        partial_index("transfer_resolves_once", "pending_id", unique=True, where="pending_id IS NOT NULL"),
+        partial_index(
+            "transfer_funds_attempt_once", "reference_id", "reference_round", unique=True, where="kind = 1"
         ),
-        Index(
-            "transfer_funds_attempt_once",
-            "reference_id",
-            "reference_round",
-            unique=True,
-            sqlite_where=sql("kind = 1"),
-        ),
-        Index("transfer_pays_attempt_once", "reference_id", unique=True, sqlite_where=sql("code = 310")),
-        Index(
-            "transfer_timeout", "expires_at_us", "transfer_id", sqlite_where=sql("expires_at_us IS NOT NULL")
-        ),
-        Index("transfer_debit", "debit_account_id", "transfer_id", sqlite_where=sql(OUTSIDE_HOT_PATH)),
-        Index("transfer_credit", "credit_account_id", "transfer_id", sqlite_where=sql(OUTSIDE_HOT_PATH)),
+        partial_index("transfer_pays_attempt_once", "reference_id", unique=True, where="code = 310"),
+        partial_index("transfer_timeout", "expires_at_us", "transfer_id", where="expires_at_us IS NOT NULL"),
+        partial_index("transfer_debit", "debit_account_id", "transfer_id", where=OUTSIDE_HOT_PATH),
+        partial_index("transfer_credit", "credit_account_id", "transfer_id", where=OUTSIDE_HOT_PATH),
     )
     transfer_id: int = Field(sa_column=row_id())
     kind: int = Field(sa_column=big_int())
@@ -155,7 +146,7 @@ class ReceiptTable(SQLModel, table=True):
         CheckConstraint("fee_micros >= 0 AND net_micros >= 0", name="receipt_signs"),
         CheckConstraint("(transfer_id IS NULL) = (gross_micros = 0)", name="receipt_transfer_unless_donated"),
         Index("receipt_attempt", "attempt_id", unique=True),
-        Index("receipt_transfer", "transfer_id", unique=True, sqlite_where=sql("transfer_id IS NOT NULL")),
+        partial_index("receipt_transfer", "transfer_id", unique=True, where="transfer_id IS NOT NULL"),
         Index("receipt_owner", "owner_id", "receipt_id"),
     )
     receipt_id: int = Field(sa_column=row_id())

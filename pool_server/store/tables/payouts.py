@@ -1,10 +1,9 @@
 """Tables of payouts: how owners are paid, runs, rows and exported files."""
 
 from sqlalchemy import CheckConstraint, Index
-from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
-from pool_server.store.columns import big_int, blob, row_id, text
+from pool_server.store.columns import big_int, blob, partial_index, row_id, text
 
 
 class PayoutDetailsTable(SQLModel, table=True):
@@ -30,7 +29,7 @@ class PayoutRunTable(SQLModel, table=True):
             "(state IN ('approved', 'exported')) = (approved_by <> '')", name="payout_run_approved_by_someone"
         ),
         CheckConstraint("total_micros >= 0 AND total_micros % 10000 = 0", name="payout_run_whole_cents"),
-        Index("payout_run_one_planned", "state", unique=True, sqlite_where=sql("state = 'planned'")),
+        partial_index("payout_run_one_planned", "state", unique=True, where="state = 'planned'"),
         Index("payout_run_key", "idempotency_key", unique=True),
     )
     payout_id: int = Field(sa_column=row_id())

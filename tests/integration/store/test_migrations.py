@@ -1,0 +1,136 @@
+"""The revisions build exactly what the models describe, and a database is upgraded whole or not at all."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect
+
+from pool_server.app.ledger_check import check_ledger
+from pool_server.store.engine import open_engine
+from pool_server.store.migrations import current_revision, upgrade
+from pool_server.store.schema import create_all
+from pool_server.store.tables import METADATA
+from tests.support.books import Books
+
+
+def engine_at(path: Path) -> Engine:
+    return open_engine(f"sqlite:///{path}")
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Engine:
+    engine = engine_at(tmp_path / "migrated.sqlite3")
+    upgrade(engine)
+    return engine
+
+
+@pytest.fixture
+def created(tmp_path: Path) -> Engine:
+    engine = engine_at(tmp_path / "created.sqlite3")
+    create_all(engine)
+    return engine
+
+
+def one_line(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql.replace('"', "").replace("IF NOT EXISTS ", "")).strip()
+
+
+def described(engine: Engine) -> dict[str, Any]:
+    """Everything about a schema that behaviour depends on, so that two databases can be compared."""
+    inspector = inspect(engine)
+    schema: dict[str, Any] = {}
+    for table in inspector.get_table_names():
+        if table == "alembic_version":
+            continue
+        schema[f"columns of {table}"] = [
+            (column["name"], str(column["type"]), column["nullable"], column["default"])
+            for column in inspector.get_columns(table)
+        ]
+        schema[f"key of {table}"] = inspector.get_pk_constraint(table)["constrained_columns"]
+        schema[f"checks of {table}"] = sorted(
+            (str(check["name"]), one_line(check["sqltext"]))
+            for check in inspector.get_check_constraints(table)
+        )
+        schema[f"foreign keys of {table}"] = sorted(
+            (key["constrained_columns"], key["referred_table"], key["referred_columns"])
+            for key in inspector.get_foreign_keys(table)
+        )
+    with engine.begin() as connection:
+        for name, sql in connection.exec_driver_sql(
+            "SELECT type || ' ' || name, sql FROM sqlite_master "
+            "WHERE type IN ('index', 'trigger') AND sql <> ''"
+        ):
+            schema[name] = one_line(sql)
+        for name, sql in connection.exec_driver_sql(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'"
+        ):
+            schema[f"options of {name}"] = re.findall(r"WITHOUT ROWID|STRICT", sql)
+    return schema
+
+
+def test_migrations_and_models_are_one_schema(migrated: Engine, created: Engine) -> None:
+    from_migrations, from_models = described(migrated), described(created)
+
+    assert sorted(from_migrations) == sorted(from_models)
+    differing = {
+        name: (from_migrations[name], from_models[name])
+        for name in from_models
+        if from_migrations[name] != from_models[name]
+    }
+    assert differing == {}
+
+
+def test_alembic_finds_nothing_left_to_migrate(migrated: Engine) -> None:
+    with migrated.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_the_comparison_sees_a_missing_trigger_and_a_missing_index(migrated: Engine, created: Engine) -> None:
+    with created.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER transfers_no_update")
+        connection.exec_driver_sql("DROP INDEX transfer_resolves_once")
+
+    missing = set(described(migrated)) - set(described(created))
+    assert missing == {"trigger transfers_no_update", "index transfer_resolves_once"}
+
+
+def test_upgrading_again_changes_nothing(migrated: Engine) -> None:
+    before = described(migrated)
+
+    upgrade(migrated)
+
+    assert described(migrated) == before
+    assert current_revision(migrated) is not None
+
+
+def test_an_empty_database_has_no_revision(tmp_path: Path) -> None:
+    assert current_revision(engine_at(tmp_path / "empty.sqlite3")) is None
+
+
+def test_an_upgrade_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    engine = engine_at(tmp_path / "half.sqlite3")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE transfers (in_the_way INTEGER)")
+
+    with pytest.raises(Exception, match="transfers already exists"):
+        upgrade(engine)
+
+    assert current_revision(engine) is None
+    assert inspect(engine).get_table_names() == ["transfers"]
+
+
+def test_books_on_a_migrated_database_are_sound(tmp_path: Path) -> None:
+    path = tmp_path / "pool.sqlite3"
+    upgrade(engine_at(path))
+    books = Books(path)
+    books.deposit(1_000_000)
+    books.reserve(1, 500_000)
+    books.earn("owner_a", [1_000, 2_000], first_attempt=1)
+
+    upgrade(books.engine)
+
+    assert books.run(check_ledger).ok
