@@ -57,7 +57,7 @@ def test_digest_normalises_nan_of_bfloat16() -> None:
 
 @given(st.lists(st.floats(width=32), min_size=4, max_size=4), st.integers(-5, 5))
 def test_the_digester_of_many_results_gives_the_same_digests(values: list[float], number: int) -> None:
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "b": np.array(values, np.float32).reshape(2, 2),
         "a": np.asarray(number, np.int64),
         "empty": np.zeros((0, 3), np.float64),
