@@ -40,7 +40,7 @@ class AgentSettings:
     """A worker that takes longer for one attempt is killed."""
     idle_unload_s: float = 120.0
     """A worker without work is ended after this time."""
-    lease_attempts_max: int = 64
+    lease_attempts_max: int = 256
     """At most this many attempts in one lease."""
     reserve_price_micros_per_wu: int = 0
     """The lowest price to work for, micro-units per work unit."""

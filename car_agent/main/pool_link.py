@@ -72,6 +72,7 @@ class PoolLink:
             listener=listener,
             reserve_price_micros_per_wu=settings.reserve_price_micros_per_wu,
             on_refused=self._pause_asking,
+            on_free=self._ask_again,
         )
         # Chance only spreads cars in time; it is seeded from the system so that no two cars march in step.
         seed = int.from_bytes(source.random_bytes(_SEED_BYTES), "little")
@@ -87,6 +88,9 @@ class PoolLink:
 
     def _pause_asking(self, delay_ms: int) -> None:
         self.session.refuse_work_for(delay_ms)
+
+    def _ask_again(self) -> None:
+        self.session.nudge()
 
     def _bundle_sealed(self, bundle: JournalledBundle) -> None:
         self.outbox.add(bundle)

@@ -47,8 +47,13 @@ class LeaseIntake:
         listener: SessionListener,
         reserve_price_micros_per_wu: int,
         on_refused: Callable[[int], None],
+        on_free: Callable[[], None],
     ) -> None:
-        """Hand leases to `listener`; after a refusal call `on_refused` with the pause in milliseconds."""
+        """Hand leases to `listener`.
+
+        After a refusal `on_refused` is called with a pause in milliseconds; `on_free` whenever the next lease
+        may be asked for.
+        """
         self._journal = journal
         self._supplies = supplies
         self._desk = desk
@@ -56,6 +61,7 @@ class LeaseIntake:
         self._listener = listener
         self._reserve_price_micros_per_wu = reserve_price_micros_per_wu
         self._on_refused = on_refused
+        self._on_free = on_free
         self._offers: asyncio.Queue[common_pb2.Envelope | JournalledLease] = asyncio.Queue()
         self._working = False
 
@@ -84,6 +90,7 @@ class LeaseIntake:
                     await self._take_in(offered, stub, caretaker)
             finally:
                 self._working = False
+                self._on_free()
 
     async def _take_in(
         self, envelope: common_pb2.Envelope, stub: "FleetServiceAsyncStub", caretaker: Caretaker
