@@ -146,12 +146,15 @@ def open_envelope(
 ) -> VerifiedEnvelope:
     """Check a signed message and return what it says.
 
-    1. Sizes are within limits. 2. The payload type is the one expected. 3. The key is among those trusted
-    for this. 4. The signature fits payload type, header and body, byte by byte. 5. Only now the header is
-    parsed; what was unsigned is not used. 6. Audience (and issuer, when the caller names one) are exactly
-    those expected. 7. It is valid now: issued not later than now plus the allowed skew, not expired, not
-    longer-lived than allowed. 8. Its nonce was not seen before. Last, so that a message refused for another
-    reason burns no nonce.
+    1. Sizes are within limits.
+    2. The payload type is the one expected.
+    3. The key is among those trusted for this.
+    4. The signature fits payload type, header and body, byte by byte.
+    5. Only now the header is parsed; what was unsigned is not used.
+    6. Audience (and issuer, when the caller names one) are exactly those expected.
+    7. It is valid now: issued not later than now plus the allowed skew, not expired, not longer-lived
+       than allowed.
+    8. Its nonce was not seen before. Last, so that a message refused for another reason burns no nonce.
 
     Args:
         envelope: The message as received.

@@ -149,11 +149,12 @@ def verify_receipt(
 ) -> VerifiedReceipt:
     """Return what a receipt says after checking all that can be checked without the pool.
 
-    1. The batch's envelope is signed by one of the receipt keys (`TrustedRoot.keys_for(Role.RECEIPT)`), by
-    this pool. 2. The receipt's bytes stand at their index under the signed Merkle root. 3. Only now they
-    are parsed; the version is known and every id is well-formed. 4. It adds up: gross is the price of the
-    work, gross is net plus fee, nothing is negative. 5. It names the pool that signed it, and was not
-    verified after it was signed.
+    1. The batch's envelope is signed by one of the receipt keys (`TrustedRoot.keys_for(Role.RECEIPT)`),
+       by this pool.
+    2. The receipt's bytes stand at their index under the signed Merkle root.
+    3. Only now they are parsed; the version is known and every id is well-formed.
+    4. It adds up: gross is the price of the work, gross is net plus fee, nothing is negative.
+    5. It names the pool that signed it, and was not verified after it was signed.
 
     Raises:
         PoolError: what `open_envelope` raises; PROOF_INVALID; RECEIPT_INVALID.

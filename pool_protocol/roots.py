@@ -137,9 +137,10 @@ def build_root(document: RootDocument, signers: Sequence[SigningKey]) -> bytes:
 def open_first_root(root_bytes: bytes, *, now_us: int, fingerprint: str | None = None) -> TrustedRoot:
     """Accept a first root, at pairing or when a pool is set up.
 
-    1. A threshold of its own root keys signed it. 2. It has not expired. 3. It is the one with this
-    fingerprint, when the caller has one from elsewhere; without one this is trust on
-       first use.
+    1. A threshold of its own root keys signed it.
+    2. It has not expired.
+    3. It is the one with this fingerprint, when the caller has one from elsewhere; without one this is
+       trust on first use.
 
     Raises:
         PoolError: ROOT_INVALID, ROOT_THRESHOLD_NOT_MET, ROOT_EXPIRED.

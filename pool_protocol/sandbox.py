@@ -3,9 +3,12 @@
 Used by the admission child of the server and by the car's worker, in this order, before JAX is imported
 (threads inherit; JAX starts some on import):
 
-1. die with the parent; 2. resource limits; 3. no new privileges, and no capabilities; 4. Landlock: read the
-interpreter and its libraries, write the scratch folder, nothing else; no TCP; no signals out; 5. seccomp:
-no sockets of any kind, no programs, no processes (`pool_protocol.seccomp`).
+1. die with the parent;
+2. resource limits;
+3. no new privileges, and no capabilities;
+4. Landlock: read the interpreter and its libraries, write the scratch folder, nothing else; no TCP; no
+   signals to the outside;
+5. seccomp: no sockets of any kind, no programs, no processes (`pool_protocol.seccomp`).
 
 What the kernel does not offer is reported, never passed over in silence: the caller decides whether it is
 enough. Nothing here needs root or another package. Memory and CPU shares of a whole car are the business of
