@@ -55,7 +55,7 @@ types: $(VENV)/.dev-installed ## mypy --strict on every package, the tests and t
 
 .PHONY: imports
 imports: $(VENV)/.dev-installed ## who may import whom (import-linter)
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: protocol-check
 protocol-check: $(VENV)/.dev-installed ## buf lint, format and breaking; generated stubs up to date

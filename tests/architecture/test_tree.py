@@ -39,7 +39,9 @@ def test_modules_stay_short() -> None:
     lengths = {
         relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in shipped_modules()
     }
-    assert not {name: lines for name, lines in lengths.items() if lines > MODULE_LINES_MAX}
+    # A schema revision is one long list by nature, drafted by a program and never edited again.
+    written = {name: lines for name, lines in lengths.items() if "/migrations/versions/" not in name}
+    assert not {name: lines for name, lines in written.items() if lines > MODULE_LINES_MAX}
 
 
 def test_every_module_says_what_it_decides() -> None:
