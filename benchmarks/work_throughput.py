@@ -1,7 +1,8 @@
 """Tasks per second through the work's use cases on SQLite FULL with group commit, beside a floor.
 
-One writer; a few threads play cars that lease 100 attempts and submit 100 results, quorum one, real books, real
-receipts' Merkle batches. Nothing is computed and nothing crosses a socket: this is what the pool itself costs.
+One writer; a few threads play cars that lease 100 attempts and submit 100 results, quorum one, real books,
+real Merkle batches of receipts. Nothing is computed and nothing crosses a socket: this is what the pool
+itself costs.
 The floor is the same number of commands and commits with an empty transaction of one row each.
 
 Run: python benchmarks/work_throughput.py [--tasks 40000] [--batch 100] [--cars 4]
@@ -71,7 +72,7 @@ PROGRAM = ProgramFacts(
 
 
 class Issuer:
-    """Serializes a receipt without protobuf and signs nothing: those costs belong to the end-to-end benchmark."""
+    """Serializes without protobuf and signs nothing: those costs belong to the end-to-end benchmark."""
 
     def encode(self, fields: ReceiptFields) -> bytes:
         return f"{fields.attempt_id}|{fields.net_micros}|{fields.transfer_id}".encode().ljust(300, b".")
@@ -94,7 +95,7 @@ def open_writer(path: Path) -> Writer:
     writer: Writer = GroupCommitWriter(
         engine,
         lambda connection: SqlUnitOfWork(connection, receipt_issuer=Issuer(), terms=TERMS),
-        lambda effects: None,
+        lambda _effects: None,
     )
     writer.start()
     return writer

@@ -1,10 +1,10 @@
 """Checks what a vehicle says it computed against what the program returns, before anything believes it.
 
-Pure but for a blob's bytes: it may run outside of the transaction (decoding and hashing are the dear part of a
-submit), and its findings are then handed to `submit_results`.
+Pure but for a blob's bytes: it may run outside of the transaction (decoding and hashing are the dear part of
+a submit), and its findings are then handed to `submit_results`.
 
-Results of one job share their safetensors header to the byte. The first with a header is decoded strictly; for
-others with the same header and length only the values can differ, so that hashing them is all that is left to do.
+Results of one job share their safetensors header to the byte. The first with a header is decoded strictly; in
+others with the same header and length only values can differ, so that hashing them is all that is left to do.
 """
 
 import json
@@ -21,7 +21,7 @@ from pool_server.core.comparison import Tensors, spec_mismatch
 from pool_server.core.jobs import AttemptOutcome, OutputSpec
 
 _LENGTH_BYTES = 8
-#: Element types of which every bit pattern is a value: booleans must be 0 or 1, complex parts are hashed apart.
+#: Element types of which every bit pattern is a value: booleans are 0 or 1, complex parts are hashed apart.
 _PLAIN_KINDS = frozenset("fiu")
 #: Headers remembered per bundle: results of one job have one, a forger gets no memory out of us.
 _HEADERS_MAX = 4
