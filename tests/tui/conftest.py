@@ -11,10 +11,18 @@ import pytest
 
 from tests.tui import scenes
 from tests.tui.peers import FakeAgent, FakePool
+from tests.tui.stage import Activity
 
 # The person who runs the tests may like it plain or bright; the screen in the tests is always the same.
 for _name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM", "TEXTUAL_DEBUG"):
     os.environ.pop(_name, None)
+
+
+@pytest.fixture(autouse=True)
+def rest_by_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot waits for messages to cease, not for the machine to be idle."""
+    for module in ("textual.app", "textual.pilot"):
+        monkeypatch.setattr(f"{module}.wait_for_idle", Activity.rest)
 
 
 @pytest.fixture

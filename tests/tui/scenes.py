@@ -33,7 +33,6 @@ def computing() -> control.AgentStatus:
         state="running",
         computing=True,
         verdict=control.VERDICT_KIND_RUN,
-        reasons=[control.Reason(code="CHARGING", message="Charging at 7.4 kW, battery 62 %")],
         opted_in=True,
         opt_in_changed_us=at("2026-10-01T18:03:00"),
         signals=control.VehicleSignals(
@@ -96,7 +95,6 @@ def waiting() -> control.AgentStatus:
     status.state = "waiting"
     status.computing = False
     status.verdict = control.VERDICT_KIND_WAIT
-    del status.reasons[:]
     status.reasons.extend(
         [
             control.Reason(

@@ -29,6 +29,30 @@ QUICK = Pace(tick_s=3600, silence_s=3600, poll_s=3600, retry_first_s=0.01, retry
 PATIENCE_S = 20.0
 
 
+class Activity:
+    """Counts the messages that any app dispatches, to know when one has come to rest."""
+
+    dispatched = 0
+    #: Turns of the loop, two milliseconds apart, without a message: then it rests.
+    QUIET_TURNS = 3
+    TURNS_MAX = 500
+
+    @classmethod
+    async def rest(cls, min_sleep: float = 0, max_sleep: float = 1) -> None:
+        """Wait until no message is dispatched any more.
+
+        In place of Textual's own wait, which looks at the CPU time of the whole process and so waits out
+        its full second whenever gRPC's threads or a neighbour are busy.
+        """
+        quiet = 0
+        for _ in range(cls.TURNS_MAX):
+            before = cls.dispatched
+            await asyncio.sleep(0.002)
+            quiet = quiet + 1 if cls.dispatched == before else 0
+            if quiet == cls.QUIET_TURNS:
+                return
+
+
 class Watcher:
     """Every message that a running app dispatched, and how to wait for one."""
 
@@ -39,6 +63,7 @@ class Watcher:
 
     def hook(self, message: Message) -> None:
         self.messages.append(message)
+        Activity.dispatched += 1
         self._arrived.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:

@@ -249,7 +249,7 @@ async def test_a_refused_token_says_what_to_do(agent: FakeAgent, pool: FakePool)
 
 async def test_text_from_the_network_cannot_style_or_move_anything(agent: FakeAgent, pool: FakePool) -> None:
     evil = "[red]tasks[/red] \x1b[2J\x07 \u202eevil [@click=app.quit]x[/]"
-    agent.status.reasons[0].message = evil
+    agent.status.reasons.add(code="X", message=evil)
     agent.status.computing = False
     agent.status.state = "[bold]odd"
     pool.vehicles[0].label = evil

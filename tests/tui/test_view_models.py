@@ -107,19 +107,43 @@ def test_computing_says_the_task_and_what_stops_it() -> None:
             "‖ PAUSED  Paused by you until 13 Nov 00:28.",
             "→ Press space to resume.",
         ),
-        (idle("opted_out", opted_in=False), "○ OFF", "→ Press o to opt in."),
+        (idle("opted_out", opted_in=False), "○ OFF  You have not opted in.", "→ Press o to opt in."),
         (
             idle("unpaired", vehicle_id=""),
-            "○ NOT PAIRED",
-            "→ Pair this car: run `car-agent pair`, then press p here and enter its code.",
+            "○ NOT PAIRED  This car is not paired with a pool yet.",
+            "→ Run `car-agent pair`, then press p here and enter the code that it shows.",
         ),
         (
-            idle("idle", pool=PoolLinkFacts(no_work_reason="The pool has no work for this car")),
-            "○ IDLE  The pool has no work for this car.",
+            idle("idle", pool=PoolLinkFacts(no_work_reason="no job fits this car's memory")),
+            "○ IDLE  Ready: no job fits this car's memory.",
             "→ Nothing to do: it starts by itself when the pool has work.",
         ),
-        (agent(state="yielding", computing=False), "◑ STOPPING  Charging at 7.4 kW, battery 62 %.", None),
-        (agent(state="running", computing=False), "◐ STARTING  Charging at 7.4 kW, battery 62 %.", None),
+        (
+            idle("idle", pool=PoolLinkFacts()),
+            "○ IDLE  Ready: the pool has no work for this car now.",
+            "→ Nothing to do: it starts by itself when the pool has work.",
+        ),
+        (
+            idle("connecting", pool=PoolLinkFacts(address="pool:7443")),
+            "○ CONNECTING  Ready, but the pool does not answer.",
+            "→ It keeps trying pool:7443.",
+        ),
+        (
+            idle("running"),
+            "◐ STARTING  Work has come; the worker starts.",
+            "→ Charging at 7.4 kW, battery 62 %. Unplugging stops it at once.",
+        ),
+        (
+            agent(
+                state="yielding",
+                computing=False,
+                reasons=(
+                    ReasonFacts(code="UNPLUGGED", message="The car is not plugged in", remedy="Plug it in"),
+                ),
+            ),
+            "◑ STOPPING  The car is not plugged in.",
+            "→ Plug it in.",
+        ),
         (agent(state="brand_new", computing=False, reasons=()), "○ BRAND_NEW", None),
     ],
 )
@@ -144,6 +168,25 @@ def test_the_first_reason_is_the_headline_and_the_others_follow() -> None:
         "→ Wait an hour.",
         "Also (2): Quiet hours until 00:00. Too hot.",
     ]
+
+
+def test_what_this_screen_answers_with_a_key_is_not_said_twice() -> None:
+    reasons = (
+        ReasonFacts(code="NOT_OPTED_IN", message="The consent record cannot be read"),
+        ReasonFacts(code="PAUSED_BY_OWNER", message="Paused by you until you resume"),
+        ReasonFacts(code="UNPLUGGED", message="The car is not plugged in"),
+    )
+    facts = agent(state="opted_out", computing=False, opted_in=False, reasons=reasons)
+    off = now_panel(with_agent(facts), AT)
+    assert off.plain.splitlines() == [
+        "○ OFF  The consent record cannot be read.",
+        "→ Press o to opt in.",
+        "Also (2): Paused by you until you resume. The car is not plugged in.",
+    ]
+    assert off.note == "and 2 other reasons"
+    facts = agent(state="paused", computing=False, paused=True, reasons=reasons[1:])
+    paused = now_panel(with_agent(facts), AT)
+    assert paused.plain.splitlines()[2] == "Also (1): The car is not plugged in."
 
 
 def test_quarantine_is_said_whatever_else_is_true() -> None:

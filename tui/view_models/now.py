@@ -4,13 +4,19 @@ When the agent does not answer, the truth is that nobody here knows: the panel s
 known and how old that is, instead of repeating it as if it were now.
 """
 
+from dataclasses import dataclass
+
 from tui.facts import AgentFacts, ComputeFacts, ReasonFacts
 from tui.view_models.panel import Line, PanelView, Span, Tone, bad, dim, good, line, strong, warn
 from tui.view_models.state import Dashboard, Link, Moment, Phase
-from tui.view_models.text import ago, bar, clean, count, moment, percent, sentence
+from tui.view_models.text import ago, bar, clean, count, moment, percent, power, sentence
 
 TITLE = "Is it computing now?"
 _BAR_WIDTH = 40
+_UNPLUGGING = "Unplugging stops it at once."
+#: Codes of the agent's reasons that this screen answers with a key of its own.
+_NOT_OPTED_IN = "NOT_OPTED_IN"
+_PAUSED = "PAUSED_BY_OWNER"
 
 #: The agent's states in one or two words, with a sign that is not a colour.
 _WORDS = {
@@ -56,35 +62,83 @@ def _known(agent: AgentFacts, dashboard: Dashboard, at: Moment) -> PanelView:
     word = state_word(agent)
     if dashboard.busy:
         word = Span(f"◌ {clean(dashboard.busy).upper()}", Tone.WARN)
-    headline = _headline(agent, at)
-    lines: list[Line] = [line(Span(word.text, Tone.STRONG if word.tone is Tone.PLAIN else word.tone))]
-    if headline:
-        lines[0] = line(lines[0][0], "  ", strong(headline))
-    remedy = _remedy(agent)
-    if remedy:
-        lines.append(line(dim("→ "), remedy))
-    if agent.computing and agent.compute.lease_attempts:
-        lines.append(_lease_bar(agent.compute))
-    others = agent.reasons[1:]
-    if others and not agent.computing:
-        also = " ".join(sentence(clean(reason.message)) for reason in others)
-        lines.append(line(dim(f"Also ({len(others)}): "), also))
+    answer = _answer(agent, at)
+    first: list[Span] = [Span(word.text, Tone.STRONG if word.tone is Tone.PLAIN else word.tone)]
+    if answer.headline:
+        first += [Span("  "), strong(answer.headline)]
+    lines: list[Line] = [tuple(first)]
     if agent.pool.quarantine_reason:
         lines.append(line(bad("In quarantine: "), sentence(clean(agent.pool.quarantine_reason))))
-    return PanelView(title=TITLE, lines=tuple(lines), tone=word.tone)
+    if answer.remedy:
+        lines.append(line(dim("→ "), answer.remedy))
+    if agent.computing and agent.compute.lease_attempts:
+        lines.append(_lease_bar(agent.compute))
+    note = ""
+    if answer.others:
+        also = " ".join(sentence(clean(reason.message)) for reason in answer.others)
+        lines.append(line(dim(f"Also ({len(answer.others)}): "), also))
+        note = f"and {count(len(answer.others), 'other reason')}"
+    return PanelView(title=TITLE, lines=tuple(lines), note=note, tone=word.tone)
 
 
-def _headline(agent: AgentFacts, at: Moment) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """Why, what would change it, and what else stands in the way."""
+
+    headline: str
+    remedy: str = ""
+    others: tuple[ReasonFacts, ...] = ()
+
+
+def _answer(agent: AgentFacts, at: Moment) -> _Answer:
+    """Return the answer for a state; a state that this dashboard does not know is told by its reasons."""
+    reasons = agent.reasons
     if agent.computing:
-        return _progress(agent)
+        return _Answer(headline=_progress(agent), remedy=_while_computing(agent))
+    if agent.state == "unpaired" or not agent.vehicle_id:
+        return _Answer(
+            headline="This car is not paired with a pool yet.",
+            remedy="Run `car-agent pair`, then press p here and enter the code that it shows.",
+            others=reasons,
+        )
+    if not agent.opted_in:
+        said = next((r.message for r in reasons if r.code == _NOT_OPTED_IN), "You have not opted in")
+        others = tuple(r for r in reasons if r.code != _NOT_OPTED_IN)
+        return _Answer(headline=sentence(clean(said)), remedy="Press o to opt in.", others=others)
     if agent.paused:
         until = moment(agent.pause_until_us, at.zone, now_us=at.now_us) if agent.pause_until_us else ""
-        return f"Paused by you until {until}." if until else "Paused by you, until you resume."
-    if agent.reasons and agent.reasons[0].message:
-        return sentence(clean(agent.reasons[0].message))
-    if agent.pool.no_work_reason:
-        return sentence(clean(agent.pool.no_work_reason))
-    return ""
+        said = f"Paused by you until {until}." if until else "Paused by you, until you resume."
+        others = tuple(r for r in reasons if r.code != _PAUSED)
+        return _Answer(headline=said, remedy="Press space to resume.", others=others)
+    if reasons and reasons[0].message:
+        headline = sentence(clean(reasons[0].message))
+        return _Answer(headline=headline, remedy=sentence(clean(reasons[0].remedy)), others=reasons[1:])
+    return _ready(agent)
+
+
+def _ready(agent: AgentFacts) -> _Answer:
+    """Nothing on the car stands in the way: say what the agent waits for."""
+    if agent.state == "connecting":
+        place = clean(agent.pool.address, characters_max=40) or "the pool"
+        return _Answer(headline="Ready, but the pool does not answer.", remedy=f"It keeps trying {place}.")
+    if agent.state == "idle":
+        why = clean(agent.pool.no_work_reason) or "the pool has no work for this car now"
+        return _Answer(
+            headline=sentence(f"Ready: {why}"),
+            remedy="Nothing to do: it starts by itself when the pool has work.",
+        )
+    if agent.state in {"leased", "running"}:
+        return _Answer(headline="Work has come; the worker starts.", remedy=_while_computing(agent))
+    return _Answer(headline="")
+
+
+def _lease_bar(compute: ComputeFacts) -> Line:
+    share = compute.lease_done / compute.lease_attempts
+    return line(
+        dim("  Lease "),
+        bar(share, width=_BAR_WIDTH),
+        dim(f" {compute.lease_done} of {compute.lease_attempts} done"),
+    )
 
 
 def _progress(agent: AgentFacts) -> str:
@@ -98,35 +152,15 @@ def _progress(agent: AgentFacts) -> str:
     return ", ".join(parts)
 
 
-def _lease_bar(compute: ComputeFacts) -> Line:
-    share = compute.lease_done / compute.lease_attempts
-    return line(
-        dim("  Lease "),
-        bar(share, width=_BAR_WIDTH),
-        dim(f" {compute.lease_done} of {compute.lease_attempts} done"),
-    )
-
-
-def _remedy(agent: AgentFacts) -> str:
-    if agent.computing:
-        charging = _first_message(agent.reasons)
-        return f"{charging} Unplugging stops it at once.".strip()
-    if agent.paused:
-        return "Press space to resume."
-    for reason in agent.reasons[:1]:
-        if reason.remedy:
-            return sentence(clean(reason.remedy))
-    if not agent.vehicle_id:
-        return "Pair this car: run `car-agent pair`, then press p here and enter its code."
-    if not agent.opted_in:
-        return "Press o to opt in."
-    if agent.pool.no_work_reason:
-        return "Nothing to do: it starts by itself when the pool has work."
-    return ""
-
-
-def _first_message(reasons: tuple[ReasonFacts, ...]) -> str:
-    return sentence(clean(reasons[0].message)) if reasons and reasons[0].message else ""
+def _while_computing(agent: AgentFacts) -> str:
+    signals = agent.signals
+    parts = []
+    if signals.charge_power_w is not None:
+        parts.append(f"charging at {power(signals.charge_power_w)}")
+    if signals.soc_percent is not None:
+        parts.append(f"battery {percent(signals.soc_percent)}")
+    because = ", ".join(parts)
+    return f"{because[0].upper()}{because[1:]}. {_UNPLUGGING}" if because else _UNPLUGGING
 
 
 def _unknown(link: Link[AgentFacts], agent: AgentFacts, at: Moment) -> PanelView:
