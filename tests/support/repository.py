@@ -11,6 +11,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pool_protocol", "pool_server", "car_agent", "tui", "chargepool")
 GENERATED = ROOT / "pool_protocol" / "v1"
+# Scripts that Alembic runs, one per change of the schema and never edited again; nothing imports them.
+MIGRATIONS = ROOT / "pool_server" / "store" / "migrations"
 
 
 @cache
@@ -33,12 +35,12 @@ def repository_files() -> tuple[Path, ...]:
 
 @cache
 def shipped_modules() -> tuple[Path, ...]:
-    """Every hand-written Python module of the packages in the wheel."""
+    """Every hand-written Python module of the packages in the wheel, migrations aside."""
     return tuple(
         path
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
-        if GENERATED not in path.parents
+        if not {GENERATED, MIGRATIONS} & set(path.parents)
     )
 
 
