@@ -124,7 +124,6 @@ _SERVICES: dict[str, dict[str, Rule]] = {
     ),
     "grpc.health.v1.Health": {
         "Check": Rule(_BOTH, Who.ANYONE),
-        "List": Rule(_BOTH, Who.ANYONE),
         "Watch": Rule(_BOTH, Who.ANYONE),
     },
     # Registered only where the operator switched it on.
