@@ -15,7 +15,6 @@ from tui.gateway import Gateways
 from tui.view_models.help_text import key_names
 
 EXIT_USAGE = 2
-STATE_DIR_VARIABLE = "CHARGEPOOL_STATE_DIR"
 SOCKET_NAME = "control.sock"
 
 _NOT_A_TERMINAL = """pool-tui needs a terminal: standard {which} is not one.
@@ -113,13 +112,12 @@ def _require_terminal() -> None:
 
 
 def _state_dir(given: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the agent's state directory, where `car-agent` itself has it."""
     if given is not None:
         return given
-    if environ.get(STATE_DIR_VARIABLE):
-        return Path(environ[STATE_DIR_VARIABLE])
     base = environ.get("XDG_STATE_HOME")
     root = Path(base) if base else Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
-    return root / "chargepool" / "agent"
+    return root / "chargepool-agent"
 
 
 def _pool_config(

@@ -131,7 +131,7 @@ async def stage(
     folder: Path | None = None,
     light: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Open the dashboard on these peers."""
+    """Open the dashboard on these peers, at the scene's moment."""
     clock = scenes.clock()
 
     def connect() -> Gateways:
@@ -145,10 +145,17 @@ async def stage(
     app = OwnerApp(
         gateways=connect, clock=clock, zone=UTC, keymap=keymap, pace=pace, folder=folder, light=light
     )
+    async with on_stage(app, clock, size=size) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def on_stage(app: OwnerApp, clock: ManualClock, *, size: tuple[int, int]) -> AsyncIterator[Stage]:
+    """Run an app headless, and end it as a person does."""
     opened = Stage(app, clock)
     async with app.run_test(size=size, message_hook=opened.hook, notifications=True) as pilot:
         opened.pilot = pilot
         yield opened
-        # Leave as a person does, so that nothing is painted on a screen that is being taken down.
+        # The followers first, so that nothing is painted on a screen that is being taken down.
         app.workers.cancel_all()
         await pilot.pause()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from car_agent.cli.commands import default_state_directory
 from tests.support.repository import ROOT
 from tests.tui.peers import FakeAgent
 from tui import cli, keymap
@@ -102,11 +103,13 @@ def test_what_cannot_work_is_refused_with_words(
     assert said in usage_error(monkeypatch, tmp_path, *arguments)
 
 
-def test_the_agents_state_directory_is_found_as_the_agent_finds_it() -> None:
+def test_the_agents_state_directory_is_found_as_the_agent_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli._state_dir(Path("/given"), {}) == Path("/given")
-    assert cli._state_dir(None, {"CHARGEPOOL_STATE_DIR": "/s"}) == Path("/s")
-    assert cli._state_dir(None, {"XDG_STATE_HOME": "/x"}) == Path("/x/chargepool/agent")
-    assert cli._state_dir(None, {"HOME": "/h"}) == Path("/h/.local/state/chargepool/agent")
+    for environ in ({"XDG_STATE_HOME": "/x"}, {"HOME": "/h"}):
+        monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        assert cli._state_dir(None, environ) == default_state_directory()
 
 
 @pytest.mark.e2e
