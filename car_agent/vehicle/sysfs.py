@@ -7,7 +7,7 @@ a battery never charges.
 """
 
 import asyncio
-import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +211,10 @@ def _text(path: Path) -> str | None:
 
 def _number(path: Path) -> float | None:
     text = _text(path)
-    if text is not None:
-        with contextlib.suppress(ValueError):
-            return float(text)
-    return None
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
