@@ -355,6 +355,7 @@ class FakePool(market_service_pb2_grpc.MarketServiceServicer):
                 else:
                     job.tasks.append(task.inputs)
                     job.waiting.append(index)
+            self.changed.notify_all()
         if not self.holds:
             self.decide()
         return market_service_pb2.AddTasksResponse(task_count=len(job.tasks))

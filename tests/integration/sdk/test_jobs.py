@@ -176,11 +176,7 @@ def test_a_client_killed_in_mid_map_is_resumed_by_another_process(pool: FakePool
         assert process.stdout is not None
         job_id = process.stdout.readline().strip()
         with pool.changed:
-            pool.changed.wait_for(lambda: bool(pool.jobs[job_id].waiting), timeout=30)
-        while not pool.jobs[job_id].waiting:
-            pool.changed.acquire()
-            pool.changed.wait(0.01)
-            pool.changed.release()
+            assert pool.changed.wait_for(lambda: bool(pool.jobs[job_id].waiting), timeout=60)
         pool.decide(5)
         seen = [process.stdout.readline().strip() for _ in range(5)]
         # 2. It is killed: no handler runs, nothing is closed.
