@@ -16,6 +16,7 @@ from pool_protocol.keys import SigningKey
 from pool_protocol.system import SystemClock, SystemIds
 from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import fleet_service_pb2 as pb
+from pool_protocol.v1 import fleet_service_pb2_grpc
 from tests.support.clock import ManualClock
 from tests.support.fake_car import FakeCar, vet_without_jax
 from tests.support.pool import PoolHandle, PrincipalHandle, code_of, key_pem, running_pool, signing_request
@@ -137,9 +138,10 @@ def test_guessing_codes_is_slowed_down_per_owner(
         refused(lambda: approve(pool, owner, "BBBB-2222"), ErrorCode.DEVICE_CODE_UNKNOWN)
     refused(lambda: approve(pool, owner, begun.user_code), ErrorCode.RATE_LIMITED)
     other = pool.create_principal("owner", "Otto")
-    assert pool.account().GetDeviceCode(
+    seen = pool.account().GetDeviceCode(
         account_pb.GetDeviceCodeRequest(user_code=begun.user_code), metadata=other.metadata
     )
+    assert seen.expires_at_us == begun.expires_at_us
     clock.advance(seconds=61)
     assert approve(pool, owner, begun.user_code).startswith("vehicle_")
 
@@ -174,10 +176,9 @@ def test_a_renewed_certificate_works_and_so_does_the_old_one(
         pool.ca_pem, private_key=key_pem(new_key), certificate_chain=renewed.certificate_pem
     )
     with grpc.secure_channel(pool.fleet_address, credentials) as channel:
-        answer = channel.unary_unary(
-            "/pool_protocol.v1.FleetService/GetVehicleEarnings",
-            response_deserializer=pb.GetVehicleEarningsResponse.FromString,
-        )(b"")
+        answer = fleet_service_pb2_grpc.FleetServiceStub(channel).GetVehicleEarnings(
+            pb.GetVehicleEarningsRequest()
+        )
     assert answer.currency == "EUR"
     assert car.earnings().currency == "EUR"
 
@@ -192,5 +193,7 @@ def test_a_certificate_of_another_pool_does_not_connect(pool: PoolHandle, tmp_pa
         )
         with grpc.secure_channel(pool.fleet_address, credentials) as channel:
             with pytest.raises(grpc.RpcError) as refusal:
-                channel.unary_unary("/pool_protocol.v1.FleetService/GetVehicleEarnings")(b"", timeout=10)
-            assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+                fleet_service_pb2_grpc.FleetServiceStub(channel).GetVehicleEarnings(
+                    pb.GetVehicleEarningsRequest(), timeout=10
+                )
+            assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE

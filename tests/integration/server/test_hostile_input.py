@@ -6,6 +6,7 @@ import io
 import pickle  # noqa: TID251 - what an attacker would send; it is never unpickled here
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -206,17 +207,17 @@ def test_a_pickle_in_place_of_safetensors_is_refused_on_both_sides(
 def test_a_message_of_one_gibibyte_is_refused_and_nothing_changes(pool: PoolHandle) -> None:
     buyer = FakeBuyer.with_money(pool)
     # Raw bytes: the transport refuses the message by its length, before anything parses it.
-    call = pool.api_channel().unary_unary("/pool_protocol.v1.MarketService/AdmitProgram")
+    call: Any = pool.api_channel().unary_unary("/pool_protocol.v1.MarketService/AdmitProgram")
     with Unchanged(pool), pytest.raises(grpc.RpcError) as refusal:
         call(bytes(1 << 30), metadata=buyer.principal.metadata)
-    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert code_of(refusal.value) == ErrorCode.MESSAGE_TOO_LARGE.value
     assert buyer.call("GetBalance", market_pb.GetBalanceRequest()).available_micros == 10**12
 
 
 def test_an_unlisted_method_is_refused(pool: PoolHandle) -> None:
     channel = pool.api_channel()
-    call = channel.unary_unary("/pool_protocol.v1.AdminService/MakeMeRich")
+    call: Any = channel.unary_unary("/pool_protocol.v1.AdminService/MakeMeRich")
     with pytest.raises(grpc.RpcError) as refusal:
         call(b"")
     assert code_of(refusal.value) == ErrorCode.UNIMPLEMENTED.value
