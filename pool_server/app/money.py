@@ -22,7 +22,7 @@ from pool_server.core.ledger.model import (
     TransferKind,
     TransferRequest,
 )
-from pool_server.core.settlement import AttemptFunding, AttemptSettlement, Payer, fees_by_owner, pay_of
+from pool_server.core.settlement import AttemptFunding, AttemptSettlement, Pay, Payer, fees_by_owner, pay_of
 from pool_server.ports.unit_of_work import UnitOfWork
 
 # Plain integers for what is made once per attempt.
@@ -144,7 +144,15 @@ def settle_attempts(uow: UnitOfWork, items: Sequence[AttemptSettlement], *, now_
     if not items:
         return
     fee_ppm = uow.terms.fee_ppm
-    pays = [pay_of(item, fee_ppm=fee_ppm) for item in items]
+    # Tasks of a job are mostly alike: each kind of pay is worked out once.
+    known: dict[tuple[int, int, int], Pay] = {}
+    pays: list[Pay] = []
+    for item in items:
+        kind = (item.work_uwu, item.price_micros_per_wu, item.gross_micros)
+        pay = known.get(kind)
+        if pay is None:
+            pay = known[kind] = pay_of(item, fee_ppm=fee_ppm)
+        pays.append(pay)
     pendings = uow.ledger.pendings([item.pending_transfer_id for item in items if item.pending_transfer_id])
     requests = [
         _posting(item, pay.gross_micros, pendings)

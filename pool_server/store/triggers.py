@@ -33,14 +33,6 @@ def _refuse(name: str, moment: str, table: str, words: str, *, when: str = "") -
 TRIGGERS: tuple[str, ...] = (
     *(_refuse(f"{table}_no_update", "UPDATE", table, "rows are immutable") for table in APPEND_ONLY),
     *(_refuse(f"{table}_no_delete", "DELETE", table, "rows are immutable") for table in APPEND_ONLY),
-    # A sequence without gaps: the chain would show one, this refuses it.
-    _refuse(
-        "transfers_in_sequence",
-        "INSERT",
-        "transfers",
-        "out of sequence",
-        when="NEW.transfer_id <> 1 + COALESCE((SELECT MAX(transfer_id) FROM transfers), 0)",
-    ),
     # Of an account only counters and state ever change.
     _refuse("accounts_no_delete", "DELETE", "accounts", "rows are immutable"),
     _refuse("accounts_identity", f"UPDATE OF {_ACCOUNT_IDENTITY}", "accounts", "identity is immutable"),

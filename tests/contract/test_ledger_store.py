@@ -87,7 +87,7 @@ def forged(books: Books, **changes: Any) -> TransferRow:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"transfer_id": 99},
+        {"transfer_id": 1},
         {"kind": 4},
         {"amount_micros": 0},
         {"amount_micros": -1},

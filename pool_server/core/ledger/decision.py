@@ -101,7 +101,9 @@ class _Batch:
         self._chain_hash = state.head.chain_hash
         self._accounts = state.accounts
         self._counters: dict[int, list[int]] = {}
-        self._pendings: dict[int, PendingTransfer] = {}
+        # Rows of this batch that reserve, and what this batch resolved with which kind and code.
+        self._reserved: dict[int, TransferRow] = {}
+        self._resolved: dict[int, tuple[int, int]] = {}
         self._keys: dict[str, KeyRecord] = {}
         self._rows: list[TransferRow] = []
         self._answers: list[Answer] = []
@@ -141,7 +143,8 @@ class _Batch:
             self._sequence,
             self._chain_hash,
             {account_id: list(counters) for account_id, counters in self._counters.items()},
-            dict(self._pendings),
+            dict(self._reserved),
+            dict(self._resolved),
             dict(self._keys),
             len(self._rows),
         )
@@ -159,9 +162,10 @@ class _Batch:
             self._answers.extend(answers)
             return
         failed_keys = {key: record for key, record in self._keys.items() if record.failed}
-        self._sequence, self._chain_hash, self._counters, self._pendings, self._keys = saved[:5]
+        self._sequence, self._chain_hash, self._counters = saved[:3]
+        self._reserved, self._resolved, self._keys = saved[3:6]
         self._keys.update(failed_keys)
-        del self._rows[saved[5] :]
+        del self._rows[saved[6] :]
         failed = _refused(Outcome.LINKED_EVENT_FAILED)
         self._answers.extend(failed if answer.outcome is Outcome.CREATED else answer for answer in answers)
         self._answers.extend([failed] * (len(chain) - len(answers)))
@@ -232,20 +236,10 @@ class _Batch:
         posted = kind == _SINGLE
         debit_counters[posted] += amount
         credit_counters[2 + posted] += amount
-        transfer_id = self._write(request, request.debit_account_id, request.credit_account_id, amount, None)
+        row = self._write(request, request.debit_account_id, request.credit_account_id, amount, None)
         if not posted:
-            self._pendings[transfer_id] = PendingTransfer(
-                transfer_id,
-                request.debit_account_id,
-                request.credit_account_id,
-                amount,
-                request.reference_id,
-                request.reference_round,
-                request.expires_at_us,
-                0,
-                0,
-            )
-        return Answer(_CREATED, transfer_id)
+            self._reserved[row.transfer_id] = row
+        return Answer(_CREATED, row.transfer_id)
 
     def _resolve(self, request: TransferRequest) -> Answer:
         is_post = request.kind == _POST
@@ -260,11 +254,12 @@ class _Batch:
             return _refused(Outcome.AMOUNT_NOT_POSITIVE)
         if not is_post and request.amount_micros:
             return _refused(Outcome.REQUEST_MALFORMED)
-        pending = self._pendings.get(request.pending_id) or self._state.pendings.get(request.pending_id)
+        pending = self._state.pendings.get(request.pending_id) or self._reserved.get(request.pending_id)
         if pending is None:
             return _refused(Outcome.PENDING_NOT_FOUND)
-        if pending.resolved_kind:
-            return _refused(_resolution_of(pending))
+        resolution = self._resolution_of(pending)
+        if resolution is not None:
+            return _refused(resolution)
         if (
             pending.expires_at_us
             and pending.expires_at_us <= self._now_us
@@ -289,49 +284,62 @@ class _Batch:
         if is_post:
             debit_counters[1] += amount
             credit_counters[3] += amount
-        self._pendings[request.pending_id] = PendingTransfer(*pending[:7], request.kind, request.code)
-        transfer_id = self._write(
+        self._resolved[request.pending_id] = (request.kind, request.code)
+        row = self._write(
             request, pending.debit_account_id, pending.credit_account_id, amount, request.pending_id
         )
-        return Answer(_CREATED, transfer_id)
+        return Answer(_CREATED, row.transfer_id)
+
+    def _resolution_of(self, pending: PendingTransfer | TransferRow) -> Outcome | None:
+        """Return how a pending transfer was resolved, before or in this batch; None while it is open."""
+        resolved = self._resolved.get(pending.transfer_id)
+        if resolved is None and isinstance(pending, PendingTransfer) and pending.resolved_kind:
+            resolved = (pending.resolved_kind, pending.resolved_code)
+        if resolved is None:
+            return None
+        kind, code = resolved
+        if kind == _POST:
+            return Outcome.PENDING_ALREADY_POSTED
+        return Outcome.PENDING_EXPIRED if code == _EXPIRED else Outcome.PENDING_ALREADY_VOIDED
 
     def _write(
         self, request: TransferRequest, debit_id: int, credit_id: int, amount: int, pending_id: int | None
-    ) -> int:
+    ) -> TransferRow:
         self._sequence = sequence = self._sequence + 1
+        kind, code, reference_id = request.kind, request.code, request.reference_id
+        reference_round, expires_at_us = request.reference_round, request.expires_at_us
         canonical = pack_transfer(
             _TAG,
             sequence,
-            request.kind,
-            request.code,
+            kind,
+            code,
             debit_id,
             credit_id,
             amount,
             pending_id or 0,
-            request.reference_id,
-            request.reference_round,
-            request.expires_at_us,
+            reference_id,
+            reference_round,
+            expires_at_us,
             self._now_us,
         )
-        self._chain_hash = hashlib.sha256(self._chain_hash + canonical).digest()
-        self._rows.append(
-            TransferRow(
-                sequence,
-                request.kind,
-                request.code,
-                debit_id,
-                credit_id,
-                amount,
-                pending_id,
-                request.reference_id,
-                request.reference_round,
-                request.expires_at_us or None,
-                self._now_us,
-                canonical,
-                self._chain_hash,
-            )
+        self._chain_hash = chain_hash = hashlib.sha256(self._chain_hash + canonical).digest()
+        row = TransferRow(
+            sequence,
+            kind,
+            code,
+            debit_id,
+            credit_id,
+            amount,
+            pending_id,
+            reference_id,
+            reference_round,
+            expires_at_us or None,
+            self._now_us,
+            canonical,
+            chain_hash,
         )
-        return sequence
+        self._rows.append(row)
+        return row
 
     def _working(self, account: Account) -> list[int]:
         counters = self._counters.get(account.account_id)
@@ -351,12 +359,6 @@ def _answer_again(known: KeyRecord, hashed: bytes) -> Answer:
     if known.input_hash != hashed:
         return _refused(Outcome.EXISTS_WITH_DIFFERENT)
     return Answer(Outcome.EXISTS, known.transfer_id)
-
-
-def _resolution_of(pending: PendingTransfer) -> Outcome:
-    if pending.resolved_kind == _POST:
-        return Outcome.PENDING_ALREADY_POSTED
-    return Outcome.PENDING_EXPIRED if pending.resolved_code == _EXPIRED else Outcome.PENDING_ALREADY_VOIDED
 
 
 def _refused(outcome: Outcome) -> Answer:

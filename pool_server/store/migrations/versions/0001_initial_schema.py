@@ -76,11 +76,6 @@ _TRIGGERS = (
         "RAISE(ABORT, 'payout_files: rows are immutable'); END"
     ),
     (
-        "CREATE TRIGGER IF NOT EXISTS transfers_in_sequence BEFORE INSERT ON transfers WHEN "
-        "NEW.transfer_id <> 1 + COALESCE((SELECT MAX(transfer_id) FROM transfers), 0) BEGIN SELECT "
-        "RAISE(ABORT, 'transfers: out of sequence'); END"
-    ),
-    (
         "CREATE TRIGGER IF NOT EXISTS accounts_no_delete BEFORE DELETE ON accounts BEGIN SELECT "
         "RAISE(ABORT, 'accounts: rows are immutable'); END"
     ),
