@@ -77,6 +77,10 @@ format: $(VENV)/.dev-installed ## rewrite Python and proto files in the house fo
 protocol: $(VENV)/.dev-installed ## make pool_protocol/v1 from proto/
 	@$(BIN)/python scripts/generate_protocol.py
 
+.PHONY: reference
+reference: $(VENV)/.dev-installed ## rewrite the tables of docs/reference that repeat what the code says
+	@$(BIN)/python -m scripts.generate_reference
+
 .PHONY: lock
 lock: ## resolve and hash-lock requirements*.txt again (needs the network; LOCK_ARGS=--upgrade takes newer versions)
 	@scripts/lock.sh $(LOCK_ARGS)
