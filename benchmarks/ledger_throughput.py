@@ -1,10 +1,10 @@
-"""How many attempts per second the books carry, fund and settle, durable, beside a raw-sqlite floor.
+"""How many attempts per second the books carry, funded and settled, beside a raw-sqlite floor.
 
     python -m benchmarks.ledger_throughput [--commands 100] [--attempts 100] [--waiting 4] [--rounds 3]
 
 *Books*: per attempt a pending transfer, its posting and a receipt under a signed batch; counters, fees, hash
-chain, group commit, SQLite with synchronous=FULL. *Floor*: the same three rows per attempt in plain tables with
-the same indexes, one executemany each, one commit per group; no decision, no chain, no receipt to make.
+chain, group commit, SQLite with synchronous=FULL. *Floor*: the same three rows per attempt in plain tables
+with the same indexes, one executemany each, one commit per group; no decision, no chain, no receipt to make.
 Prints one line of JSON last. The best round counts; all rounds are printed.
 """
 
@@ -129,14 +129,12 @@ def floor(path: Path, commands: int, attempts: int, waiting: int) -> float:
     for statement in (
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
-        "CREATE TABLE t "
-        "(id INTEGER PRIMARY KEY, a INT, b INT, c INT, d INT, e INT, p INT, r INT, x BLOB, h BLOB)",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a INT, b INT, c INT, d INT, e INT, p INT, r INT, x BLOB, h)",
         "CREATE UNIQUE INDEX t_p ON t (p) WHERE p IS NOT NULL",
         "CREATE UNIQUE INDEX t_r ON t (r) WHERE a = 1",
         "CREATE UNIQUE INDEX t_v ON t (r) WHERE a = 2",
         "CREATE INDEX t_e ON t (e, id) WHERE e IS NOT NULL",
-        "CREATE TABLE q "
-        "(id INTEGER PRIMARY KEY, a INT, t INT, o TEXT, v TEXT, w INT, g INT, f INT, n INT, x BLOB)",
+        "CREATE TABLE q (id INTEGER PRIMARY KEY, a INT, t INT, o TEXT, v TEXT, w INT, g INT, f INT, n INT, x)",
         "CREATE UNIQUE INDEX q_a ON q (a)",
         "CREATE UNIQUE INDEX q_t ON q (t)",
         "CREATE INDEX q_o ON q (o, id)",

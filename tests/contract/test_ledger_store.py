@@ -100,7 +100,7 @@ def forged(books: Books, **changes: Any) -> TransferRow:
         {"expires_at_us": 5},
         {"kind": 1, "reference_id": 1},
         {"code": 310, "reference_id": 1},
-        {"chain_hash": b"short"},
+        {"kind": -1},
     ],
     ids=str,
 )
