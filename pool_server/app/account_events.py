@@ -39,10 +39,11 @@ class AccountEventValue:
 def account_events(uow: UnitOfWork, *, owner_id: str, limit: int) -> list[AccountEventValue]:
     """Return an owner's news, newest first."""
     labels = {vehicle.vehicle_id: vehicle.label for vehicle in uow.identity.vehicles_of(owner_id)}
+    # What follows from something else stands before it, for news of the same microsecond.
     news = [
-        *_vehicle_news(uow, labels),
-        *_receipt_news(uow, owner_id, labels),
         *_payout_news(uow, owner_id),
+        *_receipt_news(uow, owner_id, labels),
+        *_vehicle_news(uow, labels),
     ]
     return sorted(news, key=lambda event: event.at_us, reverse=True)[:limit]
 

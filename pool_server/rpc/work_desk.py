@@ -22,6 +22,7 @@ from pool_server.app.work_commands import (
     SubmitResults,
 )
 from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.core.jobs import OutputSpec
 from pool_server.core.verification import AuditDraw
 from pool_server.identity.signing import PoolSigner
 from pool_server.ports.shell import VehicleIdentity
@@ -108,14 +109,15 @@ class WorkDesk:
 
     async def _findings(self, command: SubmitResults) -> dict[int, OutputFinding]:
         """Decode and hash outputs outside of the transaction: that is the dear part of a submit."""
-        specs = await self._store.read(
-            lambda uow: specs_of_lease(uow, vehicle_id=command.vehicle_id, lease_id=command.lease_id)
-        )
+        blobs = convert_work.result_blobs(command)
+
+        def look(uow: UnitOfWork) -> tuple[OutputSpec, ...] | None:
+            require_held(uow, blobs, holder=command.vehicle_id)
+            return specs_of_lease(uow, vehicle_id=command.vehicle_id, lease_id=command.lease_id)
+
+        specs = await self._store.read(look)
         if specs is None:
             return {}  # the use case refuses the bundle
-        await self._store.read(
-            lambda uow: require_held(uow, convert_work.result_blobs(command), holder=command.vehicle_id)
-        )
         return await asyncio.to_thread(check_outputs, command.reports, specs, blobs=self._blob_reader)
 
     def _submit(
