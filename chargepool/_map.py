@@ -8,8 +8,8 @@ What happens to the job when the loop does not run to its end:
 
     TaskFailed with on_error="raise"        the job is cancelled: nothing more is spent
     the loop is left in good order          `close()` (or `with`) cancels it
-    Ctrl-C, or any other exception          the job goes on; the exception carries a note that says how to
-    resume Ctrl-C with on_interrupt="cancel"       the job is cancelled
+    Ctrl-C, or any other exception          the job goes on; a note on the exception says how to resume
+    Ctrl-C with on_interrupt="cancel"       the job is cancelled
 """
 
 from collections import deque

@@ -1,8 +1,7 @@
 """What this machine remembers of programs and jobs, so that a job can be taken up after its script died.
 
-    $XDG_STATE_HOME/chargepool/programs/<id>.json, <id>.artifact   name, manifest and bytes of admitted
-    programs $XDG_STATE_HOME/chargepool/jobs/<pool>/<job>.json              program and, from the command
-    line, its inputs
+    $XDG_STATE_HOME/chargepool/programs/<id>.{json,artifact}   admitted programs: name, manifest, bytes
+    $XDG_STATE_HOME/chargepool/jobs/<pool>/<job>.json          a job's program and the command's files
 
 Nothing here is needed for correctness: without it results come as named arrays, and the pool knows everything
 else. A folder that cannot be written is therefore not an error. Tokens and inputs are never stored.

@@ -53,7 +53,10 @@ def run_command(arguments: list[str]) -> int:
     wants_json = "--json" in arguments
     try:
         status = cli.main(args=arguments, prog_name="chargepool", standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as abort:
+        # click makes this out of Ctrl-C too, and out of a "no" to its question.
+        if isinstance(abort.__cause__, KeyboardInterrupt):
+            return _interrupted(abort.__cause__)
         click.echo("Nothing was done.", err=True)
         return 1
     except click.ClickException as error:
@@ -63,14 +66,18 @@ def run_command(arguments: list[str]) -> int:
         _say(error, wants_json=wants_json)
         return 1
     except KeyboardInterrupt as interrupt:
-        click.echo("\nInterrupted.", err=True)
-        for note in getattr(interrupt, "__notes__", ()):
-            click.echo(note, err=True)
-        return INTERRUPTED
+        return _interrupted(interrupt)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    click.echo("Interrupted.", err=True)
+    for note in getattr(interrupt, "__notes__", ()):
+        click.echo(note, err=True)
+    return INTERRUPTED
 
 
 def _say(error: ChargepoolError, *, wants_json: bool) -> None:

@@ -1,10 +1,12 @@
 """What a buyer keeps in files: a function, inputs, constants, results, receipts.
 
-    FILE.py:function     a function of JAX arrays; the file may also hold `example` (one task's inputs) and
-    `constants` inputs .npz / .npy   the first axis counts tasks; one array is the input itself, several are a
-    dict inputs .jsonl        one task's inputs per line: numbers and nested lists are arrays, objects are
-    dicts results .npz         outputs stacked by task, named by path ("value" for a bare array),
-    `task_index`, `task_cost_micros` results .jsonl       one result per line
+    FILE.py:function   a function of JAX arrays; beside it may stand `example` (a task's inputs), `constants`
+    inputs .npz        a dict of arrays by name, whose first axis counts tasks; an array alone that is called
+                       "value" (or "arr_0") is the input itself, as is the array of a .npy
+    inputs .jsonl      one task per line: numbers and nested lists are arrays, objects are dicts
+    results .npz       outputs stacked by task, named by path ("value" when bare), `task_index`,
+                       `task_cost_micros`
+    results .jsonl     one result per line
 
 Nothing is ever unpickled. Numbers in JSON become int32 and float32, JAX's own defaults.
 """
@@ -26,6 +28,8 @@ from chargepool._values import Result
 from pool_protocol.digests import sha256_hex
 from pool_protocol.program import trees
 
+#: Names of an array that is the input itself: ours, and the one that `np.savez(file, array)` chooses.
+_BARE_NAMES = frozenset({"value", "arr_0"})
 _FORMATS = (".npz", ".npy", ".jsonl")
 
 
@@ -147,7 +151,8 @@ class Inputs:
             return
         for index in range(len(self)):
             row = {name: array[index] for name, array in self._arrays.items()}
-            yield next(iter(row.values())) if len(row) == 1 else row
+            is_bare = len(row) == 1 and row.keys() <= _BARE_NAMES
+            yield next(iter(row.values())) if is_bare else row
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file: whether it is still what a job was made from."""

@@ -93,7 +93,7 @@ def quote(
 Examples:
   chargepool run sweep.py:simulate --inputs points.npz --output results.npz
   chargepool run sweep.py:simulate --inputs points.jsonl --yes > results.jsonl
-  chargepool run model.py:classify --inputs images.npy --constants weights.npz --close 1e-4 1e-5 -o out.npz
+  chargepool run model.py:classify --inputs x.npy --constants w.npz --close 1e-4 1e-5 -o y.npz
 """
 )
 @click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")

@@ -27,7 +27,7 @@ def test_every_name_is_the_object_of_its_module() -> None:
 
 def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
     tree = ast.parse((ROOT / "chargepool" / "__init__.py").read_text(encoding="utf-8"))
-    (guarded,) = [node for node in tree.body if isinstance(node, ast.If)]
+    guarded = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {
         alias.name: (node.module or "").removeprefix("chargepool.")
         for node in guarded.body

@@ -1,0 +1,276 @@
+"""The `chargepool` command: what it prints, where, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chargepool.cli import cli, run_command
+from chargepool.cli._files import ResultSink
+from tests.integration.sdk.fake_pool import PRICE, TOKEN, FakePool
+
+FUNCTIONS = """
+import jax
+import jax.numpy as jnp
+
+example = {"x": 1.0}
+
+def square(inputs):
+    return {"y": inputs["x"] ** 2}
+
+def scaled(constants, inputs):
+    return inputs * constants["scale"]
+
+def step(state, inputs, constants):
+    return state + inputs
+
+def bad(inputs):
+    return jax.pure_callback(lambda v: v, jax.ShapeDtypeStruct((), "float32"), inputs["x"])
+"""
+
+
+@dataclass
+class Answer:
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "f.py").write_text(FUNCTIONS)
+    (folder / "in.jsonl").write_text("".join(f'{{"x": {number}.0}}\n' for number in range(4)))
+    np.savez(folder / "in.npz", x=np.arange(4, dtype=np.float32))
+    np.savez(folder / "bare.npz", np.arange(4, dtype=np.float32))
+    np.save(folder / "bare.npy", np.arange(4, dtype=np.float32))
+    np.savez(folder / "c.npz", scale=np.float32(10))
+    (folder / "steps.jsonl").write_text('{"state": 1.0, "inputs": 2.0}\n{"state": 5.0, "inputs": 0.5}\n')
+    return folder
+
+
+@pytest.fixture
+def chargepool(
+    pool: FakePool, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    (files / "ca.pem").write_bytes(pool.ca_pem)
+    (files / "token").write_text(TOKEN)
+    (files / "token").chmod(0o600)
+    monkeypatch.setenv("CHARGEPOOL_ADDRESS", pool.address)
+    monkeypatch.setenv("CHARGEPOOL_CA_FILE", str(files / "ca.pem"))
+    monkeypatch.setenv("CHARGEPOOL_TOKEN_FILE", str(files / "token"))
+    monkeypatch.chdir(files)
+
+    def run(*arguments: str) -> Answer:
+        capsys.readouterr()
+        status = run_command(list(arguments))
+        printed = capsys.readouterr()
+        return Answer(status, printed.out, printed.err)
+
+    return run
+
+
+# --- quote and run ------------------------------------------------------------------------------
+
+
+def test_a_quote_says_what_it_costs_and_spends_nothing(chargepool: Command, pool: FakePool) -> None:
+    answer = chargepool("quote", "f.py:square", "--tasks", "10")
+    assert answer.status == 0
+    assert "10 tasks at 0.000100 = 0.001000 EUR" in answer.out
+    quoted = json.loads(chargepool("quote", "f.py:square", "--inputs", "in.npz", "--json").out)
+    assert (quoted["tasks"], quoted["total_micros"]) == (4, 4 * PRICE)
+    assert not pool.jobs
+
+
+def test_run_writes_json_lines_to_stdout_and_all_talk_to_stderr(chargepool: Command) -> None:
+    answer = chargepool("run", "f.py:square", "--inputs", "in.jsonl", "--yes")
+    assert answer.status == 0
+    lines = [json.loads(line) for line in answer.out.splitlines()]
+    assert [line["value"] for line in lines] == [{"y": 0.0}, {"y": 1.0}, {"y": 4.0}, {"y": 9.0}]
+    assert "4 results, 0 failed; job_1 cost 0.000400 EUR." in answer.err
+
+
+@pytest.mark.parametrize("inputs", ["bare.npz", "bare.npy"])
+def test_run_writes_npz(chargepool: Command, files: Path, inputs: str) -> None:
+    words = ["--inputs", inputs, "--constants", "c.npz", "--yes", "-o", "out.npz"]
+    assert chargepool("run", "f.py:scaled", *words).status == 0
+    with np.load(files / "out.npz") as out:
+        assert out["value"].tolist() == [0, 10, 20, 30]
+        assert out["task_index"].tolist() == [0, 1, 2, 3]
+        assert out["task_cost_micros"].tolist() == [PRICE] * 4
+
+
+def test_run_makes_steps(chargepool: Command) -> None:
+    words = ["--inputs", "steps.jsonl", "--unit-steps", "2", "--steps", "4", "--yes"]
+    answer = chargepool("run", "f.py:step", *words)
+    assert [json.loads(line)["value"] for line in answer.out.splitlines()] == [9.0, 7.0]
+
+
+def test_run_does_not_reserve_money_unasked(chargepool: Command, pool: FakePool) -> None:
+    answer = chargepool("run", "f.py:square", "--inputs", "in.jsonl")
+    assert answer.status == 2
+    assert "--yes" in answer.err
+    assert not pool.jobs
+    assert chargepool("run", "f.py:square", "--inputs", "in.jsonl", "--budget-micros", "900").status == 0
+    assert pool.jobs["job_1"].request.budget_micros == 900
+
+
+def test_failed_tasks_make_the_status_one(chargepool: Command, pool: FakePool) -> None:
+    pool.failing = {1}
+    words = ["run", "f.py:square", "--inputs", "in.jsonl", "--yes"]
+    answer = chargepool(*words, "--on-error", "return")
+    assert answer.status == 1
+    assert json.loads(answer.out.splitlines()[1])["error"]["code"] == "PROGRAM_FAILED"
+    stopped = chargepool(*words)
+    assert stopped.status == 1
+    assert "Task 1 failed" in stopped.err
+    assert "was cancelled: nothing more is spent" in stopped.err
+
+
+def test_ctrl_c_is_130_and_says_how_to_come_back(
+    chargepool: Command, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: ResultSink, result: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResultSink, "add", interrupted)
+    answer = chargepool("run", "f.py:square", "--inputs", "in.jsonl", "--yes", "-o", "out.jsonl")
+    assert answer.status == 130
+    assert "chargepool job resume job_1" in answer.err
+
+
+# --- jobs ---------------------------------------------------------------------------------------
+
+
+def test_a_run_is_resumed_with_its_own_files(chargepool: Command, pool: FakePool, files: Path) -> None:
+    chargepool("run", "f.py:square", "--inputs", "in.jsonl", "--yes", "-o", "out.jsonl")
+    (files / "out.jsonl").unlink()
+    answer = chargepool("job", "resume", "job_1")
+    assert answer.status == 0
+    assert [json.loads(line)["value"]["y"] for line in (files / "out.jsonl").read_text().splitlines()] == [
+        0,
+        1,
+        4,
+        9,
+    ]
+    assert len(pool.jobs) == 1
+    (files / "in.jsonl").write_text('{"x": 5.0}\n')
+    changed = chargepool("job", "resume", "job_1")
+    assert changed.status == 1
+    assert "has changed since" in changed.err
+
+
+def test_jobs_are_listed_shown_watched_and_cancelled(chargepool: Command, pool: FakePool) -> None:
+    assert "You have no jobs yet" in chargepool("jobs").err
+    chargepool("run", "f.py:square", "--inputs", "in.jsonl", "--yes", "--name", "squares")
+    assert re.search(r"job_1\s+squares\s+done\s+4\s+4\s+0", chargepool("jobs").out)
+    assert json.loads(chargepool("jobs", "--json").out)[0]["spent_micros"] == 4 * PRICE
+    assert "4 accepted, 0 failed, of 4" in chargepool("job", "show", "job_1").out
+    assert json.loads(chargepool("job", "watch", "job_1", "--json").out)["state"] == "done"
+    assert len(chargepool("job", "results", "job_1").out.splitlines()) == 4
+    assert chargepool("job", "cancel", "job_1").status == 0
+    missing = chargepool("job", "show", "job_9")
+    assert (missing.status, "chargepool jobs" in missing.err) == (1, True)
+
+
+# --- everything else ----------------------------------------------------------------------------
+
+
+def test_a_program_is_checked_without_any_pool(chargepool: Command, pool: FakePool) -> None:
+    pool.kill()
+    answer = chargepool("program", "check", "f.py:square")
+    assert answer.status == 0
+    assert "takes    inputs/x float32[]" in answer.out
+    refused = chargepool("program", "check", "f.py:bad")
+    assert refused.status == 1
+    assert "PROGRAM_CALLBACK" in refused.out
+    assert json.loads(chargepool("program", "check", "f.py:bad", "--json").out)["allowed"] is False
+    assert json.loads(chargepool("program", "check", "f.py:square", "--json").out)["outputs"] == [
+        "y float32[]"
+    ]
+
+
+def test_balance_and_receipts(chargepool: Command, files: Path) -> None:
+    chargepool("run", "f.py:square", "--inputs", "in.jsonl", "--yes")
+    assert json.loads(chargepool("balance", "--json").out)["spent_micros"] == 4 * PRICE
+    assert "0.000400 EUR" in chargepool("balance").out
+    assert "4 receipts verified" in chargepool("receipts", "verify", "--job", "job_1").out
+    assert chargepool("receipts", "save", "--job", "job_1", "r.jsonl").status == 0
+    assert json.loads(chargepool("receipts", "verify", "r.jsonl", "--json").out) == {
+        "verified": 4, "gross_micros": 4 * PRICE, "jobs": ["job_1"],
+    }  # fmt: skip
+    (files / "r.jsonl").write_text('{"proven_receipt": "AAAA"}\n')
+    damaged = chargepool("receipts", "verify", "r.jsonl", "--json")
+    assert damaged.status == 1
+    assert json.loads(damaged.err)["error"]["code"]
+    assert chargepool("receipts", "verify").status == 2
+
+
+def test_config_and_doctor_say_what_holds_and_what_fails(
+    chargepool: Command, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = chargepool("config")
+    assert "CHARGEPOOL_ADDRESS" in shown.out
+    assert TOKEN not in shown.out
+    healthy = chargepool("doctor")
+    assert healthy.status == 0
+    assert healthy.out.count("ok  ") == 4
+    monkeypatch.setenv("CHARGEPOOL_TOKEN", "cp_buyer_revoked_long_ago")
+    monkeypatch.delenv("CHARGEPOOL_TOKEN_FILE")
+    report = json.loads(chargepool("doctor", "--json").out)
+    assert [entry["ok"] for entry in report] == [True, True, False, True]
+    assert report[2]["next_step"]
+    monkeypatch.delenv("CHARGEPOOL_ADDRESS")
+    lost = chargepool("doctor")
+    assert lost.status == 1
+    assert "set CHARGEPOOL_ADDRESS" in lost.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["quote", "f.py"], "is not FILE.py:function"),
+        (["quote", "g.py:f"], "there is no file"),
+        (["quote", "f.py:nothing"], "it has: bad, scaled, square, step"),
+        (["run", "f.py:square", "--inputs", "f.py", "--yes"], ".npz, .npy, .jsonl"),
+        (["run", "f.py:square", "--inputs", "in.npz", "--yes", "-o", "x.csv"], "results are .npz or .jsonl"),
+        (["quote", "f.py:square", "--level", "sloppy"], "Invalid value for '--level'"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_two_and_says_why(chargepool: Command, arguments: list[str], said: str) -> None:
+    answer = chargepool(*arguments)
+    assert answer.status == 2
+    assert said in answer.err
+
+
+def test_the_demo_gets_its_own_arguments(chargepool: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_command(["demo", "--help"])
+    assert ended.value.code == 0
+    assert "--chaos" in capsys.readouterr().out
+
+
+def commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, command in getattr(group, "commands", {}).items():
+        found += [(*path, name), *commands(command, (*path, name))]
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in commands(cli) if path != ("demo",)], ids=" ".join)
+def test_every_command_explains_itself(chargepool: Command, path: tuple[str, ...]) -> None:
+    answer = chargepool(*path, "--help")
+    assert answer.status == 0
+    assert "Usage: chargepool" in answer.out
+    assert all(len(line) <= 100 for line in answer.out.splitlines())
