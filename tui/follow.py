@@ -21,7 +21,7 @@ class Pace:
     """Ages on the screen grow this often."""
     silence_s: float = 3.0
     """A silent agent is asked after this."""
-    poll_s: float = 10.0
+    poll_s: float = 5.0
     """The pool is asked this often."""
     retry_first_s: float = 0.25
     retry_max_s: float = 5.0

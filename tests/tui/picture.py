@@ -1,10 +1,12 @@
-"""Draws docs/images/dashboard.svg from a realistic evening: `python -m tests.tui.picture FILE.svg`."""
+"""Draws the first screen of a realistic evening, as the documentation's picture and as text.
+
+`python -m tests.tui.picture` writes both anew, after a change that is meant.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.tui.stage import stage
 from tui.messages import AgentHeard, BankHeard
 
 PICTURE = ROOT / "docs" / "images" / "dashboard.svg"
+SCREEN = Path(__file__).with_name("first_screen.txt")
 #: Rich names a font on a content network; a picture in our documentation loads nothing from anywhere.
 _FONT_FACE = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -26,8 +29,8 @@ def self_contained(svg: str) -> str:
     return "\n".join(line.rstrip() for line in bare.splitlines() if line.strip()) + "\n"
 
 
-async def draw() -> str:
-    """Return the first screen at 80x24 as SVG."""
+async def draw() -> tuple[str, str]:
+    """Return the first screen at 80x24 as SVG and as text."""
     with tempfile.TemporaryDirectory(prefix="cp") as folder:
         agent = FakeAgent(Path(folder) / "control.sock", scenes.computing())
         pool = FakePool()  # type: ignore[abstract] # only what the dashboard calls
@@ -38,11 +41,13 @@ async def draw() -> str:
             async with stage(socket=agent.socket, pool=pool) as opened:
                 await opened.message(AgentHeard)
                 await opened.message(BankHeard)
-                return self_contained(opened.app.export_screenshot(title="pool-tui"))
+                return self_contained(opened.app.export_screenshot(title="pool-tui")), f"{opened.text}\n"
         finally:
             await agent.stop()
             await pool.stop()
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(asyncio.run(draw()), encoding="utf-8")
+    picture, screen = asyncio.run(draw())
+    PICTURE.write_text(picture, encoding="utf-8")
+    SCREEN.write_text(screen, encoding="utf-8")

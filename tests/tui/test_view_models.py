@@ -124,6 +124,16 @@ def test_computing_says_the_task_and_what_stops_it() -> None:
             "→ Nothing to do: it starts by itself when the pool has work.",
         ),
         (
+            idle("idle", pool=PoolLinkFacts(no_work_reason="PRICE_BELOW_RESERVE")),
+            "○ IDLE  Ready: the pool pays less than your reserve price.",
+            "→ It starts when the price rises; a lower reserve in the policy starts it sooner.",
+        ),
+        (
+            idle("idle", pool=PoolLinkFacts(no_work_reason="DRAINING")),
+            "○ IDLE  Ready: the pool is about to restart.",
+            "→ Nothing to do: it gives work again after that.",
+        ),
+        (
             idle("connecting", pool=PoolLinkFacts(address="pool:7443")),
             "○ CONNECTING  Ready, but the pool does not answer.",
             "→ It keeps trying pool:7443.",
@@ -375,7 +385,7 @@ def money_lines(dashboard: Dashboard) -> list[str]:
 def test_the_money_adds_up_as_it_is_shown() -> None:
     assert money_lines(with_account(owner_account(), bank=BankFacts(iban="DE89"))) == [
         "Net       40.83 EUR = gross 43.85 − pool fee 3.02, before electricity",
-        "Held      1.23 EUR, first freed 13 Nov 14:00 · 0.0244 EUR not yet verified",
+        "Held      1.23 EUR, first freed 13 Nov 14:00 · 0.0244 EUR unverified",
         "Available 8.10 EUR  next payout 1 Dec 06:00, needs 10.00 (1.90 to go)",
         "Paid      31.50 EUR   14 days net ▄▅·▆▇▆▅·▆█▇▇█▅ last 0.421 EUR",
     ]
@@ -456,6 +466,8 @@ def test_the_header_names_the_car_and_both_links() -> None:
     assert words(header_line(dashboard, AT)) == "Chargepool  Blue hatchback   agent live · pool live"
     offline = replace(agent(), pool=PoolLinkFacts(connected=False))
     assert words(header_line(with_agent(offline), AT)).endswith("pool not set up · car offline")
+    quiet = replace(offline, state="opted_out", computing=False)
+    assert words(header_line(with_agent(quiet), AT)).endswith("pool not set up")
     unpaired = with_agent(agent(vehicle_id=""))
     assert "not paired" in words(header_line(unpaired, AT))
 

@@ -74,7 +74,7 @@ def _held(earnings: EarningsFacts, at: Moment) -> tuple[Span | str, ...]:
     if earnings.held_micros and earnings.next_release_us:
         parts.append(dim(f", first freed {moment(earnings.next_release_us, at.zone, now_us=at.now_us)}"))
     if earnings.pending_micros:
-        parts.append(dim(f" · {money(earnings.pending_micros, earnings.currency)} not yet verified"))
+        parts.append(dim(f" · {money(earnings.pending_micros, earnings.currency)} unverified"))
     return tuple(parts)
 
 

@@ -42,12 +42,14 @@ def _link_word(link: Link[AgentFacts] | Link[AccountFacts], at: Moment) -> Span:
         case Phase.REFUSED:
             return bad("refused")
         case Phase.LOST:
-            return bad("lost") if link.facts is None else bad(f"lost, {ago(link.age_us(at))}")
+            return bad("not found") if link.facts is None else bad(f"lost, {ago(link.age_us(at))}")
 
 
 def _car_link(dashboard: Dashboard) -> tuple[Span, ...]:
-    """Say so when this car itself has lost the pool."""
+    """Say so when this car wants the pool and has lost it; a car that does not compute needs no pool."""
     agent = dashboard.agent.facts
-    if agent is None or not agent.vehicle_id or agent.pool.connected or not dashboard.agent.live:
+    if agent is None or agent.pool.connected or not dashboard.agent.live:
+        return ()
+    if agent.state not in {"connecting", "leased", "running"}:
         return ()
     return (warn(" · car offline"),)

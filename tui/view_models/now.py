@@ -17,6 +17,21 @@ _UNPLUGGING = "Unplugging stops it at once."
 #: Codes of the agent's reasons that this screen answers with a key of its own.
 _NOT_OPTED_IN = "NOT_OPTED_IN"
 _PAUSED = "PAUSED_BY_OWNER"
+_WAIT = "Nothing to do: it starts by itself when the pool has work."
+#: Why the pool gave no work, by its code: what that means, and what would change it.
+_NO_WORK = {
+    "": ("the pool has no work for this car now", _WAIT),
+    "NO_WORK": ("the pool has no work for this car now", _WAIT),
+    "PRICE_BELOW_RESERVE": (
+        "the pool pays less than your reserve price",
+        "It starts when the price rises; a lower reserve in the policy starts it sooner.",
+    ),
+    "DRAINING": ("the pool is about to restart", "Nothing to do: it gives work again after that."),
+    "QUARANTINED": (
+        "the pool gives this car no work while it is in quarantine",
+        "Ask the operator for a review; e shows what happened.",
+    ),
+}
 
 #: The agent's states in one or two words, with a sign that is not a colour.
 _WORDS = {
@@ -122,11 +137,8 @@ def _ready(agent: AgentFacts) -> _Answer:
         place = clean(agent.pool.address, characters_max=40) or "the pool"
         return _Answer(headline="Ready, but the pool does not answer.", remedy=f"It keeps trying {place}.")
     if agent.state == "idle":
-        why = clean(agent.pool.no_work_reason) or "the pool has no work for this car now"
-        return _Answer(
-            headline=sentence(f"Ready: {why}"),
-            remedy="Nothing to do: it starts by itself when the pool has work.",
-        )
+        why, remedy = _NO_WORK.get(agent.pool.no_work_reason, (clean(agent.pool.no_work_reason), _WAIT))
+        return _Answer(headline=sentence(f"Ready: {why}"), remedy=remedy)
     if agent.state in {"leased", "running"}:
         return _Answer(headline="Work has come; the worker starts.", remedy=_while_computing(agent))
     return _Answer(headline="")
