@@ -19,6 +19,7 @@ from pool_server.app.work_commands import (
     AttemptGrant,
     AttemptReport,
     CreateJob,
+    DecidedPage,
     JobViewValue,
     LeaseGranted,
     LeaseWork,
@@ -28,7 +29,7 @@ from pool_server.app.work_commands import (
     TaskResultValue,
     VehicleViewValue,
 )
-from pool_server.app.work_policy import WorkPolicy
+from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.comparison import Comparator
 from pool_server.core.effects import Effect
 from pool_server.core.jobs import (
@@ -119,6 +120,7 @@ class Workshop:
         self.policy = policy or WorkPolicy(allow_level_none=True)
         self.draws = draws or SetDraws()
         self.effects: list[Effect] = []
+        self.blobs: BlobReader | None = None
         self._keys = 0
 
     @property
@@ -237,7 +239,14 @@ class Workshop:
     ) -> list[AttemptAckValue]:
         command = SubmitResults(vehicle_id=vehicle_id, lease_id=lease_id, reports=reports)
         return self._run(
-            lambda uow: submit_results(uow, command, draws=self.draws, policy=self.policy, now_us=self.now_us)
+            lambda uow: submit_results(
+                uow,
+                command,
+                draws=self.draws,
+                policy=self.policy,
+                now_us=self.now_us,
+                blobs=self.blobs,
+            )
         )
 
     def hand_in(self, lease: LeaseGranted, *, error: float = 0.0) -> list[AckStatus]:
@@ -248,6 +257,17 @@ class Workshop:
     def work(self, vehicle_id: str, *, error: float = 0.0) -> list[AckStatus]:
         """Lease, compute, submit."""
         return self.hand_in(self.lease(vehicle_id), error=error)
+
+    def exhaust(self, *vehicle_ids: str) -> None:
+        """Let honest cars lease, compute and submit in turn until none of them gets work."""
+        busy = True
+        while busy:
+            busy = False
+            for vehicle_id in vehicle_ids:
+                granted = self.ask(vehicle_id)
+                if isinstance(granted, LeaseGranted):
+                    self.hand_in(granted)
+                    busy = True
 
     def expire(self) -> int:
         return self._run(lambda uow: expiry.expire_leases(uow, policy=self.policy, now_us=self.now_us))
@@ -295,6 +315,11 @@ class Workshop:
         return self.books.run(
             lambda uow: jobs.get_results(uow, buyer_id=None, job_id=job_id, indexes=[index])
         )[0]
+
+    def decided(self, job_id: int, *, cursor: int = 0, limit: int = 1_000) -> DecidedPage:
+        return self.books.run(
+            lambda uow: jobs.decided_after(uow, buyer_id=None, job_id=job_id, cursor=cursor, limit=limit)
+        )
 
     def value(self, job_id: int, index: int = 0) -> float:
         """The canonical answer."""
