@@ -168,9 +168,17 @@ def pair_command(
 
     def show_code(code: PairingCode) -> None:
         if as_json:
-            _print_json({"user_code": code.user_code, "expires_at_us": code.expires_at_us})
+            _print_json(
+                {
+                    "user_code": code.user_code,
+                    "expires_at_us": code.expires_at_us,
+                    "key_fingerprint": code.key_fingerprint,
+                }
+            )
         else:
             click.echo(f"Code: {code.user_code}")
+            # In groups of four, as the dashboard writes it: people compare it by eye.
+            click.echo(f"Key:  {' '.join(re.findall('.{1,4}', code.key_fingerprint))}")
             click.echo("Approve it in the owner's dashboard (pool-tui), or let the owner approve it.")
             click.echo("Waiting ...")
 

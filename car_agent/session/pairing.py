@@ -33,10 +33,12 @@ _POLL_S_MAX: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingCode:
-    """What the owner types."""
+    """What the owner types, and what the owner compares before approving."""
 
     user_code: str
     expires_at_us: int
+    key_fingerprint: str
+    """Of the device's envelope key: 16 hexadecimal digits, the same that the pool shows the owner."""
 
 
 async def pair(
@@ -78,7 +80,13 @@ async def pair(
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
-        on_code(PairingCode(user_code=begun.user_code, expires_at_us=begun.expires_at_us))
+        on_code(
+            PairingCode(
+                user_code=begun.user_code,
+                expires_at_us=begun.expires_at_us,
+                key_fingerprint=keys.envelope_key.key_id,
+            )
+        )
         poll_s = min(max(float(begun.poll_interval_s), _POLL_S_MIN), _POLL_S_MAX)
         completed = await _poll(stub, begun.device_code, poll_s)
     return _identity_of(
