@@ -1,1 +1,1 @@
-"""The pool's server: it admits programs, leases work, verifies results, keeps the books, and answers over gRPC."""
+"""The pool's server: it admits programs, leases work, verifies results, keeps the books; over gRPC."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pool_protocol.money import format_micros
 from pool_server.core.fleet import VehicleState
 from pool_server.core.payouts.model import PayoutState
+from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import WorkEvent
 
 #: Vehicles looked at, and events of each: an owner has a few cars, and leases come and go without news.
 _VEHICLES_MAX = 50

@@ -25,8 +25,9 @@ from pool_server.core.jobs import (
 from pool_server.core.ledger.model import TransferCode
 from pool_server.core.matching import TaskRank
 from pool_server.core.settlement import AttemptFunding, AttemptSettlement, unresolved_expiry_us
+from pool_server.ports.fleet import VehicleDelta, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import AttemptChange, JobDelta, JobRow, TaskRow, VehicleDelta, WorkEvent
+from pool_server.ports.work import AttemptChange, JobDelta, JobRow, TaskRow
 
 _STRAIGHT = frozenset({AttemptState.RETURNED, AttemptState.ACCEPTED})
 

@@ -13,8 +13,8 @@ from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.fleet import VEHICLE_LIFECYCLE, VehicleState
 from pool_server.core.jobs import AttemptState, LeaseState, TaskFailure, TaskState
 from pool_server.core.settlement import UNRESOLVED_AFTER_LEASE_US
+from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import WorkEvent
 
 #: Leases in one sweep: at most 64 x 256 attempts in one transaction.
 LEASES_PER_SWEEP = 64

@@ -7,8 +7,8 @@ from pool_server.app.work_commands import FleetPage, VehicleViewValue, WorkOverv
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.effects import WorkAvailable
 from pool_server.core.fleet import VEHICLE_LIFECYCLE, VehicleState
+from pool_server.ports.fleet import VehicleRow, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import VehicleRow, WorkEvent
 
 
 def register_vehicle(uow: UnitOfWork, *, vehicle_id: str, owner_id: str, label: str, now_us: int) -> None:

@@ -7,8 +7,9 @@ from pool_server.app.task_board import TaskBoard
 from pool_server.app.work_policy import DEFAULT_POLICY
 from pool_server.core.effects import JobProgressed
 from pool_server.core.jobs import JOB_LIFECYCLE, JobState, TaskState
+from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import JobDelta, JobRow, WorkEvent
+from pool_server.ports.work import JobDelta, JobRow
 
 
 def end_job(

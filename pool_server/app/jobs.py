@@ -1,4 +1,4 @@
-"""A buyer's jobs: open with money reserved, add tasks, close, cancel, look. Others' jobs do not exist here."""
+"""A buyer's jobs: open with money reserved, add tasks, close, cancel, look. Others' jobs do not exist."""
 
 from collections.abc import Sequence
 
@@ -28,8 +28,9 @@ from pool_server.core.jobs import (
     retry_bounds,
 )
 from pool_server.core.verification import LEVELS
+from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import DecidedRow, JobDelta, JobRow, NewTaskRow, WorkEvent
+from pool_server.ports.work import DecidedRow, JobDelta, JobRow, NewTaskRow
 
 JOB_CANCELLED = "JOB_CANCELLED"
 

@@ -24,17 +24,9 @@ from pool_server.core.matching import (
 )
 from pool_server.core.settlement import AttemptFunding, Payer, unresolved_expiry_us
 from pool_server.core.verification import LEVELS
+from pool_server.ports.fleet import VehicleRow, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import (
-    AttemptRow,
-    JobDelta,
-    JobRow,
-    LeaseRow,
-    ReadyTask,
-    TaskTake,
-    VehicleRow,
-    WorkEvent,
-)
+from pool_server.ports.work import AttemptRow, JobDelta, JobRow, LeaseRow, ReadyTask, TaskTake
 
 #: Jobs asked for tasks before a vehicle is sent away: bounds what one lease costs when an owner has had its
 #: turn at the tasks of many jobs. The order moves on with every lease, so that none is left out for ever.

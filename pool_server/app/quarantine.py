@@ -7,8 +7,8 @@ from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.effects import VehicleQuarantined
 from pool_server.core.fleet import VEHICLE_LIFECYCLE, VehicleState
 from pool_server.core.jobs import LeaseState
+from pool_server.ports.fleet import VehicleRow, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import VehicleRow, WorkEvent
 
 QUARANTINED = "QUARANTINED"
 VEHICLE_RETIRED = "VEHICLE_RETIRED"

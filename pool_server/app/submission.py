@@ -32,8 +32,9 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.matching import updated_speed
 from pool_server.core.verification import LEVELS, AuditDraw
+from pool_server.ports.fleet import VehicleRow
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import LeaseRow, ReportedValues, VehicleRow
+from pool_server.ports.work import LeaseRow, ReportedValues
 
 #: Ends without a result that count against the task's bound on failures; an unplugged car is nobody's fault.
 _AT_FAULT = frozenset({AttemptOutcome.PROGRAM_FAILED, AttemptOutcome.WORKER_FAILED, AttemptOutcome.REFUSED})

@@ -1,1 +1,1 @@
-"""What use cases need from the world, as Protocols: `store`, `blobs`, `rails` and `identity` implement them."""
+"""What use cases need, as Protocols: `store`, `blobs`, `rails` and `identity` implement them."""

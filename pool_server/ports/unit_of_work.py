@@ -12,6 +12,7 @@ from typing import Protocol
 from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
+from pool_server.ports.fleet import EventRepository, FleetRepository
 from pool_server.ports.money import (
     IdBlocks,
     LedgerRepository,
@@ -26,14 +27,7 @@ from pool_server.ports.shell import (
     QuoteRepository,
     SettingsRepository,
 )
-from pool_server.ports.work import (
-    AttemptRepository,
-    EventRepository,
-    FleetRepository,
-    JobRepository,
-    LeaseRepository,
-    TaskRepository,
-)
+from pool_server.ports.work import AttemptRepository, JobRepository, LeaseRepository, TaskRepository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

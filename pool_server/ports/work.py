@@ -1,16 +1,15 @@
-"""What the work's use cases need of a store: jobs, tasks, attempts, leases, vehicles, trust and events.
+"""What the work's use cases need of a store: jobs, tasks, attempts and leases; vehicles are in `ports.fleet`.
 
 Rows of the hot path are named tuples, everything in bulk; nothing here decides anything. A guarded write says
 how many rows it changed, and the use case compares: the guard is the lifecycle's table, see `core.lifecycle`.
 Times are microseconds since the epoch, UTC, 0 for "not yet". `""` and `b""` stand for "none".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from pool_server.core.comparison import Comparator
-from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import (
     AttemptState,
     JobState,
@@ -22,7 +21,6 @@ from pool_server.core.jobs import (
     TensorRef,
 )
 from pool_server.core.settlement import Payer
-from pool_server.core.trust import TrustRecord
 from pool_server.core.verification import VerificationLevel
 
 # --- jobs ---------------------------------------------------------------------------------------
@@ -431,144 +429,4 @@ class LeaseRepository(Protocol):
 
     def close_attempts(self, lease_id: int, *, closed: int, state: LeaseState, ended_at_us: int) -> bool:
         """Take `closed` attempts off a live lease's open ones and set its state. True when it was live."""
-        ...
-
-
-# --- fleet --------------------------------------------------------------------------------------
-
-
-class VehicleRow(NamedTuple):
-    """A vehicle as the pool sees it."""
-
-    vehicle_id: str
-    owner_id: str
-    label: str
-    state: VehicleState
-    enrolled_at_us: int
-    last_seen_us: int
-    verified_attempts: int
-    rejected_attempts: int
-    abandoned_attempts: int
-    rejected_since_release: int
-    """Rejected attempts since an operator last freed it."""
-    speed_uwu_per_s: int
-    """0: unknown."""
-    quarantine_reason: str
-
-
-@dataclass(slots=True, kw_only=True)
-class VehicleDelta:
-    """What a command adds to a vehicle's counters."""
-
-    verified_attempts: int = 0
-    rejected_attempts: int = 0
-    abandoned_attempts: int = 0
-
-
-class FleetRepository(Protocol):
-    """Vehicles' states, counters and trust: `uow.fleet`."""
-
-    def insert(self, vehicle: VehicleRow) -> None:
-        """Insert a vehicle."""
-        ...
-
-    def get(self, vehicle_id: str) -> VehicleRow | None:
-        """Read a vehicle."""
-        ...
-
-    def page(
-        self, *, owner_id: str | None, state: VehicleState | None, after_vehicle_id: str, limit: int
-    ) -> list[VehicleRow]:
-        """Vehicles by id, after one."""
-        ...
-
-    def move(
-        self,
-        vehicle_id: str,
-        *,
-        from_states: Sequence[VehicleState],
-        to_state: VehicleState,
-        quarantine_reason: str = "",
-        forgive: bool = False,
-    ) -> bool:
-        """Move a vehicle if it is in one of the states; True when this call did it.
-
-        `quarantine_reason` replaces the old one; `forgive` sets `rejected_since_release` to 0.
-        """
-        ...
-
-    def seen(self, vehicle_id: str, *, now_us: int) -> None:
-        """Note that a vehicle called."""
-        ...
-
-    def set_speed(self, vehicle_id: str, speed_uwu_per_s: int) -> None:
-        """Note a vehicle's speed."""
-        ...
-
-    def set_label(self, vehicle_id: str, label: str) -> bool:
-        """Rename a vehicle; False when there is none."""
-        ...
-
-    def add(self, vehicle_id: str, delta: VehicleDelta) -> VehicleRow:
-        """Add to a vehicle's counters, rejections to `rejected_since_release` too; return the row."""
-        ...
-
-    def active_count(self, *, at_most: int) -> int:
-        """Vehicles that are given leases, counted no further than `at_most`."""
-        ...
-
-    def silent(self, *, before_us: int, limit: int) -> list[VehicleRow]:
-        """Available vehicles not heard of since a time, by (last seen, id)."""
-        ...
-
-    def counts_by_state(self) -> dict[str, int]:
-        """Vehicles by state."""
-        ...
-
-    def running_attempts(self, vehicle_ids: Sequence[str]) -> dict[str, int]:
-        """Open attempts in live leases, by vehicle."""
-        ...
-
-    def clean_uwu(self, vehicle_ids: Sequence[str]) -> dict[str, int]:
-        """Clean work since the last failed check over all classes, by vehicle."""
-        ...
-
-    def trust(self, vehicle_id: str, trust_class: str) -> TrustRecord:
-        """Read a history; an empty one when there is none."""
-        ...
-
-    def put_trust(self, vehicle_id: str, trust_class: str, record: TrustRecord) -> None:
-        """Write a history."""
-        ...
-
-
-# --- events -------------------------------------------------------------------------------------
-
-
-class WorkEvent(NamedTuple):
-    """One transition, for people and for the auditor."""
-
-    entity: str
-    """job, task, attempt, lease or vehicle."""
-    entity_id: str
-    from_state: str
-    """Empty for a new row."""
-    to_state: str
-    cause: str
-    at_us: int
-
-
-class EventRepository(Protocol):
-    """The story of the work: `uow.events`."""
-
-    def append(self, events: Iterable[WorkEvent]) -> None:
-        """Write events."""
-        ...
-
-    def of(self, entity: str, entity_id: str) -> list[WorkEvent]:
-        """An entity's events, oldest first."""
-        ...
-
-    def newest(self, entity: str, entity_id: str, *, limit: int) -> list[WorkEvent]:
-        """An entity's last events, newest first."""
         ...

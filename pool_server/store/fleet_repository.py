@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from pool_protocol.errors import InvariantError
 from pool_server.core.fleet import ACTIVE_STATES, VehicleState
 from pool_server.core.trust import TrustRecord
-from pool_server.ports.work import VehicleDelta, VehicleRow, WorkEvent
+from pool_server.ports.fleet import VehicleDelta, VehicleRow, WorkEvent
 from pool_server.store.statements import marks
 
 _COLUMNS = (
@@ -21,7 +21,7 @@ _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE_STATES)
 
 
 class SqlFleetRepository:
-    """Implements `ports.work.FleetRepository`."""
+    """Implements `ports.fleet.FleetRepository`."""
 
     def __init__(self, connection: Connection) -> None:
         """Bind to a transaction."""
@@ -192,7 +192,7 @@ def _vehicle(row: Any) -> VehicleRow:
 
 
 class SqlEventRepository:
-    """Implements `ports.work.EventRepository`."""
+    """Implements `ports.fleet.EventRepository`."""
 
     def __init__(self, connection: Connection) -> None:
         """Bind to a transaction."""

@@ -68,9 +68,7 @@ class TransferTable(SQLModel, table=True):
         CheckConstraint("kind BETWEEN 0 AND 3", name="transfer_kind_known"),
         CheckConstraint("amount_micros > 0", name="transfer_amount_positive"),
         CheckConstraint("debit_account_id <> credit_account_id", name="transfer_accounts_differ"),
-        CheckConstraint(
-            "(kind >= 2) = (pending_id IS NOT NULL)", name="transfer_pending_id_of_resolution"
-        ),
+        CheckConstraint("(kind >= 2) = (pending_id IS NOT NULL)", name="transfer_pending_id_of_resolution"),
         CheckConstraint("pending_id IS NULL OR pending_id < transfer_id", name="transfer_pending_id_before"),
         CheckConstraint("expires_at_us IS NULL OR kind = 1", name="transfer_timeout_of_pending"),
         partial_index("transfer_resolves_once", "pending_id", unique=True, where="pending_id IS NOT NULL"),
