@@ -85,6 +85,11 @@ def test_ago(age_us: int, shown: str) -> None:
     assert text.ago(age_us) == shown
 
 
+def test_a_coarse_age_has_one_unit() -> None:
+    assert text.ago(145_000_000_000, coarse=True) == "1 d ago"
+    assert text.ago(5_000_000, coarse=True) == "5 s ago"
+
+
 @pytest.mark.parametrize(
     ("moment", "shown"),
     [

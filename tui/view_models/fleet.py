@@ -40,7 +40,7 @@ def vehicle_row(vehicle: VehicleFacts, at: Moment, *, currency: str, own_id: str
     label = clean(vehicle.label, characters_max=20) or short_id(vehicle.vehicle_id)
     here = "▸ " if vehicle.vehicle_id == own_id else ""
     running = vehicle.running_attempts
-    seen = ago(at.now_us - vehicle.last_seen_us) if vehicle.last_seen_us else "never"
+    seen = ago(at.now_us - vehicle.last_seen_us, coarse=True) if vehicle.last_seen_us else "never"
     return Row(
         key=vehicle.vehicle_id,
         cells=(

@@ -7,8 +7,6 @@ from tui.view_models.text import clean, moment
 
 TITLE = "What happened"
 EVENTS_MAX = 200
-#: "12 Nov 07:12"; a year makes it longer, which is rare.
-WHEN_WIDTH = 12
 
 
 def all_events(dashboard: Dashboard) -> tuple[EventFacts, ...]:
@@ -36,7 +34,8 @@ def last_event_line(dashboard: Dashboard, at: Moment) -> Line:
 def news_panel(dashboard: Dashboard, at: Moment) -> PanelView:
     """Return the list of events."""
     events = all_events(dashboard)
-    lines = tuple(event_line(event, at, when_width=WHEN_WIDTH) for event in events) or (
-        line(dim("Nothing yet.")),
-    )
+    width = max((len(moment(event.at_us, at.zone, now_us=at.now_us)) for event in events), default=0)
+    lines = tuple(event_line(event, at, when_width=width) for event in events)
+    if not lines:
+        lines = (line(dim("Nothing yet.")),)
     return PanelView(title=TITLE, lines=lines)

@@ -118,9 +118,15 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
-def ago(age_us: int) -> str:
-    """Write an age: `now` below a second, then `12 s ago`. A clock that is behind makes no negative ages."""
-    return "now" if age_us < MICROSECONDS_PER_SECOND else f"{duration(age_us / MICROSECONDS_PER_SECOND)} ago"
+def ago(age_us: int, *, coarse: bool = False) -> str:
+    """Write an age: `now` below a second, then `12 s ago`. A clock that is behind makes no negative ages.
+
+    `coarse` keeps the largest unit only, for narrow columns.
+    """
+    if age_us < MICROSECONDS_PER_SECOND:
+        return "now"
+    age = duration(age_us / MICROSECONDS_PER_SECOND)
+    return f"{' '.join(age.split()[:2]) if coarse else age} ago"
 
 
 def local(at_us: int, zone: tzinfo | None) -> datetime:
