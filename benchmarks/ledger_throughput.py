@@ -134,7 +134,7 @@ def floor(path: Path, commands: int, attempts: int, waiting: int) -> float:
         "CREATE UNIQUE INDEX t_r ON t (r) WHERE a = 1",
         "CREATE UNIQUE INDEX t_v ON t (r) WHERE a = 2",
         "CREATE INDEX t_e ON t (e, id) WHERE e IS NOT NULL",
-        "CREATE TABLE q (id INTEGER PRIMARY KEY, a INT, t INT, o TEXT, v TEXT, w INT, g INT, f INT, n INT, x)",
+        "CREATE TABLE q (id INTEGER PRIMARY KEY, a INT, t INT, o TEXT, v TEXT, w INT, g INT, f INT, n, x)",
         "CREATE UNIQUE INDEX q_a ON q (a)",
         "CREATE UNIQUE INDEX q_t ON q (t)",
         "CREATE INDEX q_o ON q (o, id)",

@@ -25,7 +25,6 @@ from pool_server.identity.tokens import NewToken, new_token
 from pool_server.main.wiring import open_store
 from pool_server.ports.shell import SETTING_CURRENCY, SETTING_POOL_ID, Role
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.store.schema import create_all
 
 _POOL_ID_RANDOM_BYTES = 5
 _POOL_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -148,7 +147,6 @@ def _make_in(
         directory, config=config, pool_id=pool_id, currency=currency, signer=signer, on_committed=None
     )
     try:
-        create_all(store.engine)
         store.writer.start()
         operator_id = id_source.new_operator_id()
         store.writer.submit(

@@ -23,6 +23,7 @@ from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.store.content_repository import SqlSettingsRepository
 from pool_server.store.engine import open_engine, read_only
 from pool_server.store.group_commit import GroupCommitWriter
+from pool_server.store.migrations import upgrade
 from pool_server.store.unit_of_work import SqlUnitOfWork
 
 
@@ -49,8 +50,9 @@ def open_store(
     on_committed: Callable[[Sequence[Effect]], None] | None,
     on_fatal: Callable[[InvariantError], None] | None = None,
 ) -> Store:
-    """Open the database; the writer is not started yet."""
+    """Open the database and bring its schema up to date; the writer is not started yet."""
     engine = open_engine(_url(directory))
+    upgrade(engine)
     terms = money_terms(config, pool_id=pool_id, currency=currency)
 
     def make_uow(connection: Connection) -> UnitOfWork:

@@ -1,1 +1,1 @@
-"""Durable state on SQL: tables, engine, repositories, group commit, migrations. The only package that knows SQL."""
+"""Durable state: engine, tables, repositories, group commit, migrations. Only this package knows SQL."""

@@ -48,6 +48,8 @@ def read_only(connection: Connection) -> Connection:
     cursor = _driver_connection(connection).cursor()
     cursor.execute("PRAGMA query_only = ON")
     cursor.close()
+    # Out of the pool, so that closing it really does: nobody may get it back and wonder why it cannot write.
+    connection.detach()
     return connection
 
 

@@ -280,3 +280,12 @@ def test_a_reader_sees_all_that_is_acknowledged_and_nothing_else(bench: Bench) -
 def test_a_reader_cannot_write(bench: Bench) -> None:
     assert code_of(bench.writer.read(price(1))) is ErrorCode.UNAVAILABLE
     assert prices(bench) == []
+
+
+def test_a_readers_connection_never_comes_back_to_a_writer(bench: Bench) -> None:
+    assert prices(bench) == []
+    bench.writer.stop()
+
+    bench.books.deposit(5)
+
+    bench.books.assert_sound()
