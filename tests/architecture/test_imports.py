@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.repository import ROOT, module_name, shipped_modules
+from tests.support.repository import ROOT, importable_names
 
 IMPORT_ALL = """
 import importlib, json, sys
@@ -113,7 +113,7 @@ GROUPS = (
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
 def test_never_loads_what_it_must_not(group: Group) -> None:
-    names = [name for name in map(module_name, shipped_modules()) if group.holds(name)]
+    names = [name for name in importable_names() if group.holds(name)]
     assert names, f"no module is left in the group {group.name!r}: the tree moved and this test did not"
     answer = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, json.dumps([names, group.never])],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.support.repository import PACKAGES, ROOT, module_name, pyproject, shipped_modules
+from tests.support.repository import PACKAGES, ROOT, importable_names, pyproject
 
 LOCK_OF_EXTRA = {
     "demo": "requirements.txt",
@@ -143,7 +143,7 @@ def test_a_program_runs_on_what_its_extra_locks(
 ) -> None:
     names = [
         name
-        for name in map(module_name, shipped_modules())
+        for name in importable_names()
         if name.split(".")[0] in packages
         and not name.startswith(but or "-")
         and not name.endswith("__main__")

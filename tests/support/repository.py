@@ -55,6 +55,11 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def importable_names() -> tuple[str, ...]:
+    """The dotted names of the shipped modules, without those that are programs (`python -m`)."""
+    return tuple(module_name(path) for path in shipped_modules() if path.stem != "__main__")
+
+
 def module_name(path: Path) -> str:
     """The dotted name that imports `path`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
