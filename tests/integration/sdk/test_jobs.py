@@ -160,16 +160,47 @@ with chargepool.connect() as pool:
 """
 
 
-@pytest.mark.slow
-def test_a_client_killed_in_mid_map_is_resumed_by_another_process(pool: FakePool, tmp_path: Path) -> None:
-    # 1. A real process maps over 30 inputs; the pool decides five and then holds.
+def environment_for(pool: FakePool, tmp_path: Path) -> dict[str, str]:
     (tmp_path / "ca.pem").write_bytes(pool.ca_pem)
-    environ = os.environ | {
+    return os.environ | {
         "CHARGEPOOL_ADDRESS": pool.address,
         "CHARGEPOOL_CA_FILE": str(tmp_path / "ca.pem"),
         "CHARGEPOOL_TOKEN": TOKEN,
         "PYTHONPATH": str(ROOT),
     }
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_real_script_leaves_the_job_and_says_how_to_come_back(
+    pool: FakePool, tmp_path: Path
+) -> None:
+    pool.holds = True
+    with subprocess.Popen(
+        [sys.executable, "-c", CLIENT],
+        env=environment_for(pool, tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        job_id = process.stdout.readline().strip()
+        with pool.changed:
+            assert pool.changed.wait_for(lambda: bool(pool.jobs[job_id].waiting), timeout=60)
+        pool.decide(1)
+        assert process.stdout.readline() == "0 0.0\n"
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        status = process.wait(timeout=30)
+    assert status == -signal.SIGINT
+    assert f"chargepool job resume {job_id}" in said
+    assert pool.calls["CancelJob"] == 0
+
+
+@pytest.mark.slow
+def test_a_client_killed_in_mid_map_is_resumed_by_another_process(pool: FakePool, tmp_path: Path) -> None:
+    # 1. A real process maps over 30 inputs; the pool decides five and then holds.
+    environ = environment_for(pool, tmp_path)
     pool.holds = True
     command = [sys.executable, "-c", CLIENT]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
