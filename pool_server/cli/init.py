@@ -5,10 +5,7 @@ from pathlib import Path
 
 import click
 
-from pool_protocol.system import SystemClock, SystemIds
 from pool_server.cli.output import json_option, print_json, print_pairs
-from pool_server.config import load_config
-from pool_server.main.initialize import initialize_pool
 
 
 @click.command()
@@ -30,6 +27,11 @@ from pool_server.main.initialize import initialize_pool
 @json_option
 def init(*, data: Path, pool_name: str, currency: str, as_json: bool) -> None:
     """Make a pool: keys, certificate authority, database, settings, first operator."""
+    # Imported here: operator commands need neither database nor keys, and should start at once.
+    from pool_protocol.system import SystemClock, SystemIds
+    from pool_server.config import load_config
+    from pool_server.main.initialize import initialize_pool
+
     made = initialize_pool(
         data,
         pool_name=pool_name,

@@ -4,17 +4,14 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import uvloop
 
-from pool_protocol.program.admission import vet_in_child
-from pool_protocol.system import SystemClock, SystemIds
-from pool_server.config import ServerConfig, load_config
 from pool_server.identity.directory import PoolDirectory
-from pool_server.main.logs import configure_logs
-from pool_server.main.serve import PoolServer
+
+if TYPE_CHECKING:
+    from pool_server.config import ServerConfig
 
 
 @click.command()
@@ -43,6 +40,12 @@ def run(
     verbose: bool,
 ) -> None:
     """Serve a pool. SIGTERM or Ctrl-C drains and stops; SIGKILL loses nothing that was acknowledged."""
+    # Imported here: operator commands need no server, and should start at once.
+    import uvloop
+
+    from pool_server.config import load_config
+    from pool_server.main.logs import configure_logs
+
     overrides: dict[str, Any] = {
         "host": host,
         "api_port": api_port,
@@ -55,7 +58,11 @@ def run(
     uvloop.run(_serve(data, config))
 
 
-async def _serve(data: Path, config: ServerConfig) -> None:
+async def _serve(data: Path, config: "ServerConfig") -> None:
+    from pool_protocol.program.admission import vet_in_child
+    from pool_protocol.system import SystemClock, SystemIds
+    from pool_server.main.serve import PoolServer
+
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

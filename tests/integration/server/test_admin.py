@@ -44,6 +44,7 @@ def refused(call: object, code: ErrorCode) -> None:
 
 def wait_for_available(pool: PoolHandle, owner: PrincipalHandle, amount_micros: int) -> None:
     """The sweep releases held money once its window is over; the clock stands still meanwhile."""
+    earnings = account_pb.GetEarningsResponse()
     for _ in range(1_000):
         earnings = pool.account().GetEarnings(account_pb.GetEarningsRequest(), metadata=owner.metadata)
         if earnings.available_micros == amount_micros:

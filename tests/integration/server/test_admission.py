@@ -11,6 +11,7 @@ import pytest
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.program.admission import AdmittedProgram
 from pool_protocol.program.manifest import ProgramDraft
+from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import market_service_pb2 as pb
 from tests.support import hostile_programs
 from tests.support.fake_car import ARTIFACT, FakeBuyer, draft_of
@@ -49,7 +50,12 @@ def test_a_forged_program_is_refused_and_not_kept(buyer: FakeBuyer, module: str,
     refused(buyer, artifact, draft.to_json(), code)
     with pytest.raises(grpc.RpcError) as unknown:
         buyer.call(
-            "GetQuote", pb.GetQuoteRequest(program_sha256=draft.artifact_sha256, task_count=1, level=2)
+            "GetQuote",
+            pb.GetQuoteRequest(
+                program_sha256=draft.artifact_sha256,
+                task_count=1,
+                level=common_pb2.VERIFICATION_LEVEL_STANDARD,
+            ),
         )
     assert code_of(unknown.value) == ErrorCode.PROGRAM_NOT_ADMITTED.value
 
