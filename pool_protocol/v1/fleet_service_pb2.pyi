@@ -678,7 +678,9 @@ class NoWork(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Reason code: NO_WORK, QUARANTINED, PRICE_BELOW_RESERVE, DRAINING."""
+    """Reason code: NO_WORK, QUARANTINED, PRICE_BELOW_RESERVE, DRAINING. As a push (request_id 0) WORK_AVAILABLE: there
+    is work now, ask again after retry_after_ms.
+    """
     message: _builtins.str
     """Plain sentence for the owner."""
     retry_after_ms: _builtins.int

@@ -675,6 +675,8 @@ class JobView(_message.Message):
     REJECTED_COUNT_FIELD_NUMBER: _builtins.int
     STEPS_PER_TASK_FIELD_NUMBER: _builtins.int
     BUYER_ID_FIELD_NUMBER: _builtins.int
+    WAITING_REASON_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """For example "job_12"."""
     name: _builtins.str
@@ -709,6 +711,10 @@ class JobView(_message.Message):
     """Steps per task."""
     buyer_id: _builtins.str
     """Who asked for it."""
+    waiting_reason: _builtins.str
+    """Why ready tasks are not computed now: PRICE_ABOVE_CAP, NO_VEHICLES; empty when they are."""
+    end_reason: _builtins.str
+    """Why it was cancelled: JOB_CANCELLED, DEADLINE_EXCEEDED; empty otherwise."""
     def __init__(
         self,
         *,
@@ -729,10 +735,12 @@ class JobView(_message.Message):
         rejected_count: _builtins.int = ...,
         steps_per_task: _builtins.int = ...,
         buyer_id: _builtins.str = ...,
+        waiting_reason: _builtins.str = ...,
+        end_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "buyer_id", b"buyer_id", "created_at_us", b"created_at_us", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rejected_count", b"rejected_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "buyer_id", b"buyer_id", "created_at_us", b"created_at_us", "end_reason", b"end_reason", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rejected_count", b"rejected_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

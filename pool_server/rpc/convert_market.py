@@ -126,6 +126,8 @@ def job_view(job: JobViewValue) -> pb.JobView:
         rejected_count=job.rejected_count,
         steps_per_task=job.steps_per_task,
         buyer_id=job.buyer_id,
+        waiting_reason=job.waiting_reason.value if job.waiting_reason is not None else "",
+        end_reason=job.end_reason,
     )
 
 
