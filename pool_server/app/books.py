@@ -22,7 +22,7 @@ from pool_server.core.ledger.model import (
 from pool_server.ports.unit_of_work import Refusal, UnitOfWork
 
 #: What a caller is told when the books refuse. Outcomes that only a programming error can cause are missing.
-_ERROR_OF = MappingProxyType(
+ERROR_OF = MappingProxyType(
     {
         Outcome.ID_ALREADY_FAILED: ErrorCode.ID_ALREADY_FAILED,
         Outcome.EXISTS_WITH_DIFFERENT: ErrorCode.EXISTS_WITH_DIFFERENT,
@@ -101,7 +101,7 @@ def transfer(
 
 
 def _refusal(request: TransferRequest, outcome: Outcome) -> Exception:
-    code = _ERROR_OF.get(outcome)
+    code = ERROR_OF.get(outcome)
     if code is None:
         return InvariantError(f"the books were asked for {request!r} and answered {outcome}")
     context = {"outcome": outcome.value, "reference": str(request.reference_id)}
