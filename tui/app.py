@@ -235,6 +235,10 @@ class OwnerApp(App[None]):
 
     def _live_agent(self) -> tuple[AgentGateway, AgentFacts] | None:
         gateway, link = self._gateways.agent, self.dashboard.agent
+        if self.dashboard.busy:
+            # One switch at a time: a second call would cut off the first, and nobody would know how it ended.
+            self.notify(f"Still {self.dashboard.busy}.", timeout=1.5, markup=False)
+            return None
         if gateway is not None and link.live and link.facts is not None:
             return gateway, link.facts
         self.notify(
@@ -287,11 +291,10 @@ class OwnerApp(App[None]):
     def _change_failed(self, message: ChangeFailed) -> None:
         self._busy("")
         error = message.error
+        # Without an answer the switch may have been thrown or not: the agent's next word tells.
+        title = "No answer: look again before you trust it" if error.unreachable else "Nothing was changed"
         self.notify(
-            f"{clean(error.public)} {clean(error.next_step)}",
-            title="Nothing was changed",
-            severity="error",
-            markup=False,
+            f"{clean(error.public)} {clean(error.next_step)}", title=title, severity="error", markup=False
         )
 
     # --- where to go ---

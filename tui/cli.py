@@ -16,6 +16,8 @@ from tui.view_models.help_text import key_names
 
 EXIT_USAGE = 2
 SOCKET_NAME = "control.sock"
+#: What the kernel takes in sockaddr_un, without the closing zero.
+SOCKET_PATH_BYTES_MAX = 107
 
 _NOT_A_TERMINAL = """pool-tui needs a terminal: standard {which} is not one.
 For scripts and logs use the agent's own command:
@@ -97,6 +99,11 @@ def main(
         _run_operator(pool, keymap=keymap, light=light)
         return
     socket = None if no_agent else agent_socket or _state_dir(state_dir, os.environ) / SOCKET_NAME
+    if socket is not None and len(os.fsencode(socket.absolute())) > SOCKET_PATH_BYTES_MAX:
+        raise click.UsageError(
+            f"{socket.absolute()} is too long for a socket: at most {SOCKET_PATH_BYTES_MAX} bytes. "
+            "Give the agent a shorter --state-dir."
+        )
     if socket is None and pool is None:
         raise click.UsageError("Without the agent there is only the pool: give --address.")
     _run_owner(_owner_gateways(socket, pool), keymap=keymap, light=light)

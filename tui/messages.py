@@ -88,7 +88,7 @@ class ChangeDone(Message):
 
 
 class ChangeFailed(Message):
-    """A switch could not be thrown; nothing changed."""
+    """A switch was refused, or nobody answered whether it was thrown."""
 
     def __init__(self, error: GatewayError) -> None:
         super().__init__()

@@ -39,6 +39,9 @@ class FakeAgent(agent_control_service_pb2_grpc.AgentControlServiceServicer):
         self.calls: list[str] = []
         self.refusal: PoolError | None = None
         self.hung = False
+        self.gate = asyncio.Event()
+        """Changes wait for it; open from the start."""
+        self.gate.set()
         self._changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
 
@@ -68,6 +71,7 @@ class FakeAgent(agent_control_service_pb2_grpc.AgentControlServiceServicer):
 
     async def _admit(self, call: str, context: Context) -> None:
         self.calls.append(call)
+        await self.gate.wait()
         if self.refusal is not None:
             await context.abort_with_status(to_grpc_status(self.refusal))
 

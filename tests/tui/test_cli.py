@@ -90,6 +90,7 @@ def usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str
     [
         (("--agent-socket", "a", "--state-dir", "b"), "not both"),
         (("--no-agent",), "there is only the pool"),
+        (("--state-dir", "/" + "long/" * 25), "too long for a socket"),
         (("--operator",), "--address"),
         (("--address", "nowhere"), "HOST:PORT"),
         (("--address", "127.0.0.1:1"), "CA certificate"),

@@ -157,6 +157,31 @@ async def test_a_refused_switch_changes_nothing_and_says_why(agent: FakeAgent) -
         assert "● COMPUTING" in opened.text
 
 
+async def test_one_switch_at_a_time(agent: FakeAgent) -> None:
+    agent.gate.clear()
+    async with stage(socket=agent.socket) as opened:
+        await opened.message(AgentHeard)
+        await opened.press("space")
+        assert "◌ PAUSING" in opened.text
+        await opened.press("space")
+        assert notices(opened) == ["Still pausing."]
+        agent.gate.set()
+        await opened.message(ChangeDone)
+        assert agent.calls.count("Pause 0") == 1
+        assert "Resume" not in agent.calls
+        assert "PAUSED" in opened.text
+
+
+async def test_a_switch_without_an_answer_is_not_said_to_have_changed_nothing(agent: FakeAgent) -> None:
+    agent.refusal = PoolError(ErrorCode.UNAVAILABLE)
+    async with stage(socket=agent.socket) as opened:
+        await opened.message(AgentHeard)
+        await opened.press("o")
+        await opened.message(ChangeFailed)
+        (notification,) = opened.app._notifications
+        assert notification.title.startswith("No answer")
+
+
 async def test_agent_that_vanishes_is_unknown_and_comes_back(agent: FakeAgent) -> None:
     async with stage(socket=agent.socket) as opened:
         # 1. It computes. 2. The agent dies: nobody knows any more, and the screen says how old that is.
