@@ -14,6 +14,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
+from chargepool._bearer import BearerInterceptor, aio_bearer_interceptors
 from pool_protocol.limits import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -48,24 +49,19 @@ def channel_options(extra: Sequence[tuple[str, int | str]] = ()) -> list[tuple[s
 def channel_credentials(
     *,
     ca_pem: bytes,
-    token: str | None = None,
     certificate_pem: bytes | None = None,
     private_key_pem: bytes | None = None,
 ) -> grpc.ChannelCredentials:
-    """Return credentials that trust `ca_pem` only and show a token, a client certificate, or neither.
+    """Return credentials that trust `ca_pem` only and show a client certificate, or none.
 
     Args:
         ca_pem: The pool's CA certificate.
-        token: Sent as `authorization: Bearer ...` with every call.
         certificate_pem: The client's certificate chain, for mutual TLS; needs `private_key_pem`.
         private_key_pem: The certificate's key.
     """
-    transport = grpc.ssl_channel_credentials(
+    return grpc.ssl_channel_credentials(
         root_certificates=ca_pem, private_key=private_key_pem, certificate_chain=certificate_pem
     )
-    if token is None:
-        return transport
-    return grpc.composite_channel_credentials(transport, grpc.access_token_call_credentials(token))
 
 
 def open_channel(
@@ -88,9 +84,10 @@ def open_channel(
         options: gRPC channel options beyond `channel_options`.
     """
     credentials = channel_credentials(
-        ca_pem=ca_pem, token=token, certificate_pem=certificate_pem, private_key_pem=private_key_pem
+        ca_pem=ca_pem, certificate_pem=certificate_pem, private_key_pem=private_key_pem
     )
-    return grpc.secure_channel(address, credentials, options=channel_options(options))
+    channel = grpc.secure_channel(address, credentials, options=channel_options(options))
+    return channel if token is None else grpc.intercept_channel(channel, BearerInterceptor(token))
 
 
 def open_aio_channel(
@@ -106,6 +103,9 @@ def open_aio_channel(
     import grpc.aio
 
     credentials = channel_credentials(
-        ca_pem=ca_pem, token=token, certificate_pem=certificate_pem, private_key_pem=private_key_pem
+        ca_pem=ca_pem, certificate_pem=certificate_pem, private_key_pem=private_key_pem
     )
-    return grpc.aio.secure_channel(address, credentials, options=channel_options(options))
+    interceptors = [] if token is None else aio_bearer_interceptors(token)
+    return grpc.aio.secure_channel(
+        address, credentials, options=channel_options(options), interceptors=interceptors
+    )

@@ -33,7 +33,7 @@ def interrupt(_signal: int, _frame: FrameType | None) -> None:
     "--data", type=click.Path(path_type=Path, file_okay=False), help="Use this empty directory, and keep it."
 )
 def main(seed: int, chaos: bool, tui: bool, keep: bool, data: Path | None) -> None:  # noqa: FBT001 - click's call
-    """Run the whole road on this machine: a pool, six cars, one of them a liar, a buyer's training job, a payout.
+    """Run the whole road on this machine: a pool, six cars (one lies), a training job, a payout.
 
     Ends with `DEMO OK {json}` and exit status 0 if everything that it promises holds, otherwise with
     `DEMO FAILED: why` and 1. Takes about two minutes on two cores.

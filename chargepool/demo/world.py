@@ -210,10 +210,10 @@ def pair_car(
 
     state = directory / car.name
     state.mkdir()
-    settings = ["start_debounce_s = 0.5"]
+    (state / "policy.toml").write_text("start_after_s = 0.5\n")
     if car.part is Part.LIAR:
-        settings.append(f"worker_command = {json.dumps(command_of('chargepool.demo.lying_worker'))}")
-    (state / "agent.toml").write_text("\n".join(settings) + "\n")
+        liar = json.dumps(command_of("chargepool.demo.lying_worker"))
+        (state / "agent.toml").write_text(f"worker_command = {liar}\n")
     agent = command_of("car_agent.cli", "--state-dir", str(state))
     with subprocess.Popen(
         [*agent, "pair", "--pool", address, "--ca", str(ca_file), "--json"],
