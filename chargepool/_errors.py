@@ -188,7 +188,6 @@ _CLASS_OF_CODE: dict[ErrorCode, type[ChargepoolError]] = {
     ErrorCode.BUDGET_EXCEEDED: BudgetExceeded,
     ErrorCode.QUOTE_EXPIRED: QuoteExpired,
     ErrorCode.JOB_CLOSED: JobClosed,
-    ErrorCode.CANCELLED: JobCancelled,
     ErrorCode.PROOF_INVALID: ProofInvalid,
     ErrorCode.RECEIPT_INVALID: ProofInvalid,
     ErrorCode.CERTIFICATE_INVALID: ProofInvalid,

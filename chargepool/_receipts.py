@@ -18,7 +18,7 @@ from pool_protocol.clock import Clock
 from pool_protocol.envelope import ANY_AUDIENCE, PayloadType, open_envelope
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.receipts import Receipt as ReceiptFields
-from pool_protocol.receipts import parse_receipt, verify_receipt
+from pool_protocol.receipts import ReceiptVerifier, parse_receipt
 from pool_protocol.roots import Role, TrustedRoot, open_first_root, open_root_chain
 from pool_protocol.v1 import common_pb2
 
@@ -35,6 +35,8 @@ class RootTrust:
         self._clock = clock
         self._lock = threading.Lock()
         self._trusted: TrustedRoot | None = None
+        self._verifying = threading.Lock()
+        self._verifier: tuple[TrustedRoot, ReceiptVerifier] | None = None
 
     @property
     def pool_id(self) -> str:
@@ -125,12 +127,15 @@ class RootTrust:
         return self.refresh() if trusted is None else trusted
 
     def _verify_with(self, trusted: TrustedRoot, proven: common_pb2.ProvenReceipt) -> "Receipt":
-        verified = verify_receipt(
-            proven,
-            keys=trusted.keys_for(Role.RECEIPT),
-            now_us=self._clock.now_us(),
-            pool_id=trusted.document.pool_id,
-        )
+        with self._verifying:
+            known = self._verifier
+            if known is None or known[0] is not trusted:
+                known = (
+                    trusted,
+                    ReceiptVerifier(trusted.keys_for(Role.RECEIPT), pool_id=trusted.document.pool_id),
+                )
+                self._verifier = known
+            verified = known[1].verify(proven, now_us=self._clock.now_us())
         return Receipt(
             fields=verified.receipt,
             proven_bytes=proven.SerializeToString(),

@@ -159,8 +159,43 @@ def verify_receipt(
     Raises:
         PoolError: what `open_envelope` raises; PROOF_INVALID; RECEIPT_INVALID.
     """
+    return _verify_in_batch(proven, *_open_batch(proven.batch, keys=keys, now_us=now_us, pool_id=pool_id))
+
+
+class ReceiptVerifier:
+    """Verifies many receipts by the same keys; a batch's signature is checked once for all its receipts.
+
+    Not safe to share between threads.
+    """
+
+    def __init__(self, keys: TrustedKeys, *, pool_id: str | None = None, batches_max: int = 256) -> None:
+        """Remember at most `batches_max` batches, the newest; arguments else as in `verify_receipt`."""
+        self._keys = keys
+        self._pool_id = pool_id
+        self._batches_max = batches_max
+        self._known: dict[bytes, tuple[VerifiedEnvelope, common_pb2.ReceiptBatchBody]] = {}
+
+    def verify(self, proven: common_pb2.ProvenReceipt, *, now_us: int) -> VerifiedReceipt:
+        """Return what a receipt says; steps and errors as in `verify_receipt`."""
+        # Every byte of the envelope is in the name: one that differs anywhere is verified on its own.
+        name = proven.batch.SerializeToString(deterministic=True)
+        known = self._known.get(name)
+        if known is None:
+            known = _open_batch(proven.batch, keys=self._keys, now_us=now_us, pool_id=self._pool_id)
+            if (
+                known[0].header.expires_at_us == 0
+            ):  # what was valid once stays so; else time must be asked again
+                if len(self._known) >= self._batches_max:
+                    del self._known[next(iter(self._known))]
+                self._known[name] = known
+        return _verify_in_batch(proven, *known)
+
+
+def _open_batch(
+    envelope: common_pb2.Envelope, *, keys: TrustedKeys, now_us: int, pool_id: str | None
+) -> tuple[VerifiedEnvelope, common_pb2.ReceiptBatchBody]:
     batch = open_envelope(
-        proven.batch,
+        envelope,
         payload_type=PayloadType.RECEIPT_BATCH,
         audience=ANY_AUDIENCE,
         keys=keys,
@@ -168,7 +203,12 @@ def verify_receipt(
         issuer=pool_id,
         may_be_eternal=True,
     )
-    body = _batch_body(batch)
+    return batch, _batch_body(batch)
+
+
+def _verify_in_batch(
+    proven: common_pb2.ProvenReceipt, batch: VerifiedEnvelope, body: common_pb2.ReceiptBatchBody
+) -> VerifiedReceipt:
     leaf = digests.verify_inclusion(
         proven.receipt,
         leaf_index=proven.leaf_index,
