@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import descriptor
 from google.protobuf.message import Message
 
-from car_agent.journal.identity import StateDirectory
+from car_agent.journal.state_directory import StateDirectory
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.grpc_status import from_rpc_error
 from pool_protocol.v1 import agent_control_service_pb2 as pb

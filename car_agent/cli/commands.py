@@ -23,12 +23,9 @@ from car_agent.cli.client import (
 )
 from car_agent.cli.show import status_text
 from car_agent.journal.consent import ConsentFile
-from car_agent.journal.identity import StateDirectory, save_identity
+from car_agent.journal.lock import exclusive
 from car_agent.journal.settings import SOURCES, PolicyFile, parse_policy, policy_toml, read_settings
-from car_agent.main.daemon import Daemon, exclusive
-from car_agent.main.logs import set_up_logging
-from car_agent.main.sources import SimulationChoice, open_source
-from car_agent.session.pairing import PairingCode, pair
+from car_agent.journal.state_directory import StateDirectory
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.system import SystemClock, SystemIds
 from pool_protocol.v1 import agent_control_service_pb2 as pb
@@ -119,6 +116,11 @@ def run_command(
     log_level: str | None,
 ) -> None:
     """Run the agent until it is told to stop."""
+    # Imported on use: the small commands start without the session and NumPy.
+    from car_agent.main.daemon import Daemon
+    from car_agent.main.logs import set_up_logging
+    from car_agent.main.sources import SimulationChoice, open_source
+
     directory.create()
     overrides = {"source": source, "source_file": source_file, "log_level": log_level}
     settings = read_settings(directory.settings, overrides)
@@ -159,6 +161,9 @@ def pair_command(
     as_json: bool,
 ) -> None:
     """Pair this vehicle with a pool: shows a short code that the owner approves."""
+    from car_agent.journal.identity import save_identity
+    from car_agent.session.pairing import PairingCode, pair
+
     directory.create()
     if directory.identity.exists() and not again:
         raise PoolError(

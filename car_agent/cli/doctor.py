@@ -19,8 +19,9 @@ import grpc.aio
 from car_agent.cli.client import AgentNotRunningError, get_status
 from car_agent.core.signals import ChargeState, PlugState, VehicleSignals
 from car_agent.journal.consent import ConsentFile
-from car_agent.journal.identity import Identity, StateDirectory, certificate_span_us, load_identity
+from car_agent.journal.identity import Identity, certificate_span_us, load_identity
 from car_agent.journal.settings import AgentSettings, PolicyFile, read_settings
+from car_agent.journal.state_directory import StateDirectory
 from car_agent.main.sources import SimulationChoice, open_source
 from car_agent.runner.frames import Frame, FrameType
 from car_agent.runner.process import DEFAULT_COMMAND, WorkerProcess, WorkerSettings

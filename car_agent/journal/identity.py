@@ -1,4 +1,4 @@
-"""The state directory and the vehicle's identity in it: keys made here, the certificate, the pool's root.
+"""The vehicle's identity on disk: keys made here, the certificate, the pool's root.
 
 Private keys never leave the directory. `identity.json` is written last at pairing: without it the vehicle is
 not paired, whatever else lies around. No name in here tells the VIN, the host or the owner.
@@ -16,114 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from car_agent.journal.durable import remove_durably, write_durably
+from car_agent.journal.state_directory import StateDirectory
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.keys import SigningKey
 from pool_protocol.roots import TrustedRoot, open_first_root
 from pool_protocol.system import IdSource
 
-_DIRECTORY_MODE: Final = 0o700
-_SOCKET_PATH_BYTES_MAX: Final = 100
 _PUBLIC_MODE: Final = 0o644
-
-
-@dataclass(frozen=True, slots=True)
-class StateDirectory:
-    """Where everything of one agent lies."""
-
-    path: Path
-
-    def create(self) -> None:
-        """Make the directory, for its owner only.
-
-        Raises:
-            PoolError: INVALID_ARGUMENT when it cannot be made.
-        """
-        try:
-            self.path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        except OSError as error:
-            raise PoolError(
-                ErrorCode.INVALID_ARGUMENT, f"cannot make the state directory {self.path}: {error.strerror}"
-            ) from error
-
-    def socket_path(self) -> Path:
-        """Return the path of the control socket.
-
-        Raises:
-            PoolError: INVALID_ARGUMENT when it is longer than the system lets a socket's path be.
-        """
-        path = self.path.absolute() / "control.sock"
-        if len(str(path).encode()) > _SOCKET_PATH_BYTES_MAX:
-            raise PoolError(
-                ErrorCode.INVALID_ARGUMENT,
-                f"{path} is too long for a socket ({_SOCKET_PATH_BYTES_MAX} bytes at most);"
-                " choose a shorter --state-dir",
-            )
-        return path
-
-    @property
-    def settings(self) -> Path:
-        """The agent's settings."""
-        return self.path / "agent.toml"
-
-    @property
-    def policy(self) -> Path:
-        """The owner's limits."""
-        return self.path / "policy.toml"
-
-    @property
-    def consent(self) -> Path:
-        """The owner's switches."""
-        return self.path / "consent.json"
-
-    @property
-    def journal(self) -> Path:
-        """The journal."""
-        return self.path / "journal.sqlite3"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the running daemon."""
-        return self.path / "lock"
-
-    @property
-    def scratch(self) -> Path:
-        """The worker's directory."""
-        return self.path / "scratch"
-
-    @property
-    def cache(self) -> Path:
-        """Programs and blobs."""
-        return self.path / "cache"
-
-    @property
-    def identity(self) -> Path:
-        """Who we are in which pool."""
-        return self.path / "identity.json"
-
-    @property
-    def tls_key(self) -> Path:
-        """The ECDSA key of the certificate."""
-        return self.path / "tls.key"
-
-    @property
-    def certificate(self) -> Path:
-        """The vehicle's certificate."""
-        return self.path / "tls.pem"
-
-    @property
-    def ca(self) -> Path:
-        """The pool's CA."""
-        return self.path / "pool-ca.pem"
-
-    @property
-    def envelope_key(self) -> Path:
-        """The Ed25519 key that signs results."""
-        return self.path / "envelope.key"
-
-    @property
-    def root(self) -> Path:
-        """The pool's signed keys, as trusted last."""
-        return self.path / "pool-root.bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,22 +6,20 @@ starts the daemon (systemd) starts it again; what it knew is in the journal.
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import signal
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from car_agent.control import ControlServer
 from car_agent.core.forecast import EtaForecast
 from car_agent.journal.consent import ConsentFile
-from car_agent.journal.identity import Identity, StateDirectory, load_identity
+from car_agent.journal.identity import Identity, load_identity
+from car_agent.journal.lock import exclusive
 from car_agent.journal.settings import AgentSettings, PolicyFile
+from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import Journal, JournalledLease
 from car_agent.journal.thread import JournalThread
 from car_agent.main.agent import Agent
@@ -37,8 +35,6 @@ from pool_protocol.clock import Clock
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.system import IdSource
 
-_LOCK_TRIES: Final = 20
-_LOCK_WAIT_S: Final = 0.1
 _PAIRING_POLL_S: Final = 1.0
 #: After the worker is gone: how long to try to tell the pool what was given back.
 _FAREWELL_S: Final = 2.0
@@ -224,30 +220,3 @@ def _figures_of(stored: Any) -> PoolFigures:
         return PoolFigures(**stored) if isinstance(stored, dict) else PoolFigures()
     except TypeError:
         return PoolFigures()
-
-
-@contextmanager
-def exclusive(path: Path, *, tries: int = _LOCK_TRIES) -> Iterator[None]:
-    """Hold the state directory's lock: one daemon, or one command that writes consent in its absence.
-
-    Raises:
-        PoolError: ALREADY_EXISTS when an agent runs here.
-    """
-    import threading
-
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    pause = threading.Event()
-    try:
-        for attempt in range(tries):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if attempt == tries - 1:
-                    raise PoolError(
-                        ErrorCode.ALREADY_EXISTS, f"another agent runs on {path.parent}"
-                    ) from error
-                pause.wait(_LOCK_WAIT_S)
-        yield
-    finally:
-        os.close(descriptor)

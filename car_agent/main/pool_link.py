@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from car_agent.journal.identity import Identity, StateDirectory
+from car_agent.journal.identity import Identity
 from car_agent.journal.settings import AgentSettings
+from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import JournalledBundle
 from car_agent.journal.thread import JournalThread
 from car_agent.main.books import Books

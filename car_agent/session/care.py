@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import grpc.aio
 
 from car_agent.journal.durable import write_durably
-from car_agent.journal.identity import Identity, StateDirectory, certificate_span_us, signing_request
+from car_agent.journal.identity import Identity, certificate_span_us, signing_request
+from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import Journal
 from car_agent.journal.thread import JournalThread
 from car_agent.session.wire import PoolFigures

@@ -27,12 +27,12 @@ from car_agent.core.signals import ChargeState, PlugState, SourceClass, VehicleS
 from car_agent.journal.consent import ConsentFile
 from car_agent.journal.identity import (
     Identity,
-    StateDirectory,
     load_identity,
     new_pairing_keys,
     save_identity,
 )
 from car_agent.journal.settings import AgentSettings, PolicyFile
+from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import Journal
 from car_agent.journal.thread import JournalThread
 from car_agent.main.agent import Agent

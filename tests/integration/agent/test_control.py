@@ -16,7 +16,7 @@ from car_agent.cli.commands import parse_duration_s
 from car_agent.cli.show import status_text
 from car_agent.control import ControlServer
 from car_agent.journal.consent import ConsentFile
-from car_agent.journal.identity import StateDirectory
+from car_agent.journal.state_directory import StateDirectory
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.grpc_status import from_rpc_error
 from pool_protocol.v1 import agent_control_service_pb2 as pb

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from car_agent.cli.client import get_status, plain
+from car_agent.journal.lock import exclusive
+from car_agent.journal.state_directory import StateDirectory
 from pool_protocol import tensors
 from pool_protocol.program.export import ExportedProgram, export_step
 from pool_protocol.system import SystemClock
@@ -93,8 +96,7 @@ class Car:
         self.report(plug="unplugged", charge="idle", soc_percent=70)
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.command("status", "--json"))
-        return found
+        return plain(get_status(StateDirectory(self.state)))
 
     def worker_pids(self) -> list[int]:
         """Processes whose working directory is this car's scratch directory."""
@@ -201,7 +203,7 @@ def test_a_car_pairs_computes_is_killed_comes_back_and_earns(tmp_path: Path) -> 
         buyer = Buyer(pool)
         slow = export_step(lambda s, i, c: jnp.sin(s) * 1.0001, jnp.zeros(2_000), unit_steps=500)
         starts = [{"state/value": np.full(2_000, n, np.float32)} for n in range(10)]
-        job_id = buyer.order(slow, starts, steps=15_000)
+        job_id = buyer.order(slow, starts, steps=10_000)
         car.charge()
         car.run()
         eventually(lambda: buyer.job(job_id).accepted_count >= 2, what="first results")
@@ -221,6 +223,9 @@ def test_a_car_pairs_computes_is_killed_comes_back_and_earns(tmp_path: Path) -> 
         assert status["compute"]["unacknowledged"] == 0
         assert status["compute"]["sandbox_missing"] == []
         assert status["compute"]["completed_total"] == 10
+        printed = json.loads(car.command("status", "--json"))
+        assert printed["compute"]["completed_total"] == 10
+        assert car.command("status").startswith(("Ready to compute", "Not computing"))
         assert car.end() == 0
         assert car.worker_pids() == []
         assert not (car.state / "control.sock").exists()
@@ -232,7 +237,7 @@ def test_what_one_car_leaves_when_unplugged_another_finishes(tmp_path: Path) -> 
     with running_pool(tmp_path) as pool, cars(pool, tmp_path, 2) as (leaving, staying):
         buyer = Buyer(pool)
         endless = export_step(lambda s, i, c: jnp.cos(s) + 1, jnp.zeros(4_000), unit_steps=1_000)
-        job_id = buyer.order(endless, [{"state/value": np.zeros(4_000, np.float32)}], steps=60_000)
+        job_id = buyer.order(endless, [{"state/value": np.zeros(4_000, np.float32)}], steps=30_000)
         leaving.charge()
         leaving.run()
         eventually((leaving.state / "control.sock").exists, what="the socket")
@@ -253,12 +258,11 @@ def test_what_one_car_leaves_when_unplugged_another_finishes(tmp_path: Path) -> 
         assert staying.end() == 0
 
 
-def test_two_daemons_on_one_directory_are_refused(tmp_path: Path) -> None:
+def test_two_daemons_or_two_identities_on_one_directory_are_refused(tmp_path: Path) -> None:
     with running_pool(tmp_path) as pool, cars(pool, tmp_path, 1) as (car,):
-        car.run()
-        eventually((car.state / "control.sock").exists, what="the first one runs")
-        second = car._popen("run", "--source", "simulated", stderr=subprocess.PIPE)
-        _, said = second.communicate(timeout=TIMEOUT_S)
+        with exclusive(car.state / "lock"):
+            second = car._popen("run", "--source", "simulated", stderr=subprocess.PIPE)
+            _, said = second.communicate(timeout=TIMEOUT_S)
         assert second.returncode == 1
         assert "another agent runs" in said
         again = car._popen(
@@ -266,4 +270,3 @@ def test_two_daemons_on_one_directory_are_refused(tmp_path: Path) -> None:
         )
         _, said = again.communicate(timeout=TIMEOUT_S)
         assert (again.returncode, "--again" in said) == (1, True)
-        assert car.end() == 0
