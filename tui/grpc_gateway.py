@@ -4,7 +4,9 @@ Calls are asynchronous and have deadlines; a channel reconnects by itself within
 coming back. Everything that fails leaves here as a `GatewayError`.
 """
 
+import os
 from collections.abc import AsyncGenerator, Awaitable
+from pathlib import Path
 from typing import TypeVar
 
 import grpc
@@ -64,6 +66,13 @@ def gateway_error(error: PoolError, *, place: str, unreachable_step: str) -> Gat
     )
 
 
+def agent_step(*, exists: bool, may_open: bool) -> str:
+    """Say what to do about an agent's socket that does not answer."""
+    if exists and not may_open:
+        return "You may not open its socket: run this as the agent's user, or join its group."
+    return "Start it: `car-agent run`. Elsewhere? Give --agent-socket or --state-dir."
+
+
 class GrpcAgentGateway:
     """Talks to the agent through its control socket."""
 
@@ -83,7 +92,9 @@ class GrpcAgentGateway:
         return gateway_error(
             from_rpc_error(error),
             place=self._path,
-            unreachable_step="Start it: `car-agent run`. Elsewhere? Give --agent-socket or --state-dir.",
+            unreachable_step=agent_step(
+                exists=Path(self._path).exists(), may_open=os.access(self._path, os.R_OK | os.W_OK)
+            ),
         )
 
     async def _ask(self, call: Awaitable[_Answer]) -> _Answer:
