@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 
 from pool_protocol.errors import PoolError
 from pool_server.app.deposits import record_deposit
@@ -42,12 +42,18 @@ class PlainIssuer:
         return f"batch {batch_id} of {count} at {now_us}: ".encode() + root
 
 
+def _do_not_wait_for_the_disk(dbapi_connection: Any, _record: object) -> None:
+    dbapi_connection.execute("PRAGMA synchronous = OFF")
+
+
 class Books:
     """One database, one command at a time, and a clock that only the test moves."""
 
-    def __init__(self, path: Path, *, terms: MoneyTerms = TERMS) -> None:
-        self.url = f"sqlite:///{path}"
-        self.engine: Engine = open_engine(self.url)
+    def __init__(self, path: Path, *, terms: MoneyTerms = TERMS, durable: bool = False) -> None:
+        """Open books at `path`; durable ones wait for the disk as the pool does, others do not."""
+        self.engine: Engine = open_engine(f"sqlite:///{path}")
+        if not durable:
+            event.listen(self.engine, "connect", _do_not_wait_for_the_disk)
         create_all(self.engine)
         self.terms = terms
         self.now_us = START_US

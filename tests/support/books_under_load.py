@@ -56,7 +56,7 @@ def _earn(writer: GroupCommitWriter[SqlUnitOfWork], thread: int, first_attempt: 
 
 
 def _main(database: str, first_attempt: int) -> None:
-    books = Books(Path(database))
+    books = Books(Path(database), durable=True)
     writer: GroupCommitWriter[SqlUnitOfWork] = GroupCommitWriter(
         books.engine, books.make_uow, lambda effects: None
     )

@@ -422,3 +422,54 @@ def test_empty_books_are_sound(tmp_path: Path) -> None:
 
     assert report.ok
     assert (report.transfer_count, report.sum_micros) == (0, 0)
+
+
+def test_a_month_with_too_many_lines_is_summed_by_day_and_vehicle(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.earn("owner_a", [1_000, 3_000], first_attempt=1)
+    books.now_us += DAY_US
+    books.earn("owner_a", [5_000], first_attempt=3)
+    monkeypatch.setattr("pool_server.app.statements.WORK_LINES_MAX", 2)
+
+    statement = books.run(lambda uow: owner_statement(uow, owner_id="owner_a", month="2026-01"))
+
+    assert [(line.reference, line.gross_micros, line.net_micros) for line in statement.lines] == [
+        ("2026-01-01 vehicle_v", 4_000, 3_800),
+        ("2026-01-02 vehicle_v", 5_000, 4_750),
+    ]
+
+
+@pytest.mark.parametrize("reference", ["", "x" * 81, "line\nbreak"])
+def test_a_deposits_reference_is_a_short_line(books: Books, reference: str) -> None:
+    with pytest.raises(PoolError) as refusal:
+        books.deposit(5, reference=reference)
+
+    assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("amount_micros", [0, -1, 2**63])
+def test_a_deposit_has_an_amount(books: Books, amount_micros: int) -> None:
+    with pytest.raises(PoolError) as refusal:
+        books.deposit(amount_micros, reference="r")
+
+    assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_a_free_job_reserves_nothing_and_ends_like_any_other(books: Books) -> None:
+    books.reserve(5, 0)
+
+    assert books.run(lambda uow: release_job(uow, buyer_id="buyer_b", job_id=5, now_us=books.now_us)) == 0
+    assert books.run(lambda uow: release_job(uow, buyer_id="buyer_b", job_id=6, now_us=books.now_us)) == 0
+    books.assert_sound()
+
+
+def test_attempts_are_voided_as_rejected_or_expired_only(books: Books) -> None:
+    [pending_id] = books.fund([1])
+
+    with pytest.raises(PoolError) as refusal:
+        books.run(lambda uow: void_attempts(uow, [pending_id], code=310, now_us=books.now_us))
+
+    assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
+    books.run(lambda uow: void_attempts(uow, [0, pending_id], now_us=books.now_us))
+    books.assert_sound()

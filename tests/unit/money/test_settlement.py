@@ -6,7 +6,13 @@ from hypothesis import given
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.money import work_price_micros
-from pool_server.core.settlement import AttemptSettlement, MoneyTerms, fees_by_owner, pay_of
+from pool_server.core.settlement import (
+    AttemptSettlement,
+    MoneyTerms,
+    fees_by_owner,
+    pay_of,
+    unresolved_expiry_us,
+)
 from tests.support.books import TERMS, settlement
 
 
@@ -68,3 +74,7 @@ def test_terms_out_of_range_are_refused(change: dict[str, object]) -> None:
         MoneyTerms(**values)  # type: ignore[arg-type]
 
     assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_a_result_may_wait_a_month_for_its_second_opinion() -> None:
+    assert unresolved_expiry_us(5) == 5 + 30 * 24 * 3600 * 1_000_000
