@@ -60,8 +60,7 @@ class ServerConfig:
     )
     posted_price_micros_per_wu: int = _key(
         20,
-        "Price per work unit, in millionths of the currency, when the pool is made;"
-        " later `pool-server price set` changes it.",
+        "Price per work unit, in millionths of the currency, until `pool-server price set` sets another.",
         at_least=0,
     )
     fee_ppm: int = _key(
@@ -69,11 +68,6 @@ class ServerConfig:
     )
     dispute_window_s: int = _key(
         86_400, "How long verified money is held before it can be paid out, seconds.", at_least=0
-    )
-    payout_threshold_micros: int = _key(
-        10_000_000,
-        "An owner who set no threshold is paid when this much is available, micro-units.",
-        at_least=10_000,
     )
     payout_schedule: str = _key(
         "weekly", "How often payout runs are announced to owners.", one_of=("none", "daily", "weekly")

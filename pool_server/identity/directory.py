@@ -1,5 +1,6 @@
 """Where a pool's files lie, and how they are written: secrets 0600, everything on disk before it counts."""
 
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,30 @@ class PoolDirectory:
                 ErrorCode.NOT_FOUND,
                 f"no pool in {self.path}: make one with `pool-server init --data {self.path}`",
             )
+
+
+class DirectoryLock:
+    """Says that one server owns a data directory. Ends with the process, however it ends."""
+
+    def __init__(self, directory: PoolDirectory) -> None:
+        """Take the lock.
+
+        Raises:
+            PoolError: INVALID_STATE when another server holds it.
+        """
+        make_folder(directory.run)
+        self._file = (directory.run / "lock").open("wb")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise PoolError(
+                ErrorCode.INVALID_STATE, f"another server runs on {directory.path}; stop it first"
+            ) from error
+
+    def release(self) -> None:
+        """Let go of it; again changes nothing."""
+        self._file.close()
 
 
 def make_folder(path: Path) -> None:

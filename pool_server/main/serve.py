@@ -19,7 +19,7 @@ from pool_protocol.system import IdSource
 from pool_server.admission.queue import AdmissionQueue, Vet
 from pool_server.blobs.local import LocalBlobStore
 from pool_server.config import ServerConfig
-from pool_server.identity.directory import PoolDirectory, make_folder, write_file
+from pool_server.identity.directory import DirectoryLock, PoolDirectory, make_folder, write_file
 from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
 from pool_server.main.loops import run_sweeps
@@ -84,30 +84,37 @@ class PoolServer:
             vet: Vets programs; blocking.
 
         Raises:
-            PoolError: NOT_FOUND without a pool; KEY_INVALID when a key is missing or open to others.
+            PoolError: NOT_FOUND without a pool; INVALID_STATE while another server runs on it; KEY_INVALID
+                when a key is missing or open to others.
         """
         self._directory = PoolDirectory(data)
         self._config = config
         self._clock = clock
         self._ids = id_source
-        self._facts: PoolFacts = read_facts(self._directory)
-        self._keys: PoolKeys = load_keys(self._directory, self._facts)
-        self._authority: Authority = load_authority(self._directory, pool_id=self._facts.pool_id)
-        self._signer = PoolSigner(
-            pool_id=self._facts.pool_id, keys=self._keys, id_source=id_source, clock=clock
-        )
-        self._hub = Hub(streams_max=config.streams_max)
-        self._admission = AdmissionQueue(vet, waiting_max=config.admission_queue_max)
-        self._blob_store = LocalBlobStore(self._directory.blobs)
-        self._store: Store = open_store(
-            self._directory,
-            config=config,
-            pool_id=self._facts.pool_id,
-            currency=self._facts.currency,
-            signer=self._signer,
-            on_committed=self._hub.dispatch_from_thread,
-            on_fatal=self._on_fatal,
-        )
+        self._directory.require_made()
+        self._lock = DirectoryLock(self._directory)
+        try:
+            self._facts: PoolFacts = read_facts(self._directory)
+            self._keys: PoolKeys = load_keys(self._directory, self._facts)
+            self._authority: Authority = load_authority(self._directory, pool_id=self._facts.pool_id)
+            self._signer = PoolSigner(
+                pool_id=self._facts.pool_id, keys=self._keys, id_source=id_source, clock=clock
+            )
+            self._hub = Hub(streams_max=config.streams_max)
+            self._admission = AdmissionQueue(vet, waiting_max=config.admission_queue_max)
+            self._blob_store = LocalBlobStore(self._directory.blobs)
+            self._store: Store = open_store(
+                self._directory,
+                config=config,
+                pool_id=self._facts.pool_id,
+                currency=self._facts.currency,
+                signer=self._signer,
+                on_committed=self._hub.dispatch_from_thread,
+                on_fatal=self._on_fatal,
+            )
+        except BaseException:
+            self._lock.release()
+            raise
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: asyncio.Future[None] | None = None
         self._listeners: Listeners | None = None
@@ -249,6 +256,7 @@ class PoolServer:
             await self._listeners.stop(grace_s=self._config.drain_grace_s)
         self._admission.close()
         await asyncio.to_thread(self._store.close)
+        self._lock.release()
         _log.info("stopped", extra={"action": "stopped"})
 
     def _edge(self, listener: Listener, store: StoreAccess) -> EdgeInterceptor:

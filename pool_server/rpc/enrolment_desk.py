@@ -25,8 +25,8 @@ from pool_server.rpc.store_access import StoreAccess
 _CODES_DRAWN = 3
 _MINUTE_NS = 60 * 1_000_000_000
 _CALLERS_MAX = 10_000
-#: Strangers may begin so many enrolments a minute, all together.
-BEGUN_PER_MINUTE_MAX = 120
+#: Strangers may begin so many enrolments a minute, all together: each one costs a row.
+BEGUN_PER_MINUTE_MAX = 600
 #: A device may ask so often in a minute whether it was approved.
 POLLS_PER_MINUTE_MAX = 240
 

@@ -15,7 +15,7 @@ from pool_protocol.v1 import fleet_service_pb2 as fleet_pb2
 from pool_server.ports.shell import VehicleIdentity
 from pool_server.rpc import convert_work
 from pool_server.rpc.hub import Hub, Outbox
-from pool_server.rpc.interceptor import EdgeInterceptor
+from pool_server.rpc.interceptor import EdgeInterceptor, detail_is_public
 from pool_server.rpc.store_access import StoreAccess
 from pool_server.rpc.work_desk import WorkDesk
 
@@ -86,7 +86,7 @@ class ExchangeStreams:
             await self._fill(response, request, vehicle)
         except Exception as error:  # noqa: BLE001 - every error becomes a typed refusal of this message
             refusal = self._edge.refusal(_METHOD, error)
-            status = to_status(refusal, public_detail=refusal.code is ErrorCode.INVALID_ARGUMENT)
+            status = to_status(refusal, public_detail=detail_is_public(refusal))
             return fleet_pb2.ExchangeResponse(
                 request_id=request.request_id,
                 error=fleet_pb2.ExchangeError(status=status.SerializeToString()),

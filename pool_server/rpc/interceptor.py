@@ -18,8 +18,29 @@ from pool_protocol.system import IdSource
 from pool_server.rpc.authentication import Authenticator, set_current_caller
 
 _log = logging.getLogger(__name__)
-#: Refusals whose internal text only repeats what the caller sent, or says what it should have sent.
-_PUBLIC_DETAILS = frozenset({ErrorCode.INVALID_ARGUMENT})
+#: Refusals whose internal text speaks of the caller's own things only: it says what to mend. Not among them
+#: is PROGRAM_UNPARSABLE, whose text may quote the admission child.
+_PUBLIC_DETAILS = frozenset(
+    {
+        ErrorCode.INVALID_ARGUMENT,
+        ErrorCode.EXISTS_WITH_DIFFERENT,
+        ErrorCode.JOB_CLOSED,
+        ErrorCode.BUDGET_EXCEEDED,
+        ErrorCode.PAYOUT_STATE,
+        ErrorCode.FOUR_EYES,
+        *(
+            code
+            for code in ErrorCode
+            if code.startswith(("PROGRAM_", "TENSORS_")) and code is not ErrorCode.PROGRAM_UNPARSABLE
+        ),
+    }
+)
+
+
+def detail_is_public(error: PoolError) -> bool:
+    """Say whether an error's internal text may be told to the caller."""
+    return error.code in _PUBLIC_DETAILS
+
 
 _Context = Any
 
@@ -103,7 +124,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     async def _abort(self, context: _Context, method: str, error: Exception) -> None:
         refusal = self.refusal(method, error)
-        status = to_grpc_status(refusal, public_detail=refusal.code in _PUBLIC_DETAILS)
+        status = to_grpc_status(refusal, public_detail=detail_is_public(refusal))
         await context.abort(status.code, status.details, status.trailing_metadata)
 
     def refusal(self, method: str, error: Exception) -> PoolError:

@@ -23,6 +23,12 @@ class CommandWriter(Protocol):
         ...
 
 
+def _take_note(answer: "asyncio.Future[T]") -> None:
+    """Look at an answer, so that one whose caller has gone away is not reported as forgotten."""
+    if not answer.cancelled():
+        answer.exception()
+
+
 class StoreAccess:
     """Awaits commands and queries, and tells the time that they are given."""
 
@@ -40,7 +46,9 @@ class StoreAccess:
         A caller that goes away does not stop a command that was queued: whether it was done is found out by
         repeating it, as after any lost reply.
         """
-        return await asyncio.shield(asyncio.wrap_future(self._writer.submit(command)))
+        answer = asyncio.wrap_future(self._writer.submit(command))
+        answer.add_done_callback(_take_note)
+        return await asyncio.shield(answer)
 
     async def read(self, query: Callable[[UnitOfWork], T]) -> T:
         """Run a query."""

@@ -6,12 +6,17 @@ import threading
 from pathlib import Path
 
 import grpc
+import pytest
 
+from pool_protocol.errors import PoolError
+from pool_protocol.system import SystemClock, SystemIds
 from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as pb
 from pool_protocol.v1 import market_service_pb2 as market_pb
+from pool_server.config import config_from
+from pool_server.main.serve import PoolServer
 from tests.support.fake_car import FakeBuyer, FakeCar, inputs_of, vet_without_jax
 from tests.support.pool import PoolHandle, code_of, running_pool
 
@@ -107,6 +112,19 @@ def test_a_waiting_enrolment_is_approved_after_a_restart(tmp_path: Path) -> None
         pool.restart()
         listed = pool.account().ListVehicles(account_pb.ListVehiclesRequest(), metadata=owner.metadata)
         assert [vehicle.vehicle_id for vehicle in listed.vehicles] == [car.vehicle.vehicle_id]
+
+
+def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with running_pool(tmp_path, vet=vet_without_jax) as pool:
+        with pytest.raises(PoolError, match="another server runs"):
+            PoolServer(
+                pool.data_dir,
+                config=config_from({"api_port": 0, "fleet_port": 0}),
+                clock=SystemClock(),
+                id_source=SystemIds(),
+                vet=vet_without_jax,
+            )
+        assert pool.enrolment().GetRoot(pb.GetRootRequest()).roots
 
 
 def test_a_watcher_is_told_when_the_server_goes_away(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -185,7 +186,7 @@ def test_a_bundle_must_be_as_long_as_it_says() -> None:
         (common_pb2.TensorBundle(blob_sha256="0" * 64, size_bytes=1 << 40), ErrorCode.BLOB_TOO_LARGE),
         (common_pb2.TensorBundle(blob_sha256="zz", size_bytes=1), ErrorCode.INVALID_ARGUMENT),
     ):
-        assert code_of(lambda b=bundle: convert_work.tensor_ref(b, field="x")) is code
+        assert code_of(partial(convert_work.tensor_ref, bundle, field="x")) is code
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,8 @@ def test_pages_are_cut_and_tokens_are_read_strictly() -> None:
     assert row_token(common_pb2.PageRequest()) == 0
     assert row_token(common_pb2.PageRequest(page_token="12")) == 12
     for token in ("0", "-1", "x", "1e3", "٣", "9" * 19):
-        assert code_of(lambda t=token: row_token(common_pb2.PageRequest(page_token=t))) is (
-            ErrorCode.INVALID_ARGUMENT
-        )
+        page = common_pb2.PageRequest(page_token=token)
+        assert code_of(partial(row_token, page)) is ErrorCode.INVALID_ARGUMENT
 
 
 # --- logs ---------------------------------------------------------------------------------------
