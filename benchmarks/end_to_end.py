@@ -70,7 +70,7 @@ def put_tasks(access: Access, buyer_token: str, tasks: int) -> bytes:
                 idempotency_key=SystemIds().nonce().hex(),
                 program_sha256=program,
                 price_mode=common_pb2.PRICE_MODE_SPOT,
-                price_cap_micros_per_wu=10**12,
+                price_cap_micros_per_wu=10**9,
                 budget_micros=DEPOSIT_MICROS // 20,
                 level=common_pb2.VERIFICATION_LEVEL_NONE,
                 comparator=common_pb2.Comparator(kind=common_pb2.COMPARATOR_KIND_EXACT),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-PR_SET_PDEATHSIG = 1
 STOP_TIMEOUT_S = 8.0
 
 
@@ -24,19 +22,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def die_with_parent() -> Callable[[], None]:
-    """What a child runs before exec so that the kernel ends it when the demo is killed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def set_death_signal() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return set_death_signal
 
 
 @dataclass
@@ -53,12 +38,11 @@ class Program:
         """Starts it in a session of its own, output into its log. Call from the main thread only."""
         with self.log.open("ab") as sink:
             self.process = subprocess.Popen(
-                self.command,
+                [sys.executable, "-m", "chargepool.demo.tether", str(os.getpid()), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - prctl only
             )
         self.starts += 1
 
