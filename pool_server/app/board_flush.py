@@ -13,6 +13,7 @@ from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, WorkAvailable
 from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import (
+    ATTEMPT_LIFECYCLE,
     FUNDED_ATTEMPT_STATES,
     JOB_LIFECYCLE,
     LEASE_LIFECYCLE,
@@ -51,6 +52,9 @@ def flush(board: TaskBoard, *, finish_jobs: bool = True) -> list[Suspect]:
         InvariantError: a row was not in the state in which this transaction had read it.
     """
     attempts = [attempt for attempt in board.attempts.values() if attempt.changed]
+    for attempt in attempts:
+        # The board takes two steps at once (recorded, then judged); what is written must be one legal step.
+        ATTEMPT_LIFECYCLE.check(attempt.row.state, attempt.state, what=str(attempt.row.attempt_id))
     pendings = _move_money(board, attempts)
     _write_attempts(board, attempts, pendings)
     tasks = [task for task in board.tasks.values() if task.changed]

@@ -86,7 +86,7 @@ class BoardAttempt:
     @property
     def changed(self) -> bool:
         """Whether there is anything to write."""
-        return self.state is not self.row.state or self.payer is not self.row.payer
+        return self.state is not self.row.state
 
 
 class BoardTask:

@@ -122,7 +122,6 @@ ATTEMPT_LIFECYCLE: Lifecycle[AttemptState] = Lifecycle(
         (AttemptState.EXPIRED, AttemptState.RETURNED): "its late result is recorded: the task still needs it",
         (AttemptState.EXPIRED, AttemptState.ACCEPTED): "its late result is recorded and decides its task",
         (AttemptState.EXPIRED, AttemptState.REJECTED): "its late result is recorded and disagrees",
-        (AttemptState.EXPIRED, AttemptState.FAILED): "its late report says that there is no result",
         (AttemptState.EXPIRED, AttemptState.DISCARDED): (
             "its late result is recorded and its task ends without judging it"
         ),
