@@ -230,6 +230,14 @@ def test_a_blob_that_is_not_what_its_name_says_is_not_kept(buyer: FakeBuyer) -> 
     refused(lambda: put(buyer, b"content", name="../../etc/passwd"), ErrorCode.INVALID_ARGUMENT)
 
 
+def test_a_buyer_keeps_no_more_than_its_share(tmp_path: Path) -> None:
+    with running_pool(tmp_path, vet=vet_without_jax, upload_bytes_per_holder_max=1 << 20) as pool:
+        buyer, other = FakeBuyer.with_money(pool), FakeBuyer.with_money(pool, name="other")
+        assert put(buyer, bytes(1 << 20)) == 1 << 20
+        refused(lambda: put(buyer, b"one more"), ErrorCode.BLOB_TOO_LARGE)
+        assert put(other, b"one more") == 8
+
+
 def test_large_inputs_and_outputs_travel_as_blobs(pool: PoolHandle, buyer: FakeBuyer) -> None:
     content = tensors.encode({"value": np.full(3, 5, np.float32)})
     bundle = common_pb2.TensorBundle(blob_sha256=sha256_hex(content), size_bytes=len(content))

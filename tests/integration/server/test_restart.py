@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pool_protocol.errors import PoolError
+from pool_protocol.errors import InvariantError, PoolError
 from pool_protocol.system import SystemClock, SystemIds
 from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
@@ -16,6 +16,7 @@ from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as pb
 from pool_protocol.v1 import market_service_pb2 as market_pb
 from pool_server.config import config_from
+from pool_server.main.loops import Sweep
 from pool_server.main.serve import PoolServer
 from tests.support.fake_car import FakeBuyer, FakeCar, inputs_of, vet_without_jax
 from tests.support.pool import PoolHandle, code_of, running_pool
@@ -150,3 +151,27 @@ def test_a_watcher_is_told_when_the_server_goes_away(tmp_path: Path) -> None:
         running.stop()
         reader.join(20)
         assert codes == ["DRAINING"]
+
+
+def test_a_sweep_that_finds_a_broken_invariant_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = threading.Event()
+
+    def run(_uow: object, _now_us: int) -> int:
+        if broken.is_set():
+            raise InvariantError("the books contradict themselves")
+        return 0
+
+    monkeypatch.setattr(
+        "pool_server.main.serve.sweeps", lambda _policy, _blobs: [Sweep(name="test", run=run)]
+    )
+    with running_pool(tmp_path, vet=vet_without_jax) as pool:
+        running = pool._running
+        assert running is not None
+        broken.set()
+        running._thread.join(20)
+        assert not running._thread.is_alive()
+        with pytest.raises(InvariantError):
+            pool.stop()
+        assert not (pool.data_dir / "run" / "addresses.json").exists()
