@@ -35,6 +35,10 @@ soak: $(VENV)/.demo-installed ## the demo under chaos with a new seed each round
 bench: $(VENV)/.dev-installed ## tasks per second end to end beside an echo server, and the agent's efficiency
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
+.PHONY: bench-unplug
+bench-unplug: $(VENV)/.dev-installed ## from the source's report of unplugging to no worker process: p50, p99, max (EVENTS=60)
+	@$(BIN)/python -m benchmarks.unplug --events $(or $(EVENTS),60)
+
 ##-- Check
 
 .PHONY: test

@@ -226,6 +226,11 @@ class Agent:
         """Whether a worker process may exist."""
         return self._driver.lives
 
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, while it has one."""
+        return self._driver.pid
+
     async def worker_gone(self) -> None:
         """Wait until no worker process is left."""
         await self._no_worker.wait()

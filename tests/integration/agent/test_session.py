@@ -159,7 +159,7 @@ async def test_unplugging_kills_the_worker_and_gives_the_rest_back(fleet: FakeFl
     await rig.start(identity)
     rig.charge()
     await until(lambda: rig.agent.snapshot().compute.lease_done == 2)
-    pid = rig.agent._driver.pid
+    pid = rig.agent.worker_pid
     assert pid is not None
     rig.unplug()
     assert rig.agent.state.phase is Phase.YIELDING, "killed before the report returned"
@@ -408,7 +408,7 @@ async def test_the_owner_stops_it_at_once_and_for_good(fleet: FakeFleet, tmp_pat
     await rig.start(identity)
     rig.charge()
     await until(lambda: rig.agent.snapshot().computing)
-    pid = rig.agent._driver.pid
+    pid = rig.agent.worker_pid
     assert pid is not None
     stop_ms = await rig.switchboard.opt_out()
     assert not alive(pid)
