@@ -10,7 +10,6 @@ import json
 import logging
 import os
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from pool_protocol.clock import Clock
@@ -21,8 +20,9 @@ from pool_server.blobs.local import LocalBlobStore
 from pool_server.config import ServerConfig
 from pool_server.identity.directory import DirectoryLock, PoolDirectory, make_folder, write_file
 from pool_server.identity.pki import Authority
-from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
+from pool_server.identity.signing import PoolKeys, PoolSigner
 from pool_server.main.loops import run_sweeps
+from pool_server.main.parts import ServerParts
 from pool_server.main.sweeps import sweeps
 from pool_server.main.wiring import (
     PoolFacts,
@@ -34,25 +34,12 @@ from pool_server.main.wiring import (
     server_hosts,
     work_policy,
 )
-from pool_server.rails.csv_file import CsvRail
-from pool_server.rpc.account_servicer import AccountServicer
-from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.authentication import Authenticator
-from pool_server.rpc.blob_transfer import BlobTransfer
-from pool_server.rpc.enrolment_desk import EnrolmentDesk
-from pool_server.rpc.exchange import ExchangeStreams
-from pool_server.rpc.fleet_servicer import FleetServicer
 from pool_server.rpc.hub import Hub
 from pool_server.rpc.interceptor import EdgeInterceptor
-from pool_server.rpc.job_watch import JobWatch
-from pool_server.rpc.key_desk import KeyDesk
-from pool_server.rpc.market_servicer import MarketServicer
-from pool_server.rpc.owner_figures import OwnerFigures
 from pool_server.rpc.policy import Listener
-from pool_server.rpc.program_desk import ProgramDesk
 from pool_server.rpc.server import Listeners, Servicers
 from pool_server.rpc.store_access import StoreAccess
-from pool_server.rpc.work_desk import WorkDesk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,66 +119,24 @@ class PoolServer:
         self._store.writer.start()
         store = StoreAccess(self._store.writer, self._clock)
         policy = work_policy(self._config)
-        ca_pem = self._directory.ca_certificate.read_bytes()
         edges = {listener: self._edge(listener, store) for listener in Listener}
-        enrolment = EnrolmentDesk(store=store, issuer=self._authority, id_source=self._ids)
-        blobs = BlobTransfer(
+        parts = ServerParts(
+            directory=self._directory,
+            config=self._config,
+            facts=self._facts,
+            keys=self._keys,
+            authority=self._authority,
+            signer=self._signer,
+            id_source=self._ids,
             store=store,
             blob_store=self._blob_store,
-            bytes_per_holder_max=self._config.upload_bytes_per_holder_max,
-        )
-        programs = ProgramDesk(
-            store=store, blob_store=self._blob_store, queue=self._admission, signer=self._signer
-        )
-        desk = WorkDesk(
-            store=store,
-            signer=self._signer,
-            policy=policy,
-            draws=SecretDraws(self._directory.audit_secret.read_bytes()),
-            blob_reader=self._blob_store,
-        )
-        fleet = FleetServicer(
-            store=store,
-            enrolment=enrolment,
-            desk=desk,
-            streams=ExchangeStreams(store=store, desk=desk, hub=self._hub, edge=edges[Listener.FLEET]),
-            programs=programs,
-            blobs=blobs,
-            figures=OwnerFigures(store=store),
+            admission=self._admission,
             hub=self._hub,
-            pool_id=self._facts.pool_id,
-            ca_pem=ca_pem,
+            policy=policy,
         )
+        fleet = parts.fleet(edges[Listener.FLEET])
         servicers = Servicers(
-            fleet=fleet,
-            market=MarketServicer(
-                store=store,
-                programs=programs,
-                blobs=blobs,
-                watch=JobWatch(store=store, hub=self._hub),
-                policy=policy,
-                id_source=self._ids,
-                pool_id=self._facts.pool_id,
-                currency=self._facts.currency,
-            ),
-            account=AccountServicer(
-                store=store,
-                enrolment=enrolment,
-                policy=policy,
-                blob_reader=self._blob_store,
-                hub=self._hub,
-            ),
-            admin=AdminServicer(
-                store=store,
-                keys=KeyDesk(store=store, keys=self._keys, directory=self._directory, id_source=self._ids),
-                policy=policy,
-                blob_reader=self._blob_store,
-                rail=CsvRail(),
-                id_source=self._ids,
-                pool_id=self._facts.pool_id,
-                currency=self._facts.currency,
-                server_version=server_version(),
-            ),
+            fleet=fleet, market=parts.market(), account=parts.account(), admin=parts.admin()
         )
         server_key = self._authority.issue_server(server_hosts(self._config), now_us=self._clock.now_us())
         listeners = self._listeners = Listeners(
@@ -199,7 +144,7 @@ class PoolServer:
             api_edge=edges[Listener.API],
             fleet_edge=edges[Listener.FLEET],
             server_key=server_key,
-            ca_pem=ca_pem,
+            ca_pem=parts.ca_pem,
             hub=self._hub,
             with_reflection=self._config.reflection,
         )
@@ -294,11 +239,3 @@ class PoolServer:
         _log.critical("the server stops: %s", error, extra={"action": "failed_closed"})
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
-
-
-def server_version() -> str:
-    """Return the version of this server; "unknown" when it is not installed."""
-    try:
-        return metadata.version("chargepool")
-    except metadata.PackageNotFoundError:
-        return "unknown"

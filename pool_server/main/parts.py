@@ -1,0 +1,134 @@
+"""Puts the servicers together from the parts of one server."""
+
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from pool_protocol.system import IdSource
+from pool_server.admission.queue import AdmissionQueue
+from pool_server.app.work_policy import WorkPolicy
+from pool_server.config import ServerConfig
+from pool_server.identity.directory import PoolDirectory
+from pool_server.identity.pki import Authority
+from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
+from pool_server.main.wiring import PoolFacts
+from pool_server.ports.shell import BlobStore
+from pool_server.rails.csv_file import CsvRail
+from pool_server.rpc.account_servicer import AccountServicer
+from pool_server.rpc.admin_servicer import AdminServicer
+from pool_server.rpc.blob_transfer import BlobTransfer
+from pool_server.rpc.enrolment_desk import EnrolmentDesk
+from pool_server.rpc.exchange import ExchangeStreams
+from pool_server.rpc.fleet_servicer import FleetServicer
+from pool_server.rpc.hub import Hub
+from pool_server.rpc.interceptor import EdgeInterceptor
+from pool_server.rpc.job_watch import JobWatch
+from pool_server.rpc.key_desk import KeyDesk
+from pool_server.rpc.market_servicer import MarketServicer
+from pool_server.rpc.owner_figures import OwnerFigures
+from pool_server.rpc.program_desk import ProgramDesk
+from pool_server.rpc.store_access import StoreAccess
+from pool_server.rpc.work_desk import WorkDesk
+
+
+@dataclass(slots=True, kw_only=True)
+class ServerParts:
+    """What servicers are made of; the desks that several of them share are made once."""
+
+    directory: PoolDirectory
+    config: ServerConfig
+    facts: PoolFacts
+    keys: PoolKeys
+    authority: Authority
+    signer: PoolSigner
+    id_source: IdSource
+    store: StoreAccess
+    blob_store: BlobStore
+    admission: AdmissionQueue
+    hub: Hub
+    policy: WorkPolicy
+    ca_pem: bytes = field(init=False)
+    _enrolment: EnrolmentDesk = field(init=False)
+    _blobs: BlobTransfer = field(init=False)
+    _programs: ProgramDesk = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the shared desks."""
+        self.ca_pem = self.directory.ca_certificate.read_bytes()
+        self._enrolment = EnrolmentDesk(store=self.store, issuer=self.authority, id_source=self.id_source)
+        self._blobs = BlobTransfer(
+            store=self.store,
+            blob_store=self.blob_store,
+            bytes_per_holder_max=self.config.upload_bytes_per_holder_max,
+        )
+        self._programs = ProgramDesk(
+            store=self.store, blob_store=self.blob_store, queue=self.admission, signer=self.signer
+        )
+
+    def fleet(self, edge: EdgeInterceptor) -> FleetServicer:
+        """Make FleetService; `edge` words the refusals inside exchange streams."""
+        desk = WorkDesk(
+            store=self.store,
+            signer=self.signer,
+            policy=self.policy,
+            draws=SecretDraws(self.directory.audit_secret.read_bytes()),
+            blob_reader=self.blob_store,
+        )
+        return FleetServicer(
+            store=self.store,
+            enrolment=self._enrolment,
+            desk=desk,
+            streams=ExchangeStreams(store=self.store, desk=desk, hub=self.hub, edge=edge),
+            programs=self._programs,
+            blobs=self._blobs,
+            figures=OwnerFigures(store=self.store),
+            hub=self.hub,
+            pool_id=self.facts.pool_id,
+            ca_pem=self.ca_pem,
+        )
+
+    def market(self) -> MarketServicer:
+        """Make MarketService."""
+        return MarketServicer(
+            store=self.store,
+            programs=self._programs,
+            blobs=self._blobs,
+            watch=JobWatch(store=self.store, hub=self.hub),
+            policy=self.policy,
+            id_source=self.id_source,
+            pool_id=self.facts.pool_id,
+            currency=self.facts.currency,
+        )
+
+    def account(self) -> AccountServicer:
+        """Make AccountService."""
+        return AccountServicer(
+            store=self.store,
+            enrolment=self._enrolment,
+            policy=self.policy,
+            blob_reader=self.blob_store,
+            hub=self.hub,
+        )
+
+    def admin(self) -> AdminServicer:
+        """Make AdminService."""
+        return AdminServicer(
+            store=self.store,
+            keys=KeyDesk(
+                store=self.store, keys=self.keys, directory=self.directory, id_source=self.id_source
+            ),
+            policy=self.policy,
+            blob_reader=self.blob_store,
+            rail=CsvRail(),
+            id_source=self.id_source,
+            pool_id=self.facts.pool_id,
+            currency=self.facts.currency,
+            server_version=server_version(),
+        )
+
+
+def server_version() -> str:
+    """Return the version of this server; "unknown" when it is not installed."""
+    try:
+        return metadata.version("chargepool")
+    except metadata.PackageNotFoundError:
+        return "unknown"
