@@ -5,10 +5,11 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from car_agent.core.lifecycle import Phase
-from pool_protocol import digests, tensors
+from pool_protocol import digests, limits, tensors
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.keys import SigningKey
 from pool_protocol.roots import Role, build_root
@@ -74,6 +75,21 @@ async def test_constants_and_inputs_come_as_blobs_and_large_outputs_go_as_such(
     await until(lambda: 31 in fleet.results())
     assert fleet.results()[31].outputs.inline == large
     assert (rig.directory.cache / digests.sha256_hex(large)).read_bytes() == large
+
+
+async def test_an_output_too_large_for_a_message_is_uploaded_first(fleet: FakeFleet, rig: Rig) -> None:
+    identity = fleet.identity()
+    shape = (limits.INLINE_TENSOR_BYTES_MAX // 2,)
+    program = fleet.admit(b"large", simple_manifest(b"large", shape=shape))
+    content = tensors.encode({"value": np.ones(shape, np.float32)})
+    fleet.blobs = {digests.sha256_hex(content): content}
+    spec = pb.AttemptSpec(attempt_id=31, inputs=blob(content))
+    fleet.offers = [fleet.lease(3, attempts=[spec], program_sha256=program)]
+    await rig.start(identity)
+    rig.charge()
+    await until(lambda: 31 in fleet.results() and not rig.link.outbox)
+    assert fleet.results()[31].outputs.blob_sha256 == digests.sha256_hex(content)
+    assert fleet.uploads == {digests.sha256_hex(content): content}
 
 
 async def test_a_blob_that_is_not_what_the_lease_names_is_refused(fleet: FakeFleet, rig: Rig) -> None:

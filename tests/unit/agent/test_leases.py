@@ -201,8 +201,10 @@ def test_a_body_that_is_no_message_is_refused() -> None:
 # --- programs -----------------------------------------------------------------------------------
 
 
-def manifest(artifact: bytes = ARTIFACT, kind: ProgramKind = ProgramKind.MAP) -> ProgramManifest:
-    vector = TensorType(name="value", dtype="float32", shape=(4,))
+def manifest(
+    artifact: bytes = ARTIFACT, kind: ProgramKind = ProgramKind.MAP, shape: tuple[int, ...] = (4,)
+) -> ProgramManifest:
+    vector = TensorType(name="value", dtype="float32", shape=shape)
     count = Argument(group=Group.STEP_COUNT, tensor=TensorType(name="k", dtype="int32", shape=()))
     arguments: dict[ProgramKind, tuple[Argument, ...]] = {
         ProgramKind.MAP: (Argument(group=Group.INPUTS, tensor=vector),),
