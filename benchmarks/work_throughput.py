@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ def prepare(writer: Writer, *, task_count: int, cars: int, level: VerificationLe
             for index in range(first, min(task_count, first + 1000))
         ]
         command = AddTasks(buyer_id="buyer_b", job_id=job_id, first_index=first, tasks=batch)
-        writer.submit(lambda uow, command=command: jobs.add_tasks(uow, command, now_us=NOW_US)).result()
+        writer.submit(partial(jobs.add_tasks, command=command, now_us=NOW_US)).result()
     return job_id
 
 
@@ -162,8 +163,13 @@ def drive(writer: Writer, car: int, batch: int, done: list[int]) -> None:
         command = SubmitResults(vehicle_id=lease.vehicle_id, lease_id=lease.lease_id, reports=reports)
         findings = check_outputs(reports, PROGRAM.outputs, blobs=None)
         acks = writer.submit(
-            lambda uow, command=command, findings=findings: submit_results(
-                uow, command, draws=Draws(), policy=POLICY, now_us=NOW_US, findings=findings
+            partial(
+                submit_results,
+                command=command,
+                draws=Draws(),
+                policy=POLICY,
+                now_us=NOW_US,
+                findings=findings,
             )
         )
         pending = writer.submit(lambda uow: lease_work(uow, wish, policy=POLICY, now_us=NOW_US))
