@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -57,7 +58,7 @@ def explained(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except PoolError as error:
             _fail(error)
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             _fail(PoolError(ErrorCode.UNAVAILABLE, f"the system refused: {error}"))
 
     return run

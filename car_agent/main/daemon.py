@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sqlite3
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -129,7 +130,8 @@ class Daemon:
             await agent.close()
             await tasks.end()
             await control.stop()
-            await books.flush()
+            with contextlib.suppress(sqlite3.Error):  # what ended the daemon may be the disk
+                await books.flush()
 
     async def _paired_later(self, tasks: "_SideTasks", stopping: asyncio.Event) -> Identity | None:
         """Wait until `car-agent pair` has written an identity; None when the daemon is to stop."""

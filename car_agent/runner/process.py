@@ -155,7 +155,11 @@ class WorkerProcess:
     async def _supervise(
         self, on_frame: Callable[[Frame], Any], on_exit: Callable[["WorkerProcess", str], None]
     ) -> None:
-        cause = await self._read_frames(on_frame)
+        try:
+            cause = await self._read_frames(on_frame)
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the worker must not count as working
+            _log.exception("reading the worker failed")
+            cause = f"reading the worker failed: {type(error).__name__}"
         if not self._killed and cause:
             # It speaks no sense, or went silent: nothing it holds is worth waiting for.
             with contextlib.suppress(ProcessLookupError, PermissionError):

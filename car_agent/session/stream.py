@@ -42,7 +42,9 @@ _ExchangeCall = grpc.aio.StreamStreamCall[
 _BACKOFF_S_MIN: Final = 0.25
 _BACKOFF_S_MAX: Final = 60.0
 _REVOKED_PAUSE_S: Final = 60.0
-#: A pool that takes results but answers nothing for this long is asked again over a new line.
+#: However long the pool asks a car to stay away: it may be mistaken, and the car asks cheaply.
+_POSTPONE_MS_MAX: Final = 600_000
+#: A pool that does not answer a request for this long is asked again over a new line.
 _ANSWER_DEADLINE_S: Final = 60.0
 _LINGER_S: Final = 1.0
 _NS_PER_S: Final = 1_000_000_000
@@ -139,7 +141,7 @@ class Session:
             return _REVOKED_PAUSE_S
         ceiling_s = min(_BACKOFF_S_MAX, _BACKOFF_S_MIN * 2 ** min(failures, 10))
         if error.retry_after_ms is not None:
-            ceiling_s = max(ceiling_s, error.retry_after_ms / 1_000)
+            ceiling_s = max(ceiling_s, min(error.retry_after_ms, _POSTPONE_MS_MAX) / 1_000)
         # Full jitter above a floor: a thousand cars do not come back in one second.
         return self._chance.uniform(_BACKOFF_S_MIN, max(_BACKOFF_S_MIN, ceiling_s))
 
@@ -243,7 +245,11 @@ class Session:
             sent_ns=self._clock.monotonic_ns(),
         )
         self._next_request_id += 1
-        await call.write(request)
+        try:
+            await call.write(request)
+        except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+            # The stream ended between two messages; its own end is told to the reader.
+            raise PoolError(ErrorCode.UNAVAILABLE, "the stream has ended") from error
 
     async def _uploaded(self, bundle: JournalledBundle, stub: "FleetServiceAsyncStub") -> bool:
         """Upload a bundle's large outputs; return False when the pool will not take them."""
@@ -273,8 +279,8 @@ class Session:
     def _require_answers(self) -> None:
         now_ns = self._clock.monotonic_ns()
         for asked in self._asked.values():
-            if asked.bundle_id is not None and now_ns - asked.sent_ns > _ANSWER_DEADLINE_S * _NS_PER_S:
-                raise PoolError(ErrorCode.DEADLINE_EXCEEDED, "the pool took results but does not answer")
+            if now_ns - asked.sent_ns > _ANSWER_DEADLINE_S * _NS_PER_S:
+                raise PoolError(ErrorCode.DEADLINE_EXCEEDED, "the pool does not answer")
 
     # --- in ------------------------------------------------------------------------------------
 
@@ -341,7 +347,7 @@ class Session:
     def _postpone(self, retry_after_ms: int) -> None:
         """Ask for work again after this delay, some cars earlier and some later."""
         jitter = self._chance.uniform(0.9, 1.2)
-        delay_ns = int(max(50, retry_after_ms) * jitter * 1_000_000)
+        delay_ns = int(min(max(50, retry_after_ms), _POSTPONE_MS_MAX) * jitter * 1_000_000)
         self._ask_after_ns = self._clock.monotonic_ns() + delay_ns
 
     def resume(self, lease: JournalledLease) -> None:

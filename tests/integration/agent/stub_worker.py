@@ -41,14 +41,14 @@ def main() -> None:
         Path("child.pid").write_text(str(child.pid), encoding="ascii")
     write_frame_blocking(sink, FrameType.READY, READY)
     pause = threading.Event()
-    runs = 0
     while (frame := read_frame_blocking(source)) is not None:
         if frame.type is FrameType.LOAD:
             fields = {"program_sha256": frame.text("program_sha256"), "compile_ms": 0}
             write_frame_blocking(sink, FrameType.LOADED, fields)
         if frame.type is not FrameType.RUN:
             continue
-        runs += 1
+        with Path("ran").open("a", encoding="ascii") as ran:
+            ran.write(f"{frame.number('attempt_id')}\n")
         attempt_id, steps, unit_steps = (
             frame.number("attempt_id"),
             frame.number("steps"),

@@ -229,8 +229,8 @@ async def test_a_lease_goes_on_after_a_crash_where_it_was(fleet: FakeFleet, tmp_
     again.charge()
     await until(lambda: len(fleet.results()) == 3)
     assert all(result.outcome == pb.ATTEMPT_OUTCOME_COMPLETED for result in fleet.results().values())
-    later = [result.attempt_id for body in fleet.bundles for result in body.results]
-    assert sorted(later) == [11, 12, 13], f"{done_before} were not made again"
+    ran = (tmp_path / "car" / "scratch" / "ran").read_text().split()
+    assert all(ran.count(str(attempt_id)) == 1 for attempt_id in done_before), "not made again"
     assert fleet.requests[-1].held_lease_ids in (["lease_1"], [])
     await again.crash()
 
@@ -345,7 +345,7 @@ async def test_a_new_root_is_taken_over_when_the_old_one_signed_it(fleet: FakeFl
 
 
 async def test_the_certificate_is_renewed_after_two_thirds_of_its_life(fleet: FakeFleet, rig: Rig) -> None:
-    await rig.start(fleet.identity(days=(-70, 30)))
+    await rig.start(fleet.identity(days=(-70, 20)))
     rig.charge()
     await until(lambda: fleet.renewals == 1 and "CERTIFICATE_RENEWED" in rig.event_codes())
     renewed = rig.directory.certificate.read_bytes()
