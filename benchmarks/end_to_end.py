@@ -122,22 +122,26 @@ def base64_text(value: bytes) -> str:
 
 
 def client_config(
-    car: CarIdentity, *, seed: bytes, address: str, ca: bytes, outputs: bytes, tasks: int, echo: bool
+    cars: list[CarIdentity], *, address: str, ca: bytes, outputs: bytes, tasks: int, echo: bool
 ) -> dict[str, Any]:
-    """What `benchmarks.exchange_client` reads."""
+    """What `benchmarks.exchange_client` reads: one stream for each car."""
     return {
-        "vehicle_id": car.vehicle_id,
-        "pool_id": car.pool_id,
-        "envelope_seed": base64_text(seed),
-        "root": base64_text(car.root),
-        "certificate": base64_text(car.certificate_pem),
-        "private_key": base64_text(car.private_key_pem),
+        "pool_id": cars[0].pool_id,
+        "root": base64_text(cars[0].root),
+        "cars": [
+            {
+                "vehicle_id": car.vehicle_id,
+                "envelope_seed": base64_text(car.envelope_seed),
+                "certificate": base64_text(car.certificate_pem),
+                "private_key": base64_text(car.private_key_pem),
+            }
+            for car in cars
+        ],
         "ca": base64_text(ca),
         "address": address,
         "outputs": base64_text(outputs),
         "tasks": tasks,
         "batch": BATCH,
-        "streams": STREAMS,
         "echo": echo,
     }
 
@@ -200,7 +204,14 @@ def measure_floor(answer: bytes, access: Access, config: dict[str, Any], directo
                 raise RuntimeError("the echo server has no output")
             port = int(server.stdout.readline())
             return drive(
-                {**config, "address": f"127.0.0.1:{port}", "ca": base64_text(certificate), "echo": True},
+                {
+                    **config,
+                    "address": f"127.0.0.1:{port}",
+                    "ca": base64_text(certificate),
+                    "echo": True,
+                    # The recorded lease is the first car's: it stands for all.
+                    "cars": config["cars"][:1] * len(config["cars"]),
+                },
                 directory,
             )
         finally:
@@ -227,13 +238,12 @@ def run(*, tasks: int, rounds: int) -> dict[str, Any]:
             buyer = make_principal(access, "buyer")
             owner = make_principal(access, "owner")
             deposit(access, buyer.principal_id, DEPOSIT_MICROS)
-            car = enrol(access, owner.token)
+            cars = [enrol(access, owner.token) for _ in range(STREAMS)]
             answer = b""
             for _ in range(rounds):
                 outputs = put_tasks(access, buyer.token, tasks)
                 config = client_config(
-                    car,
-                    seed=car.envelope_seed,
+                    cars,
                     address=access.fleet_address,
                     ca=access.ca_pem,
                     outputs=outputs,
@@ -241,7 +251,7 @@ def run(*, tasks: int, rounds: int) -> dict[str, Any]:
                     echo=False,
                 )
                 if not answer:
-                    answer = record_lease(access, car)
+                    answer = record_lease(access, cars[0])
                 before = cpu_seconds(access.server_pid)
                 measured = drive(config, directory)
                 if measured["verified"] < tasks:

@@ -30,25 +30,33 @@ from pool_protocol.v1 import common_pb2, fleet_service_pb2, fleet_service_pb2_gr
 RESULT_LIFETIME_US = 3_600_000_000
 
 
-class Car:
-    """One enrolled car; several streams may use it."""
+class Progress:
+    """What all cars have done together."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, tasks: int) -> None:
+        """Starts with all tasks to do."""
+        self.remaining = tasks
+        self.done = 0
+
+
+class Car:
+    """One enrolled car. A vehicle has one exchange stream, so each stream is a car of its own."""
+
+    def __init__(self, config: dict[str, Any], identity: dict[str, str], progress: Progress) -> None:
         """Reads keys and limits from the configuration."""
         self.clock = SystemClock()
         self.ids = SystemIds()
-        self.vehicle_id: str = config["vehicle_id"]
+        self.progress = progress
+        self.vehicle_id: str = identity["vehicle_id"]
         self.pool_id: str = config["pool_id"]
         self.batch: int = config["batch"]
         self.echo: bool = config["echo"]
-        self.envelope_key = SigningKey.from_seed(base64.b64decode(config["envelope_seed"]))
+        self.envelope_key = SigningKey.from_seed(base64.b64decode(identity["envelope_seed"]))
         root = open_first_root(base64.b64decode(config["root"]), now_us=self.clock.now_us())
         self.lease_keys = root.keys_for(Role.LEASE)
         self.outputs = base64.b64decode(config["outputs"])
         self.digest = output_digest(decode(self.outputs))
-        self.remaining: int = config["tasks"]
         self.sequence = 0
-        self.done = 0
 
     def open_lease(self, envelope: common_pb2.Envelope) -> fleet_service_pb2.LeaseBody:
         """Verifies a lease as an agent does and parses it."""
@@ -92,6 +100,7 @@ class Car:
 
 async def exchange(car: Car, stub: fleet_service_pb2_grpc.FleetServiceAsyncStub) -> None:
     """One stream: results and the wish for the next lease in one message, until all work is done."""
+    progress = car.progress
     outbox: asyncio.Queue[fleet_service_pb2.ExchangeRequest | None] = asyncio.Queue()
 
     async def requests() -> AsyncIterator[fleet_service_pb2.ExchangeRequest]:
@@ -107,15 +116,19 @@ async def exchange(car: Car, stub: fleet_service_pb2_grpc.FleetServiceAsyncStub)
     async for answer in stub.Exchange(requests()):
         if answer.HasField("error"):
             raise RuntimeError(f"refused: {answer.error.status!r}")
-        car.done += sum(1 for a in answer.submitted.acks if a.status == fleet_service_pb2.ACK_STATUS_VERIFIED)
-        car.remaining -= len(answer.submitted.acks)
+        if answer.no_work.reason == "WORK_AVAILABLE":
+            continue  # a push; what is wanted was asked for already
+        progress.done += sum(
+            1 for a in answer.submitted.acks if a.status == fleet_service_pb2.ACK_STATUS_VERIFIED
+        )
+        progress.remaining -= len(answer.submitted.acks)
         request_id += 1
         request = fleet_service_pb2.ExchangeRequest(request_id=request_id)
         if answer.HasField("lease"):
             lease = car.open_lease(answer.lease)
             held = len(lease.attempts)
             request.results.CopyFrom(car.results_of(lease))
-            if car.remaining > held:
+            if progress.remaining > held:
                 request.want.CopyFrom(want)
             await outbox.put(request)
         else:
@@ -124,27 +137,34 @@ async def exchange(car: Car, stub: fleet_service_pb2_grpc.FleetServiceAsyncStub)
 
 async def run(config: dict[str, Any]) -> dict[str, Any]:
     """Runs the streams and measures from the first request to the last acknowledgement."""
-    credentials = channel_credentials(
-        ca_pem=base64.b64decode(config["ca"]),
-        certificate_pem=base64.b64decode(config["certificate"]),
-        private_key_pem=base64.b64decode(config["private_key"]),
-    )
-    car = Car(config)
+    tasks: int = config["tasks"]
+    progress = Progress(tasks)
+    cars = [Car(config, identity, progress) for identity in config["cars"]]
     channels = [
-        grpc.aio.secure_channel(config["address"], credentials, options=channel_options())
-        for _ in range(config["streams"])
+        grpc.aio.secure_channel(
+            config["address"],
+            channel_credentials(
+                ca_pem=base64.b64decode(config["ca"]),
+                certificate_pem=base64.b64decode(identity["certificate"]),
+                private_key_pem=base64.b64decode(identity["private_key"]),
+            ),
+            options=channel_options(),
+        )
+        for identity in config["cars"]
     ]
     for channel in channels:
         await channel.channel_ready()
     began, cpu = time.perf_counter(), time.process_time()
-    tasks = car.remaining
     await asyncio.gather(
-        *(exchange(car, fleet_service_pb2_grpc.FleetServiceStub(channel)) for channel in channels)
+        *(
+            exchange(car, fleet_service_pb2_grpc.FleetServiceStub(channel))
+            for car, channel in zip(cars, channels, strict=True)
+        )
     )
     elapsed_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     for channel in channels:
         await channel.close()
-    return {"tasks": tasks, "verified": car.done, "elapsed_s": elapsed_s, "client_cpu_s": cpu_s}
+    return {"tasks": tasks, "verified": progress.done, "elapsed_s": elapsed_s, "client_cpu_s": cpu_s}
 
 
 def main() -> None:
