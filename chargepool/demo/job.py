@@ -177,10 +177,14 @@ def wait_for_jobs(pool: chargepool.Client) -> list[chargepool.JobStatus]:
         time.sleep(0.2)
 
 
-def check_results(outcome: JobOutcome, *, say: Callable[[str], None]) -> int:
+def check_results(outcome: JobOutcome, *, say: Callable[[str], None], on_each: Callable[[], None]) -> int:
     """Computes every accepted result again here, and counts those that are wrong."""
     say(f"computing all {len(outcome.evidence)} accepted results again on this machine")
-    wrong = [e.what for e in outcome.evidence if not same(e.program.local(e.item, steps=e.steps), e.value)]
+    wrong = []
+    for evidence in outcome.evidence:
+        on_each()
+        if not same(evidence.program.local(evidence.item, steps=evidence.steps), evidence.value):
+            wrong.append(evidence.what)
     for what in wrong[:5]:
         outcome.problems.append(f"accepted result of {what} is wrong")
     return len(wrong)

@@ -7,11 +7,7 @@ from chargepool.demo.cast import Part
 from chargepool.demo.console import Console
 from chargepool.demo.job import JobOutcome
 
-NOTES = {
-    Part.HONEST: "",
-    Part.LIAR: "lied about its results",
-    Part.UNPLUGGED: "was unplugged in mid-task",
-}
+NOTES = {Part.HONEST: "", Part.LIAR: "lied", Part.UNPLUGGED: "unplugged"}
 
 
 def euros(micros: int) -> str:
@@ -23,17 +19,17 @@ def euros(micros: int) -> str:
 
 def row(car: CarAccount) -> str:
     """One car's line."""
-    note = "; ".join(part for part in (NOTES[car.part], car.quarantine_reason and "quarantined") if part)
+    note = ", ".join(part for part in (NOTES[car.part], car.quarantine_reason and "caught") if part)
     return (
-        f"  {car.name:<9} {car.owner_name:<14} {car.verified:>8} {car.rejected:>8} {car.abandoned:>9} "
-        f"{euros(car.net_micros):>9} {euros(car.paid_micros):>9}  {note}"
+        f"  {car.name:<9}{car.owner_name:<14}{car.verified:>8}{car.rejected:>9}{car.abandoned:>8} "
+        f"{euros(car.net_micros):>9}{euros(car.paid_micros):>9} {note}"
     )
 
 
 def print_books(console: Console, books: Books, outcome: JobOutcome) -> None:
     """What each car did and earned, and how the books stand."""
     console.line()
-    console.line("  car       owner          verified rejected abandoned   net EUR  paid EUR")
+    console.line("  car      owner         verified rejected gave up   net EUR paid EUR")
     for car in books.cars:
         console.line(row(car))
     console.line()

@@ -106,7 +106,7 @@ def with_processes(directory: Path, options: Options, console: Console) -> dict[
             if job.error is not None or job.outcome is None:
                 raise DemoFailed(f"the buyer's script failed: {job.error!r}") from job.error
             outcome = job.outcome
-            wrong = check_results(outcome, say=console.say)
+            wrong = check_results(outcome, say=console.say, on_each=dashboard.tick)
             books = settle_and_check(world, *receipt_keys(world), say=console.say)
             dashboard.wait()
         finally:
