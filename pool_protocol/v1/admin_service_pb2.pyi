@@ -895,6 +895,146 @@ class ExportPayoutResponse(_message.Message):
 Global___ExportPayoutResponse: _TypeAlias = ExportPayoutResponse  # noqa: Y015
 
 @_typing.final
+class GetReportRequest(_message.Message):
+    """Asks for the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MONTH_FIELD_NUMBER: _builtins.int
+    month: _builtins.str
+    """A month such as "2026-11", UTC; empty for all time."""
+    def __init__(
+        self,
+        *,
+        month: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["month", b"month"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReportRequest: _TypeAlias = GetReportRequest  # noqa: Y015
+
+@_typing.final
+class GetReportResponse(_message.Message):
+    """The report. Buyers and the pool together paid what owners and the fee received:
+    buyers_spent + verification_cost = gross = fee + net.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MONTH_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    MADE_AT_US_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    BUYERS_SPENT_MICROS_FIELD_NUMBER: _builtins.int
+    VERIFICATION_COST_MICROS_FIELD_NUMBER: _builtins.int
+    VEHICLES_QUARANTINED_FIELD_NUMBER: _builtins.int
+    CSV_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    month: _builtins.str
+    """The month that was asked for; empty for all time."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    made_at_us: _builtins.int
+    """When the report was made: balances are of this time."""
+    buyers_spent_micros: _builtins.int
+    """Paid by buyers for work verified in the period."""
+    verification_cost_micros: _builtins.int
+    """Paid by the pool for audits verified in the period."""
+    vehicles_quarantined: _builtins.int
+    """Vehicles in quarantine when the report was made."""
+    csv: _builtins.bytes
+    """The same as a file, UTF-8 CSV."""
+    file_name: _builtins.str
+    """Suggested name of the file."""
+    @_builtins.property
+    def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerReport]:
+        """By owner's id; owners with nothing to report are left out."""
+
+    @_builtins.property
+    def total(self) -> Global___OwnerReport:
+        """The sum over all owners; no owner's id. Its fee_micros is the pool's income."""
+
+    def __init__(
+        self,
+        *,
+        month: _builtins.str = ...,
+        currency: _builtins.str = ...,
+        made_at_us: _builtins.int = ...,
+        owners: _abc.Iterable[Global___OwnerReport] | None = ...,
+        total: Global___OwnerReport | None = ...,
+        buyers_spent_micros: _builtins.int = ...,
+        verification_cost_micros: _builtins.int = ...,
+        vehicles_quarantined: _builtins.int = ...,
+        csv: _builtins.bytes = ...,
+        file_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyers_spent_micros", b"buyers_spent_micros", "csv", b"csv", "currency", b"currency", "file_name", b"file_name", "made_at_us", b"made_at_us", "month", b"month", "owners", b"owners", "total", b"total", "vehicles_quarantined", b"vehicles_quarantined", "verification_cost_micros", b"verification_cost_micros"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReportResponse: _TypeAlias = GetReportResponse  # noqa: Y015
+
+@_typing.final
+class OwnerReport(_message.Message):
+    """One owner in a report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    VERIFIED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    WORK_UWU_FIELD_NUMBER: _builtins.int
+    GROSS_MICROS_FIELD_NUMBER: _builtins.int
+    FEE_MICROS_FIELD_NUMBER: _builtins.int
+    NET_MICROS_FIELD_NUMBER: _builtins.int
+    HELD_MICROS_FIELD_NUMBER: _builtins.int
+    AVAILABLE_MICROS_FIELD_NUMBER: _builtins.int
+    PAID_MICROS_FIELD_NUMBER: _builtins.int
+    owner_id: _builtins.str
+    """The owner; empty for the sum."""
+    verified_attempts: _builtins.int
+    """Attempts verified in the period."""
+    work_uwu: _builtins.int
+    """Their work."""
+    gross_micros: _builtins.int
+    """What was paid for it."""
+    fee_micros: _builtins.int
+    """The pool's share of it."""
+    net_micros: _builtins.int
+    """The owner's share of it."""
+    held_micros: _builtins.int
+    """The owner's money inside the dispute window when the report was made."""
+    available_micros: _builtins.int
+    """The owner's payable money when the report was made."""
+    paid_micros: _builtins.int
+    """In payout runs approved in the period."""
+    def __init__(
+        self,
+        *,
+        owner_id: _builtins.str = ...,
+        verified_attempts: _builtins.int = ...,
+        work_uwu: _builtins.int = ...,
+        gross_micros: _builtins.int = ...,
+        fee_micros: _builtins.int = ...,
+        net_micros: _builtins.int = ...,
+        held_micros: _builtins.int = ...,
+        available_micros: _builtins.int = ...,
+        paid_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_micros", b"available_micros", "fee_micros", b"fee_micros", "gross_micros", b"gross_micros", "held_micros", b"held_micros", "net_micros", b"net_micros", "owner_id", b"owner_id", "paid_micros", b"paid_micros", "verified_attempts", b"verified_attempts", "work_uwu", b"work_uwu"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnerReport: _TypeAlias = OwnerReport  # noqa: Y015
+
+@_typing.final
 class CheckLedgerRequest(_message.Message):
     """Checks the books."""
 

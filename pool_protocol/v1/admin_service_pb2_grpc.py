@@ -100,6 +100,11 @@ class AdminServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ExportPayoutRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ExportPayoutResponse.FromString,
                 _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/pool_protocol.v1.AdminService/GetReport',
+                request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetReportResponse.FromString,
+                _registered_method=True)
         self.CheckLedger = channel.unary_unary(
                 '/pool_protocol.v1.AdminService/CheckLedger',
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.CheckLedgerRequest.SerializeToString,
@@ -222,6 +227,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReport(self, request, context):
+        """The report of a month or of all time: per owner, in sum, and as a file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckLedger(self, request, context):
         """Checks every invariant of the books.
         """
@@ -324,6 +336,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ExportPayout,
                     request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ExportPayoutRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ExportPayoutResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetReportRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetReportResponse.SerializeToString,
             ),
             'CheckLedger': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckLedger,
@@ -703,6 +720,33 @@ class AdminService(object):
             '/pool_protocol.v1.AdminService/ExportPayout',
             pool__protocol_dot_v1_dot_admin__service__pb2.ExportPayoutRequest.SerializeToString,
             pool__protocol_dot_v1_dot_admin__service__pb2.ExportPayoutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.AdminService/GetReport',
+            pool__protocol_dot_v1_dot_admin__service__pb2.GetReportRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_admin__service__pb2.GetReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,8 @@ class AdminServiceStub:
     """Drops a planned run; nothing was booked."""
     ExportPayout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ExportPayoutRequest, _admin_service_pb2.ExportPayoutResponse]
     """The file of an approved run; the same bytes each time."""
+    GetReport: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetReportRequest, _admin_service_pb2.GetReportResponse]
+    """The report of a month or of all time: per owner, in sum, and as a file."""
     CheckLedger: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CheckLedgerRequest, _admin_service_pb2.CheckLedgerResponse]
     """Checks every invariant of the books."""
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]
@@ -101,6 +103,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Drops a planned run; nothing was booked."""
     ExportPayout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ExportPayoutRequest, _admin_service_pb2.ExportPayoutResponse]  # type: ignore[assignment]
     """The file of an approved run; the same bytes each time."""
+    GetReport: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetReportRequest, _admin_service_pb2.GetReportResponse]  # type: ignore[assignment]
+    """The report of a month or of all time: per owner, in sum, and as a file."""
     CheckLedger: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CheckLedgerRequest, _admin_service_pb2.CheckLedgerResponse]  # type: ignore[assignment]
     """Checks every invariant of the books."""
     ListAccounts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
@@ -218,6 +222,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ExportPayoutResponse, _abc.Awaitable[_admin_service_pb2.ExportPayoutResponse]]:
         """The file of an approved run; the same bytes each time."""
+
+    @_abc_1.abstractmethod
+    def GetReport(
+        self,
+        request: _admin_service_pb2.GetReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetReportResponse, _abc.Awaitable[_admin_service_pb2.GetReportResponse]]:
+        """The report of a month or of all time: per owner, in sum, and as a file."""
 
     @_abc_1.abstractmethod
     def CheckLedger(

@@ -13,6 +13,7 @@ from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
 from pool_server.main.wiring import PoolFacts
 from pool_server.ports.shell import BlobStore
 from pool_server.rails.csv_file import CsvRail
+from pool_server.reports import pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
 from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.blob_transfer import BlobTransfer
@@ -119,6 +120,7 @@ class ServerParts:
             policy=self.policy,
             blob_reader=self.blob_store,
             rail=CsvRail(),
+            render_report=pool_csv.render,
             id_source=self.id_source,
             pool_id=self.facts.pool_id,
             currency=self.facts.currency,

@@ -286,6 +286,14 @@ class ReceiptRepository(Protocol):
         """Return an owner's sums over all days, of one vehicle when given (day is 0)."""
         ...
 
+    def sums_by_owner(self, *, from_day: int, until_day: int) -> list[DayRow]:
+        """Return each owner's sums over from_day <= day < until_day, by owner (day 0, no vehicle)."""
+        ...
+
+    def paid_by(self, account_id: int, *, from_us: int, until_us: int) -> int:
+        """Return what an account paid for attempts verified in a time range. Reads the whole log."""
+        ...
+
     def all_receipts(self) -> Iterator[ReceiptRow]:
         """Stream all receipts in order."""
         ...

@@ -1,5 +1,6 @@
 """AdminService: what operators ask of the pool."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pool_protocol import ids
@@ -21,10 +22,12 @@ from pool_server.app.payouts import (
     parse_payout_id,
     plan_payout,
 )
+from pool_server.app.pool_report import pool_report
 from pool_server.app.pricing import posted_price, set_posted_price
 from pool_server.app.principals import CreatePrincipal, create_principal, require_principal, revoke_token
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.fleet import VehicleState
+from pool_server.core.pool_report import PoolReport
 from pool_server.identity.tokens import new_token
 from pool_server.ports.money import PayoutRail
 from pool_server.ports.shell import Role
@@ -52,6 +55,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         policy: WorkPolicy,
         blob_reader: BlobReader,
         rail: PayoutRail,
+        render_report: Callable[[PoolReport], bytes],
         id_source: IdSource,
         pool_id: str,
         currency: str,
@@ -62,6 +66,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._policy = policy
         self._blob_reader = blob_reader
         self._rail = rail
+        self._render_report = render_report
         self._ids = id_source
         self._pool_id = pool_id
         self._currency = currency
@@ -251,6 +256,15 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             sha256=file.sha256_hex,
             payout=convert_account.payout_view(view),
         )
+
+    async def GetReport(self, request: pb.GetReportRequest, context: _Context) -> pb.GetReportResponse:
+        now_us = self._store.now_us()
+
+        def read(uow: UnitOfWork) -> pb.GetReportResponse:
+            report = pool_report(uow, month=request.month, now_us=now_us)
+            return convert_account.report_response(report, csv=self._render_report(report))
+
+        return await self._store.read(read)
 
     async def CheckLedger(self, request: pb.CheckLedgerRequest, context: _Context) -> pb.CheckLedgerResponse:
         return convert_account.ledger_report(await self._store.read(check_ledger))

@@ -10,6 +10,7 @@ from pool_server.app.payouts import PayoutView
 from pool_server.app.work_commands import VehicleViewValue
 from pool_server.core.ledger.model import Account
 from pool_server.core.payouts.model import PayoutDetails, PayoutRow, PayoutRun
+from pool_server.core.pool_report import OwnerLine, PoolReport
 from pool_server.core.statement import Statement
 
 
@@ -132,6 +133,36 @@ def payout_view(view: PayoutView) -> admin_pb.PayoutView:
     message.rows.extend(_payout_rows(view.rows))
     message.quarantined.extend(_payout_rows(view.quarantined))
     return message
+
+
+def _owner_report(line: OwnerLine) -> admin_pb.OwnerReport:
+    return admin_pb.OwnerReport(
+        owner_id=line.owner_id,
+        verified_attempts=line.verified_attempts,
+        work_uwu=line.work_uwu,
+        gross_micros=line.gross_micros,
+        fee_micros=line.fee_micros,
+        net_micros=line.net_micros,
+        held_micros=line.held_micros,
+        available_micros=line.available_micros,
+        paid_micros=line.paid_micros,
+    )
+
+
+def report_response(report: PoolReport, *, csv: bytes) -> admin_pb.GetReportResponse:
+    """Write the pool's report with its file."""
+    return admin_pb.GetReportResponse(
+        month=report.month,
+        currency=report.currency,
+        made_at_us=report.made_at_us,
+        owners=[_owner_report(line) for line in report.owners],
+        total=_owner_report(report.total),
+        buyers_spent_micros=report.buyers_spent_micros,
+        verification_cost_micros=report.verification_cost_micros,
+        vehicles_quarantined=report.vehicles_quarantined,
+        csv=csv,
+        file_name=f"report_{report.month or 'all'}.csv",
+    )
 
 
 def ledger_report(report: LedgerReport) -> admin_pb.CheckLedgerResponse:

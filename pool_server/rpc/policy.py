@@ -114,6 +114,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
             "ApprovePayout",
             "CancelPayout",
             "ExportPayout",
+            "GetReport",
             "CheckLedger",
             "ListAccounts",
             "GetKeys",

@@ -171,6 +171,23 @@ class SqlReceiptRepository:
         ).one()
         return DayRow(owner_id, 0, vehicle_id, *row)
 
+    def sums_by_owner(self, *, from_day: int, until_day: int) -> list[DayRow]:
+        rows = self._connection.exec_driver_sql(
+            "SELECT owner_id, 0, '', SUM(attempts), SUM(work_uwu), SUM(gross_micros), SUM(fee_micros), "
+            "SUM(net_micros) FROM owner_days WHERE day >= ? AND day < ? GROUP BY owner_id ORDER BY owner_id",
+            (from_day, until_day),
+        )
+        return [DayRow(*row) for row in rows]
+
+    def paid_by(self, account_id: int, *, from_us: int, until_us: int) -> int:
+        total = self._connection.exec_driver_sql(
+            "SELECT COALESCE(SUM(r.gross_micros), 0) FROM transfers t JOIN receipts r "
+            "ON r.transfer_id = t.transfer_id WHERE t.debit_account_id = ? AND t.code = 310 "
+            "AND r.verified_at_us >= ? AND r.verified_at_us < ?",
+            (account_id, from_us, until_us),
+        ).scalar_one()
+        return int(total)
+
     def all_receipts(self) -> Iterator[ReceiptRow]:
         statement = f"SELECT {_RECEIPT_COLUMNS} FROM receipts ORDER BY receipt_id"
         return (ReceiptRow(*row) for row in stream(self._connection, statement))

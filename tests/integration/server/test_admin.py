@@ -111,6 +111,24 @@ def test_money_goes_from_a_deposit_to_a_bank_file(pool: PoolHandle, clock: Manua
     assert statement.csv.count(b"\n") > len(statement.lines)
     assert admin.CheckLedger(pb.CheckLedgerRequest(), metadata=planner.metadata).ok
 
+    # 5. The operator's report of the month says the same; another month has its own figures.
+    report = admin.GetReport(pb.GetReportRequest(month=month), metadata=planner.metadata)
+    [line] = report.owners
+    assert (line.owner_id, line.verified_attempts) == (owner.principal_id, 2)
+    assert (line.gross_micros, line.fee_micros, line.net_micros) == (2_000_000, 200_000, 1_800_000)
+    assert (line.held_micros, line.available_micros, line.paid_micros) == (0, 0, 1_800_000)
+    assert (report.total.gross_micros, report.buyers_spent_micros) == (2_000_000, 2_000_000)
+    assert (report.verification_cost_micros, report.vehicles_quarantined) == (0, 0)
+    assert report.file_name == f"report_{month}.csv"
+    assert f"{month},total,,2,".encode() in report.csv
+    for_ever = admin.GetReport(pb.GetReportRequest(), metadata=planner.metadata)
+    assert (for_ever.month, for_ever.owners, for_ever.total) == ("", report.owners, report.total)
+    assert not admin.GetReport(pb.GetReportRequest(month="1999-12"), metadata=planner.metadata).owners
+    refused(
+        lambda: admin.GetReport(pb.GetReportRequest(month="november"), metadata=planner.metadata),
+        ErrorCode.INVALID_ARGUMENT,
+    )
+
 
 def test_a_planned_run_can_be_dropped(pool: PoolHandle) -> None:
     admin, metadata = pool.admin(), pool.operator.metadata

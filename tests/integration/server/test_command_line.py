@@ -126,6 +126,11 @@ def test_a_server_is_operated_killed_and_goes_on(server: Server, data: Path) -> 
         for command in (("fleet",), ("jobs",), ("ledger", "accounts"), ("keys", "show"), ("payouts", "list")):
             invoke(*remote, *command)
         assert invoke_json(*remote, "keys", "show")["keys"][0]["role"] == "program"
+        assert invoke_json(*remote, "report")["vehicles_quarantined"] == 0
+        november = data / "november.csv"
+        assert "2026-11" in invoke(*remote, "report", "--month", "2026-11", "--out", str(november)).stdout
+        assert november.read_bytes().startswith(b"period,line,owner_id,")
+        assert invoke(*remote, "report", "--month", "May", expect=1).stderr.count("INVALID_ARGUMENT") == 1
         refused = invoke(*remote, "quarantine", "vehicle_x", "--reason", "odd", expect=1)
         assert "INVALID_ARGUMENT" in refused.stderr
         assert "What to do:" in refused.stderr
