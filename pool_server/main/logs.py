@@ -45,5 +45,7 @@ def configure_logs(*, as_json: bool, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # What Alembic sets up and finds up to date at each start is nobody's news.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Refusals are the callers' business; counting them is the metrics'. They are logged when asked for.
     logging.getLogger("pool_server.rpc.interceptor").setLevel(logging.INFO if verbose else logging.WARNING)

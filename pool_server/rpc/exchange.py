@@ -6,7 +6,10 @@ the same vehicle, or the end of the server end it.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
+
+import grpc
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.grpc_status import to_status
@@ -19,6 +22,7 @@ from pool_server.rpc.interceptor import EdgeInterceptor, detail_is_public
 from pool_server.rpc.store_access import StoreAccess
 from pool_server.rpc.work_desk import WorkDesk
 
+_log = logging.getLogger(__name__)
 _METHOD = "/pool_protocol.v1.FleetService/Exchange"
 DRAIN_RETRY_MS = 2_000
 
@@ -67,6 +71,10 @@ class ExchangeStreams:
                 }
                 await outbox.put(response)
                 agent_version = await self.note_agent(vehicle, request.want.agent, known=agent_version)
+        except grpc.aio.BaseError as ended:
+            # The call was cancelled or the server stopped while a message was waited for: nobody is there to
+            # be told, and what was recorded is found out by sending it again.
+            _log.debug("an exchange stream of %s ended: %s", vehicle.vehicle_id, ended)
         finally:
             outbox.close()
 

@@ -7,11 +7,13 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import grpc.aio
 import pytest
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
@@ -22,10 +24,11 @@ from pool_protocol.v1 import fleet_service_pb2 as pb
 from pool_server.admission.queue import AdmissionQueue
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, VehicleQuarantined, WorkAvailable
 from pool_server.core.jobs import NO_TENSORS
-from pool_server.main.logs import JsonFormatter, PlainFormatter
+from pool_server.main.logs import JsonFormatter, PlainFormatter, configure_logs
 from pool_server.main.loops import Sweep, sweep_until_done
 from pool_server.rpc import convert_work
 from pool_server.rpc.enrolment_desk import RateLimit
+from pool_server.rpc.exchange import ExchangeStreams
 from pool_server.rpc.hub import OUTBOX_MAX, Hub
 from pool_server.rpc.paging import page_size, row_token
 from pool_server.rpc.store_access import StoreAccess
@@ -239,3 +242,32 @@ def test_log_lines_are_one_line_with_what_was_given() -> None:
         failed = logging.LogRecord("pool", logging.ERROR, "f.py", 1, "failed", (), sys.exc_info())
     assert "ValueError: why" in json.loads(JsonFormatter().format(failed))["exception"]
     assert "ValueError: why" in PlainFormatter().format(failed)
+
+
+async def test_a_call_that_ends_while_a_message_is_waited_for_ends_its_stream_quietly() -> None:
+    async def requests() -> AsyncIterator[pb.ExchangeRequest]:
+        for request in list[pb.ExchangeRequest]():
+            yield request
+        raise grpc.aio.UsageError("the server has stopped")
+
+    never: Any = None
+    hub = Hub(streams_max=1)
+    vehicle: Any = SimpleNamespace(vehicle_id="car one", agent_version="")
+    streams = ExchangeStreams(store=never, desk=never, hub=hub, edge=never)
+    assert [response async for response in streams.serve(requests(), vehicle=vehicle)] == []
+    with hub.stream("car two"):
+        pass
+
+
+def test_the_log_leaves_out_what_alembic_says_at_every_start() -> None:
+    root, alembic = logging.getLogger(), logging.getLogger("alembic.runtime.plugins")
+    before = root.handlers[:], root.level
+    try:
+        configure_logs(as_json=False, verbose=False)
+        assert not alembic.isEnabledFor(logging.INFO)
+        assert alembic.isEnabledFor(logging.WARNING)
+        assert logging.getLogger("pool_server.main.serve").isEnabledFor(logging.INFO)
+    finally:
+        root.handlers[:], root.level = before
+        for name in ("alembic", "pool_server.rpc.interceptor"):
+            logging.getLogger(name).setLevel(logging.NOTSET)
