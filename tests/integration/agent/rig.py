@@ -327,10 +327,13 @@ class FakeFleet(fleet_service_pb2_grpc.FleetServiceServicer):
         self, requests: Any, context: Any
     ) -> AsyncIterator[fleet_service_pb2.ExchangeResponse]:
         self.streams += 1
-        answers: asyncio.Queue[fleet_service_pb2.ExchangeResponse | None] = self.pushes
+        # A stream has its own queue: one that is dying must not take what is meant for the next.
+        answers = self.pushes = asyncio.Queue()
 
         async def read() -> None:
             async for request in requests:
+                if self.pushes is not answers:
+                    return
                 response = self._answer(request)
                 if response is not None:
                     answers.put_nowait(response)
