@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
 from pool_server.core.jobs import COUNTING_ATTEMPT_STATES, AttemptState, TensorRef
 from pool_server.core.settlement import Payer
 from pool_server.ports.work import AttemptChange, AttemptRow, GrantRow, LeaseRow
-from pool_server.store.statements import fetch_in, marks, write_many
+from pool_server.store.driver import Driver
+from pool_server.store.statements import fetch_in, insert_many, write_many
 
 _STATES = {state.value: state for state in AttemptState}
 _PAYERS = {payer.value: payer for payer in Payer}
@@ -19,10 +18,8 @@ _COLUMNS = (
 )
 _SELECT = f"SELECT {_COLUMNS} FROM attempts"
 _ALIAS_COLUMNS = ", ".join(f"a.{column.strip()}" for column in _COLUMNS.split(","))
-_INSERT = (
-    f"INSERT INTO attempts ({_COLUMNS}, counting, unit_root, unit_count, run_time_us, energy_mj, detail) "
-    f"VALUES ({marks(17)}, 1, x'', 0, 0, 0, '')"
-)
+#: `counting` to `detail` of a new attempt.
+_NEW = (1, b"", 0, 0, 0, "")
 #: The two statements differ in whether `counting` stands in SET: naming it makes SQLite rewrite its indexes.
 _STEP = (
     "UPDATE attempts SET state = ?, payer = ?, pending_transfer_id = ?, reason = ?, detail = ?, "
@@ -35,21 +32,22 @@ _COUNTING = ", counting = {value}"
 class SqlAttemptRepository:
     """Implements `ports.work.AttemptRepository`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
-        self._connection = connection
+        self._driver = driver
 
     def insert(self, rows: Sequence[AttemptRow]) -> None:
         """Insert attempts under way."""
-        write_many(
-            self._connection,
-            _INSERT,
-            [(*row[:7], row.state.value, row.payer.value, *row[9:]) for row in rows],
+        insert_many(
+            self._driver,
+            "attempts",
+            f"{_COLUMNS}, counting, unit_root, unit_count, run_time_us, energy_mj, detail",
+            [(*row[:7], row.state.value, row.payer.value, *row[9:], *_NEW) for row in rows],
         )
 
     def get(self, attempt_ids: Sequence[int]) -> dict[int, AttemptRow]:
         """Read attempts by id."""
-        return _rows(fetch_in(self._connection, f"{_SELECT} WHERE attempt_id IN ({{marks}})", attempt_ids))
+        return _rows(fetch_in(self._driver, f"{_SELECT} WHERE attempt_id IN ({{marks}})", attempt_ids))
 
     def of_lease(self, lease: LeaseRow) -> dict[int, AttemptRow]:
         """Read a lease's attempts by id."""
@@ -62,12 +60,8 @@ class SqlAttemptRepository:
         """Read all attempts of tasks, by id."""
         found = _rows(
             [
-                *fetch_in(
-                    self._connection, f"{_SELECT} WHERE counting = 1 AND task_id IN ({{marks}})", task_ids
-                ),
-                *fetch_in(
-                    self._connection, f"{_SELECT} WHERE counting = 0 AND task_id IN ({{marks}})", task_ids
-                ),
+                *fetch_in(self._driver, f"{_SELECT} WHERE counting = 1 AND task_id IN ({{marks}})", task_ids),
+                *fetch_in(self._driver, f"{_SELECT} WHERE counting = 0 AND task_id IN ({{marks}})", task_ids),
             ]
         )
         return [found[attempt_id] for attempt_id in sorted(found)]
@@ -97,7 +91,7 @@ class SqlAttemptRepository:
     def paid(self, task_ids: Sequence[int]) -> dict[int, list[int]]:
         """Accepted attempts by task, in order."""
         rows = fetch_in(
-            self._connection,
+            self._driver,
             "SELECT task_id, attempt_id FROM attempts "
             "WHERE counting = 1 AND state = 'accepted' AND task_id IN ({marks})",
             task_ids,
@@ -134,27 +128,28 @@ class SqlAttemptRepository:
             )
         changed = 0
         for statement, parameters in by_statement.items():
-            changed += write_many(self._connection, statement, parameters)
+            changed += write_many(self._driver, statement, parameters)
         return changed
 
     def store_outputs(self, outputs: Sequence[tuple[int, TensorRef]]) -> None:
         """Keep the outputs of attempts."""
-        write_many(
-            self._connection,
-            "INSERT INTO attempt_outputs (attempt_id, inline, blob_sha256, size_bytes) VALUES (?, ?, ?, ?)",
+        insert_many(
+            self._driver,
+            "attempt_outputs",
+            "attempt_id, inline, blob_sha256, size_bytes",
             [(attempt_id, ref.inline, ref.blob_sha256, ref.size_bytes) for attempt_id, ref in outputs],
         )
 
     def outputs(self, attempt_id: int) -> TensorRef | None:
         """Read an attempt's outputs."""
-        row = self._connection.exec_driver_sql(
+        row = self._driver.run(
             "SELECT inline, blob_sha256, size_bytes FROM attempt_outputs WHERE attempt_id = ?", (attempt_id,)
         ).one_or_none()
         return None if row is None else TensorRef(inline=row[0], blob_sha256=row[1], size_bytes=row[2])
 
     def grants(self, lease: LeaseRow) -> list[GrantRow]:
         """A lease's attempts still under way, with inputs, by id."""
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             "SELECT a.attempt_id, i.inline, i.blob_sha256, i.size_bytes FROM attempts AS a "
             "JOIN task_inputs AS i ON i.task_id = a.task_id "
             "WHERE a.attempt_id >= ? AND a.attempt_id < ? AND a.lease_id = ? AND a.state = 'leased' "
@@ -167,7 +162,7 @@ class SqlAttemptRepository:
 
     def counts_by_state(self) -> dict[str, int]:
         """Attempts by state."""
-        rows = self._connection.exec_driver_sql("SELECT state, count(*) FROM attempts GROUP BY state")
+        rows = self._driver.run("SELECT state, count(*) FROM attempts GROUP BY state")
         return {row[0]: row[1] for row in rows}
 
     def returned_before(self, before_us: int, *, limit: int) -> list[AttemptRow]:
@@ -181,7 +176,7 @@ class SqlAttemptRepository:
         )
 
     def _read(self, query: str, parameters: tuple[Any, ...]) -> dict[int, AttemptRow]:
-        return _rows(self._connection.exec_driver_sql(query, parameters))
+        return _rows(self._driver.run(query, parameters))
 
 
 def _rows(rows: Iterable[Any]) -> dict[int, AttemptRow]:

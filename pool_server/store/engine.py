@@ -17,6 +17,8 @@ from pool_protocol.errors import ErrorCode, PoolError
 BUSY_TIMEOUT_MS = 10_000
 #: Pages of 4 KiB kept in memory per connection, in KiB: the hot part of the indexes of a real small pool.
 CACHE_KIB = 65_536
+#: Prepared statements kept per connection: all that the repositories have, lists of several lengths included.
+CACHED_STATEMENTS = 512
 #: Pages of log before it is folded into the database: fewer, longer pauses than the default of 1000.
 WAL_AUTOCHECKPOINT_PAGES = 4_000
 
@@ -54,7 +56,11 @@ def read_only(connection: Connection) -> Connection:
 
 
 def _pool_options(url: URL) -> dict[str, Any]:
-    connect_args: dict[str, Any] = {"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
+    connect_args: dict[str, Any] = {
+        "check_same_thread": False,
+        "timeout": BUSY_TIMEOUT_MS / 1000,
+        "cached_statements": CACHED_STATEMENTS,
+    }
     if url.database in {None, "", ":memory:"}:
         return {"connect_args": connect_args, "poolclass": StaticPool}
     return {"connect_args": connect_args}

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
 from pool_protocol.errors import InvariantError
 from pool_server.core.fleet import ACTIVE_STATES, VehicleState
 from pool_server.core.trust import TrustRecord
 from pool_server.ports.fleet import VehicleDelta, VehicleRow, WorkEvent
-from pool_server.store.statements import marks
+from pool_server.store.driver import Driver
+from pool_server.store.statements import insert_many, marks
 
 _COLUMNS = (
     "vehicle_id, owner_id, label, state, enrolled_at_us, last_seen_us, verified_attempts, rejected_attempts, "
@@ -23,13 +22,13 @@ _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE_STATES)
 class SqlFleetRepository:
     """Implements `ports.fleet.FleetRepository`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
-        self._connection = connection
+        self._driver = driver
 
     def insert(self, vehicle: VehicleRow) -> None:
         """Insert a vehicle."""
-        self._connection.exec_driver_sql(
+        self._driver.run(
             f"INSERT INTO fleet_vehicles ({_COLUMNS}) VALUES ({marks(12)})",
             (*vehicle[:3], vehicle.state.value, *vehicle[4:]),
         )
@@ -64,7 +63,7 @@ class SqlFleetRepository:
         forgive: bool = False,
     ) -> bool:
         """Move a vehicle if it is in one of the states; True when this call did it."""
-        result = self._connection.exec_driver_sql(
+        result = self._driver.run(
             "UPDATE fleet_vehicles SET state = ?, quarantine_reason = ?, "
             "rejected_since_release = CASE WHEN ? = 1 THEN 0 ELSE rejected_since_release END "
             f"WHERE vehicle_id = ? AND state IN ({marks(len(from_states))})",
@@ -80,28 +79,28 @@ class SqlFleetRepository:
 
     def seen(self, vehicle_id: str, *, now_us: int) -> None:
         """Note that a vehicle called."""
-        self._connection.exec_driver_sql(
+        self._driver.run(
             "UPDATE fleet_vehicles SET last_seen_us = ? WHERE vehicle_id = ? AND last_seen_us < ?",
             (now_us, vehicle_id, now_us),
         )
 
     def set_speed(self, vehicle_id: str, speed_uwu_per_s: int) -> None:
         """Note a vehicle's speed."""
-        self._connection.exec_driver_sql(
+        self._driver.run(
             "UPDATE fleet_vehicles SET speed_uwu_per_s = ? WHERE vehicle_id = ?",
             (speed_uwu_per_s, vehicle_id),
         )
 
     def set_label(self, vehicle_id: str, label: str) -> bool:
         """Rename a vehicle; False when there is none."""
-        result = self._connection.exec_driver_sql(
+        result = self._driver.run(
             "UPDATE fleet_vehicles SET label = ? WHERE vehicle_id = ?", (label, vehicle_id)
         )
         return result.rowcount == 1
 
     def add(self, vehicle_id: str, delta: VehicleDelta) -> VehicleRow:
         """Add to a vehicle's counters, rejections to `rejected_since_release` too; return the row."""
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             "UPDATE fleet_vehicles SET verified_attempts = verified_attempts + ?, "
             "rejected_attempts = rejected_attempts + ?, abandoned_attempts = abandoned_attempts + ?, "
             f"rejected_since_release = rejected_since_release + ? WHERE vehicle_id = ? RETURNING {_COLUMNS}",
@@ -120,7 +119,7 @@ class SqlFleetRepository:
     def active_count(self, *, at_most: int) -> int:
         """Vehicles that are given leases, counted no further than `at_most`."""
         return int(
-            self._connection.exec_driver_sql(
+            self._driver.run(
                 "SELECT count(*) FROM (SELECT 1 FROM fleet_vehicles "
                 f"WHERE state IN ({_ACTIVE}) LIMIT ?) AS active",
                 (at_most,),
@@ -137,7 +136,7 @@ class SqlFleetRepository:
 
     def counts_by_state(self) -> dict[str, int]:
         """Vehicles by state."""
-        rows = self._connection.exec_driver_sql("SELECT state, count(*) FROM fleet_vehicles GROUP BY state")
+        rows = self._driver.run("SELECT state, count(*) FROM fleet_vehicles GROUP BY state")
         return {row[0]: row[1] for row in rows}
 
     def running_attempts(self, vehicle_ids: Sequence[str]) -> dict[str, int]:
@@ -157,7 +156,7 @@ class SqlFleetRepository:
 
     def trust(self, vehicle_id: str, trust_class: str) -> TrustRecord:
         """Read a history; an empty one when there is none."""
-        row = self._connection.exec_driver_sql(
+        row = self._driver.run(
             "SELECT clean_uwu, accepted_attempts, rejected_attempts FROM fleet_trust "
             "WHERE vehicle_id = ? AND trust_class = ?",
             (vehicle_id, trust_class),
@@ -168,7 +167,7 @@ class SqlFleetRepository:
 
     def put_trust(self, vehicle_id: str, trust_class: str, record: TrustRecord) -> None:
         """Write a history."""
-        self._connection.exec_driver_sql(
+        self._driver.run(
             "INSERT INTO fleet_trust "
             "(vehicle_id, trust_class, clean_uwu, accepted_attempts, rejected_attempts) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT (vehicle_id, trust_class) DO UPDATE SET "
@@ -178,12 +177,12 @@ class SqlFleetRepository:
         )
 
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[VehicleRow]:
-        return [_vehicle(row) for row in self._connection.exec_driver_sql(query, parameters)]
+        return [_vehicle(row) for row in self._driver.run(query, parameters)]
 
     def _sums(self, query: str, vehicle_ids: Sequence[str]) -> dict[str, int]:
         if not vehicle_ids:
             return {}
-        rows = self._connection.exec_driver_sql(query.format(marks(len(vehicle_ids))), tuple(vehicle_ids))
+        rows = self._driver.run(query.format(marks(len(vehicle_ids))), tuple(vehicle_ids))
         return {row[0]: row[1] for row in rows}
 
 
@@ -194,23 +193,19 @@ def _vehicle(row: Any) -> VehicleRow:
 class SqlEventRepository:
     """Implements `ports.fleet.EventRepository`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
-        self._connection = connection
+        self._driver = driver
 
     def append(self, events: Iterable[WorkEvent]) -> None:
         """Write events."""
-        rows = [tuple(event) for event in events]
-        if rows:
-            self._connection.exec_driver_sql(
-                "INSERT INTO work_events (entity, entity_id, from_state, to_state, cause, at_us) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+        insert_many(
+            self._driver, "work_events", "entity, entity_id, from_state, to_state, cause, at_us", list(events)
+        )
 
     def of(self, entity: str, entity_id: str) -> list[WorkEvent]:
         """An entity's events, oldest first."""
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             "SELECT entity, entity_id, from_state, to_state, cause, at_us FROM work_events "
             "WHERE entity = ? AND entity_id = ? ORDER BY event_id",
             (entity, entity_id),
@@ -219,7 +214,7 @@ class SqlEventRepository:
 
     def newest(self, entity: str, entity_id: str, *, limit: int) -> list[WorkEvent]:
         """An entity's last events, newest first."""
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             "SELECT entity, entity_id, from_state, to_state, cause, at_us FROM work_events "
             "WHERE entity = ? AND entity_id = ? ORDER BY event_id DESC LIMIT ?",
             (entity, entity_id, limit),

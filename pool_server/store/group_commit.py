@@ -29,6 +29,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_server.core.effects import Effect
 from pool_server.ports.unit_of_work import Refusal
+from pool_server.store.driver import Driver
 from pool_server.store.engine import read_only
 
 #: Commands that may wait. At 2,000 commands/s this is two seconds: beyond, a caller had better come back.
@@ -253,7 +254,8 @@ class GroupCommitWriter(Generic[U]):
         self._hand_on(effects)
 
     def _run_in_savepoint(self, connection: Connection, command: _Command[U]) -> list[Effect]:
-        connection.exec_driver_sql("SAVEPOINT command")
+        driver = Driver(connection)
+        driver.run("SAVEPOINT command")
         uow = self._make_uow(connection)
         try:
             command.value = command.run(uow)
@@ -268,12 +270,12 @@ class GroupCommitWriter(Generic[U]):
             internal.__cause__ = error
             command.error = internal
         if command.error is None:
-            connection.exec_driver_sql("RELEASE command")
+            driver.run("RELEASE command")
             return uow.effects
-        connection.exec_driver_sql("ROLLBACK TO command")
+        driver.run("ROLLBACK TO command")
         if uow.refusals:
             uow.write_refusals()
-        connection.exec_driver_sql("RELEASE command")
+        driver.run("RELEASE command")
         return []
 
     def _count(self, group: list[_Command[U]]) -> None:

@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
 from pool_protocol.errors import InvariantError
 from pool_server.core.comparison import Comparator, ComparatorKind
 from pool_server.core.jobs import (
@@ -18,6 +16,7 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.verification import VerificationLevel
 from pool_server.ports.work import JobDelta, JobRow, OfferRow
+from pool_server.store.driver import Driver
 from pool_server.store.statements import marks
 from pool_server.store.tables.work import JOB_HAS_READY_TASKS
 
@@ -48,14 +47,14 @@ _ADD = (
 class SqlJobRepository:
     """Implements `ports.work.JobRepository`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
-        self._connection = connection
+        self._driver = driver
 
     def insert(self, job: JobRow, constants: TensorRef) -> None:
         """Insert a job and its constants."""
-        self._connection.exec_driver_sql(_INSERT, _values(job))
-        self._connection.exec_driver_sql(
+        self._driver.run(_INSERT, _values(job))
+        self._driver.run(
             "INSERT INTO job_constants (job_id, inline, blob_sha256, size_bytes) VALUES (?, ?, ?, ?)",
             (job.job_id, constants.inline, constants.blob_sha256, constants.size_bytes),
         )
@@ -70,14 +69,14 @@ class SqlJobRepository:
 
     def constants(self, job_id: int) -> TensorRef:
         """Read a job's constants."""
-        row = self._connection.exec_driver_sql(
+        row = self._driver.run(
             "SELECT inline, blob_sha256, size_bytes FROM job_constants WHERE job_id = ?", (job_id,)
         ).one()
         return TensorRef(inline=row[0], blob_sha256=row[1], size_bytes=row[2])
 
     def offers(self) -> list[OfferRow]:
         """All active jobs that have ready tasks."""
-        return [OfferRow._make(row) for row in self._connection.exec_driver_sql(_OFFERS)]
+        return [OfferRow._make(row) for row in self._driver.run(_OFFERS)]
 
     def page(self, *, buyer_id: str | None, before_job_id: int, limit: int) -> list[JobRow]:
         """Jobs with smaller ids (0: from the newest), newest first."""
@@ -110,7 +109,7 @@ class SqlJobRepository:
         end_reason: str,
     ) -> bool:
         """Move a job if it is in one of the states; True when this call did it."""
-        result = self._connection.exec_driver_sql(
+        result = self._driver.run(
             "UPDATE jobs SET state = ?, ended_at_us = ?, end_reason = ? "
             f"WHERE job_id = ? AND state IN ({marks(len(from_states))})",
             (to_state.value, ended_at_us, end_reason, job_id, *(state.value for state in from_states)),
@@ -119,7 +118,7 @@ class SqlJobRepository:
 
     def add(self, job_id: int, delta: JobDelta) -> None:
         """Add to a job's counters."""
-        result = self._connection.exec_driver_sql(
+        result = self._driver.run(
             _ADD,
             (
                 delta.task_count,
@@ -142,21 +141,19 @@ class SqlJobRepository:
 
     def counts_by_state(self) -> dict[str, int]:
         """Jobs by state."""
-        rows = self._connection.exec_driver_sql("SELECT state, count(*) FROM jobs GROUP BY state")
+        rows = self._driver.run("SELECT state, count(*) FROM jobs GROUP BY state")
         return {row[0]: row[1] for row in rows}
 
     def tasks_accepted(self) -> int:
         """Accepted tasks of all jobs."""
-        return int(
-            self._connection.exec_driver_sql("SELECT coalesce(sum(accepted_count), 0) FROM jobs").scalar_one()
-        )
+        return int(self._driver.run("SELECT coalesce(sum(accepted_count), 0) FROM jobs").scalar_one())
 
     def _one(self, query: str, parameters: tuple[Any, ...]) -> JobRow | None:
-        row = self._connection.exec_driver_sql(query, parameters).one_or_none()
+        row = self._driver.run(query, parameters).one_or_none()
         return None if row is None else _job(row)
 
     def _many(self, query: str, parameters: tuple[Any, ...]) -> list[JobRow]:
-        return [_job(row) for row in self._connection.exec_driver_sql(query, parameters)]
+        return [_job(row) for row in self._driver.run(query, parameters)]
 
 
 def _values(job: JobRow) -> tuple[Any, ...]:

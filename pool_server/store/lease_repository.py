@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
 from pool_server.core.jobs import LeaseState
 from pool_server.ports.work import LeaseRow
+from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, marks
 
 _COLUMNS = (
@@ -20,13 +19,13 @@ _STATES = {state.value: state for state in LeaseState}
 class SqlLeaseRepository:
     """Implements `ports.work.LeaseRepository`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
-        self._connection = connection
+        self._driver = driver
 
     def insert(self, lease: LeaseRow) -> None:
         """Insert a live lease."""
-        self._connection.exec_driver_sql(
+        self._driver.run(
             f"INSERT INTO leases ({_COLUMNS}) VALUES ({marks(12)})",
             (*lease[:4], lease.state.value, *lease[5:]),
         )
@@ -38,7 +37,7 @@ class SqlLeaseRepository:
 
     def many(self, lease_ids: Sequence[int]) -> list[LeaseRow]:
         """Read leases, by id."""
-        rows = fetch_in(self._connection, f"{_SELECT} WHERE lease_id IN ({{marks}})", sorted(lease_ids))
+        rows = fetch_in(self._driver, f"{_SELECT} WHERE lease_id IN ({{marks}})", sorted(lease_ids))
         return sorted(_lease(row) for row in rows)
 
     def live(self, vehicle_id: str) -> list[LeaseRow]:
@@ -49,9 +48,7 @@ class SqlLeaseRepository:
 
     def newest_id(self) -> int:
         """The newest lease's id; 0 when there is none."""
-        return int(
-            self._connection.exec_driver_sql("SELECT coalesce(max(lease_id), 0) FROM leases").scalar_one()
-        )
+        return int(self._driver.run("SELECT coalesce(max(lease_id), 0) FROM leases").scalar_one())
 
     def overdue(self, *, before_us: int, limit: int) -> list[LeaseRow]:
         """Live leases that ended before a time, by (end, id)."""
@@ -62,7 +59,7 @@ class SqlLeaseRepository:
 
     def close_attempts(self, lease_id: int, *, closed: int, state: LeaseState, ended_at_us: int) -> bool:
         """Take `closed` attempts off a live lease's open ones and set its state. True when it was live."""
-        result = self._connection.exec_driver_sql(
+        result = self._driver.run(
             "UPDATE leases SET open_count = open_count - ?, state = ?, ended_at_us = ? "
             "WHERE lease_id = ? AND state = 'live'",
             (closed, state.value, ended_at_us, lease_id),
@@ -70,7 +67,7 @@ class SqlLeaseRepository:
         return result.rowcount == 1
 
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[LeaseRow]:
-        return [_lease(row) for row in self._connection.exec_driver_sql(query, parameters)]
+        return [_lease(row) for row in self._driver.run(query, parameters)]
 
 
 def _lease(row: Any) -> LeaseRow:

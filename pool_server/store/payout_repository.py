@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import astuple, fields
 from typing import Any
 
-from sqlalchemy import Connection
-
 from pool_server.core.payouts.model import PayoutDetails, PayoutRow, PayoutRun, PayoutState
 from pool_server.ports.money import PayoutFile
+from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, write_many
 
 _RUN_COLUMNS = ", ".join(field.name for field in fields(PayoutRun))
@@ -27,9 +26,9 @@ def _row(row: Any) -> PayoutRow:
 class SqlPayoutRepository:
     """Implements `ports.money.PayoutRepository`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
-        self._connection = connection
+        self._driver = driver
 
     def details(self, owner_id: str) -> PayoutDetails | None:
         return self.details_of([owner_id]).get(owner_id)
@@ -38,12 +37,12 @@ class SqlPayoutRepository:
         statement = f"SELECT {_DETAILS_COLUMNS} FROM payout_details WHERE owner_id IN ({{marks}})"
         return {
             row[0]: PayoutDetails(holder_name=row[1], iban=row[2], threshold_micros=row[3])
-            for row in fetch_in(self._connection, statement, owner_ids)
+            for row in fetch_in(self._driver, statement, owner_ids)
         }
 
     def set_details(self, owner_id: str, details: PayoutDetails, *, now_us: int) -> None:
         write_many(
-            self._connection,
+            self._driver,
             f"INSERT INTO payout_details ({_DETAILS_COLUMNS}, updated_at_us) VALUES (?,?,?,?,?) "
             "ON CONFLICT (owner_id) DO UPDATE SET holder_name = excluded.holder_name, iban = excluded.iban, "
             "threshold_micros = excluded.threshold_micros, updated_at_us = excluded.updated_at_us",
@@ -52,44 +51,44 @@ class SqlPayoutRepository:
 
     def add_run(self, run: PayoutRun, rows: Sequence[PayoutRow]) -> None:
         write_many(
-            self._connection,
+            self._driver,
             f"INSERT INTO payout_runs ({_RUN_COLUMNS}) VALUES ({','.join('?' * len(fields(PayoutRun)))})",
             [(*astuple(run)[:1], run.state.value, *astuple(run)[2:])],
         )
         write_many(
-            self._connection,
+            self._driver,
             f"INSERT INTO payout_rows (payout_id, {_ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?)",
             [(run.payout_id, *astuple(row)) for row in rows],
         )
 
     def run(self, payout_id: int) -> PayoutRun | None:
-        row = self._connection.exec_driver_sql(
+        row = self._driver.run(
             f"SELECT {_RUN_COLUMNS} FROM payout_runs WHERE payout_id = ?", (payout_id,)
-        ).fetchone()
+        ).one_or_none()
         return None if row is None else _run(row)
 
     def run_by_key(self, idempotency_key: str) -> PayoutRun | None:
-        row = self._connection.exec_driver_sql(
+        row = self._driver.run(
             f"SELECT {_RUN_COLUMNS} FROM payout_runs WHERE idempotency_key = ?", (idempotency_key,)
-        ).fetchone()
+        ).one_or_none()
         return None if row is None else _run(row)
 
     def runs(self, *, state: PayoutState | None = None) -> list[PayoutRun]:
         wanted = "" if state is None else state.value
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             f"SELECT {_RUN_COLUMNS} FROM payout_runs WHERE ? = '' OR state = ? ORDER BY payout_id DESC",
             (wanted, wanted),
         )
         return [_run(row) for row in rows]
 
     def rows(self, payout_id: int) -> list[PayoutRow]:
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             f"SELECT {_ROW_COLUMNS} FROM payout_rows WHERE payout_id = ? ORDER BY owner_id", (payout_id,)
         )
         return [_row(row) for row in rows]
 
     def move(self, run: PayoutRun, *, from_state: PayoutState) -> bool:
-        result = self._connection.exec_driver_sql(
+        result = self._driver.run(
             "UPDATE payout_runs SET state = ?, approved_by = ?, approved_at_us = ?, ended_by = ?, "
             "ended_at_us = ?, file_sha256 = ? WHERE payout_id = ? AND state = ?",
             (
@@ -107,19 +106,19 @@ class SqlPayoutRepository:
 
     def store_file(self, payout_id: int, file: PayoutFile) -> None:
         write_many(
-            self._connection,
+            self._driver,
             "INSERT INTO payout_files (payout_id, name, content, sha256_hex) VALUES (?,?,?,?)",
             [(payout_id, file.name, file.content, file.sha256_hex)],
         )
 
     def file(self, payout_id: int) -> PayoutFile | None:
-        row = self._connection.exec_driver_sql(
+        row = self._driver.run(
             "SELECT name, content, sha256_hex FROM payout_files WHERE payout_id = ?", (payout_id,)
-        ).fetchone()
+        ).one_or_none()
         return None if row is None else PayoutFile(name=row[0], content=row[1], sha256_hex=row[2])
 
     def paid_micros(self, owner_id: str) -> int:
-        value = self._connection.exec_driver_sql(
+        value = self._driver.run(
             "SELECT COALESCE(SUM(r.amount_micros), 0) "
             "FROM payout_rows r JOIN payout_runs p USING (payout_id) "
             "WHERE r.owner_id = ? AND r.reason = '' AND p.state IN ('approved', 'exported')",

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
 from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
 from pool_server.ports.work import DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
-from pool_server.store.statements import fetch_in, marks, write_many
+from pool_server.store.driver import Driver
+from pool_server.store.statements import fetch_in, insert_many, write_many
 
 #: Started tasks looked at per lease when an owner has attempts on many of them: bounds a lease's cost. Other
 #: owners work from the same end of the queue, so what hides behind them comes up as they go.
@@ -59,22 +58,23 @@ _RESULT = (
 class SqlTaskRepository:
     """Implements `ports.work.TaskRepository`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
-        self._connection = connection
+        self._driver = driver
 
     def insert(self, job_id: int, tasks: Sequence[NewTaskRow]) -> None:
         """Insert ready tasks with their inputs."""
         fresh = TaskRank.FRESH.value
-        write_many(
-            self._connection,
-            f"INSERT INTO tasks ({_COLUMNS}) VALUES ({marks(_COLUMN_COUNT)})",
+        insert_many(
+            self._driver,
+            "tasks",
+            _COLUMNS,
             [(t.task_id, job_id, t.task_index, "ready", fresh, t.wanted, t.wanted, *_NEW) for t in tasks],
         )
-        write_many(
-            self._connection,
-            "INSERT INTO task_inputs (task_id, inline, blob_sha256, size_bytes, input_sha256) "
-            "VALUES (?, ?, ?, ?, ?)",
+        insert_many(
+            self._driver,
+            "task_inputs",
+            "task_id, inline, blob_sha256, size_bytes, input_sha256",
             [
                 (t.task_id, t.inputs.inline, t.inputs.blob_sha256, t.inputs.size_bytes, t.input_sha256)
                 for t in tasks
@@ -83,7 +83,7 @@ class SqlTaskRepository:
 
     def input_hashes(self, job_id: int, *, first_index: int, count: int) -> list[bytes]:
         """Input hashes of the tasks that exist in a range of indexes, in order."""
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             "SELECT i.input_sha256 FROM tasks AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
             "WHERE t.job_id = ? AND t.task_index >= ? AND t.task_index < ? ORDER BY t.task_index",
             (job_id, first_index, first_index + count),
@@ -93,7 +93,7 @@ class SqlTaskRepository:
     def get(self, task_ids: Sequence[int]) -> dict[int, TaskRow]:
         """Read tasks by id."""
         rows = fetch_in(
-            self._connection,
+            self._driver,
             f"SELECT {_COLUMNS} FROM tasks WHERE task_id IN ({{marks}})",
             task_ids,
         )
@@ -101,11 +101,9 @@ class SqlTaskRepository:
 
     def ready(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
         """Tasks of a job that an owner may be given, most urgent first, then oldest."""
-        started = self._connection.exec_driver_sql(
-            _STARTED, (job_id, owner_id, owner_id, retry_before_us, limit)
-        ).fetchall()
+        started = self._driver.run(_STARTED, (job_id, owner_id, owner_id, retry_before_us, limit)).fetchall()
         missing = limit - len(started)
-        fresh = self._connection.exec_driver_sql(_FRESH, (job_id, missing)).fetchall() if missing > 0 else []
+        fresh = self._driver.run(_FRESH, (job_id, missing)).fetchall() if missing > 0 else []
         return [
             ReadyTask._make((*row[:5], TensorRef(inline=row[5], blob_sha256=row[6], size_bytes=row[7])))
             for row in (*started, *fresh)
@@ -113,12 +111,12 @@ class SqlTaskRepository:
 
     def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
-        return write_many(self._connection, _TAKE, [(int(by_job), task_id) for task_id, by_job in takes])
+        return write_many(self._driver, _TAKE, [(int(by_job), task_id) for task_id, by_job in takes])
 
     def change(self, rows: Sequence[TaskRow]) -> int:
         """Write tasks that were READY or RUNNING. Rows changed."""
         return write_many(
-            self._connection,
+            self._driver,
             _CHANGE,
             [
                 (
@@ -143,7 +141,7 @@ class SqlTaskRepository:
 
     def end_undecided(self, job_id: int, *, state: TaskState, reason: str, seq_base: int, now_us: int) -> int:
         """READY or RUNNING -> CANCELLED or FAILED for all tasks of a job, cursors `seq_base` + index + 1."""
-        result = self._connection.exec_driver_sql(
+        result = self._driver.run(
             "UPDATE tasks SET state = ?, wanted = 0, live_count = 0, job_funded_count = 0, reason = ?, "
             "decided_seq = ? + task_index + 1, decided_at_us = ? "
             "WHERE job_id = ? AND state IN ('ready', 'running')",
@@ -153,7 +151,7 @@ class SqlTaskRepository:
 
     def decided_after(self, job_id: int, *, after_seq: int, limit: int) -> list[DecidedRow]:
         """Tasks decided after a cursor, in order of decision."""
-        rows = self._connection.exec_driver_sql(
+        rows = self._driver.run(
             _RESULT + "WHERE t.job_id = ? AND t.decided_seq > 0 AND t.decided_seq > ? "
             "ORDER BY t.decided_seq LIMIT ?",
             (job_id, after_seq, limit),
@@ -163,7 +161,7 @@ class SqlTaskRepository:
     def results(self, job_id: int, indexes: Sequence[int]) -> dict[int, DecidedRow]:
         """Tasks by index, with their canonical outputs where accepted."""
         rows = fetch_in(
-            self._connection,
+            self._driver,
             _RESULT + "WHERE t.job_id = ? AND t.task_index IN ({marks})",
             indexes,
             before=(job_id,),

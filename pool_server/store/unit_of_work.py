@@ -13,6 +13,7 @@ from pool_server.store.content_repository import (
     SqlQuoteRepository,
     SqlSettingsRepository,
 )
+from pool_server.store.driver import Driver
 from pool_server.store.fleet_repository import SqlEventRepository, SqlFleetRepository
 from pool_server.store.id_blocks import SqlIdBlocks
 from pool_server.store.identity_repository import SqlIdentityRepository
@@ -33,22 +34,23 @@ class SqlUnitOfWork:
         self.effects: list[Effect] = []
         self.refusals: list[Refusal] = []
         self.terms = terms
-        self.ids = SqlIdBlocks(connection)
-        self.ledger = SqlLedgerRepository(connection)
-        self.receipts = SqlReceiptRepository(connection, issuer=receipt_issuer)
-        self.payouts = SqlPayoutRepository(connection)
-        self.prices = SqlPriceRepository(connection)
+        driver = Driver(connection)
+        self.ids = SqlIdBlocks(driver)
+        self.ledger = SqlLedgerRepository(driver)
+        self.receipts = SqlReceiptRepository(driver, issuer=receipt_issuer)
+        self.payouts = SqlPayoutRepository(driver)
+        self.prices = SqlPriceRepository(driver)
         self.identity = SqlIdentityRepository(connection)
         self.programs = SqlProgramRepository(connection)
         self.blobs = SqlBlobCatalogue(connection)
         self.quotes = SqlQuoteRepository(connection)
         self.settings = SqlSettingsRepository(connection)
-        self.jobs = SqlJobRepository(connection)
-        self.tasks = SqlTaskRepository(connection)
-        self.attempts = SqlAttemptRepository(connection)
-        self.leases = SqlLeaseRepository(connection)
-        self.fleet = SqlFleetRepository(connection)
-        self.events = SqlEventRepository(connection)
+        self.jobs = SqlJobRepository(driver)
+        self.tasks = SqlTaskRepository(driver)
+        self.attempts = SqlAttemptRepository(driver)
+        self.leases = SqlLeaseRepository(driver)
+        self.fleet = SqlFleetRepository(driver)
+        self.events = SqlEventRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

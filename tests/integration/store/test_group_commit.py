@@ -90,7 +90,7 @@ def prices(bench: Bench) -> list[int]:
     return bench.writer.read(
         lambda uow: [
             row[0]
-            for row in uow.prices._connection.exec_driver_sql(
+            for row in uow.prices._driver.run(
                 "SELECT price_micros_per_wu FROM posted_prices ORDER BY price_id"
             )
         ]
@@ -163,10 +163,8 @@ def test_a_commit_that_fails_acknowledges_nothing(tmp_path: Path) -> None:
 
     def commit_fails(uow: SqlUnitOfWork) -> int:
         # A deferred foreign key is checked by COMMIT itself.
-        uow.prices._connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-        uow.prices._connection.exec_driver_sql(
-            "INSERT INTO payout_files VALUES (99, 'a file of no run', x'00', '')"
-        )
+        uow.prices._driver.run("PRAGMA defer_foreign_keys = ON")
+        uow.prices._driver.run("INSERT INTO payout_files VALUES (99, 'a file of no run', x'00', '')")
         return price(1)(uow)
 
     bench.writer.start()
