@@ -1,8 +1,8 @@
 """TLS channels to a pool, synchronous and asyncio, with the limits that both ends agree on.
 
-A channel trusts the pool's own CA and nothing else. Buyers, owners and operators send a token as call
-credentials, which gRPC attaches only to encrypted channels; a vehicle shows its certificate. Retries are not
-made here: see `chargepool._retry`. This module never loads JAX, so that every program may stand on it.
+A channel trusts the pool's own CA and nothing else. Buyers, owners and operators send a token as metadata,
+over encrypted channels only (see `chargepool._bearer`); a vehicle shows its certificate. Retries are not made
+here: see `chargepool._retry`. This module never loads JAX, so that every program may stand on it.
 """
 
 import os
