@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -38,12 +40,27 @@ def processes_with(marker: str) -> list[int]:
     return found
 
 
-def wait_until_gone(marker: str) -> list[int]:
-    """Gives the kernel a moment to reap; returns what is still there."""
-    deadline = time.monotonic() + 5.0
-    while (left := processes_with(marker)) and time.monotonic() < deadline:
-        os.sched_yield()
-    return left
+def wait_until_gone(marker: str, *, within_s: float = 5.0) -> list[int]:
+    """Wait for the ends of all processes with the marker; return those still there after so long."""
+    deadline = time.monotonic() + within_s
+    while left := processes_with(marker):
+        rest_s = deadline - time.monotonic()
+        if rest_s <= 0 or not _one_ends(left, within_s=rest_s):
+            return processes_with(marker)
+    return []
+
+
+def _one_ends(process_ids: list[int], *, within_s: float) -> bool:
+    """Wait until at least one of these processes has ended; False when none did in time."""
+    with contextlib.ExitStack() as stack:
+        watched = []
+        for process_id in process_ids:
+            try:
+                watched.append(os.pidfd_open(process_id))
+            except ProcessLookupError:
+                return True
+            stack.callback(os.close, watched[-1])
+        return bool(select.select(watched, [], [], within_s)[0])
 
 
 def last_line(output: str) -> str:
@@ -119,7 +136,4 @@ def test_killing_the_demo_itself_leaves_no_process_behind(tmp_path: Path) -> Non
                 break
         demo.kill()
         demo.wait()
-    deadline = time.monotonic() + 20.0
-    while processes_with(marker) and time.monotonic() < deadline:
-        os.sched_yield()
-    assert processes_with(marker) == []
+    assert wait_until_gone(marker, within_s=20.0) == []
