@@ -1,6 +1,7 @@
 """`pool-server run`: serves a pool until it is told to stop."""
 
 import asyncio
+import gc
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,10 @@ from pool_server.identity.directory import PoolDirectory
 
 if TYPE_CHECKING:
     from pool_server.config import ServerConfig
+
+#: Allocations that are not freed between two looks at the youngest values, and looks at one generation
+#: between two at the next.
+_COLLECTOR_THRESHOLDS = (100_000, 50, 50)
 
 
 @click.command()
@@ -58,6 +63,18 @@ def run(
     uvloop.run(_serve(data, config))
 
 
+def _rest_collector() -> None:
+    """Make the cycle collector look rarely, and never again at what the start made.
+
+    A command makes thousands of small values that are freed as it ends, without cycles. At its defaults the
+    collector walks them, and from time to time everything that was imported, which is a fifth of the
+    server's time under load.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
+
+
 async def _serve(data: Path, config: "ServerConfig") -> None:
     from pool_protocol.program.admission import vet_in_child
     from pool_protocol.system import SystemClock, SystemIds
@@ -70,6 +87,7 @@ async def _serve(data: Path, config: "ServerConfig") -> None:
     server = PoolServer(data, config=config, clock=SystemClock(), id_source=SystemIds(), vet=vet_in_child)
     try:
         addresses = await server.start()
+        _rest_collector()
         click.echo(f"api {addresses.api}  fleet {addresses.fleet}", err=True)
         await server.wait(stopping)
     finally:

@@ -1,4 +1,4 @@
-"""Statements on the driver's own cursor: SQLAlchemy's errors, whole lists, and nothing outside a transaction."""
+"""Statements on the driver's own cursor: SQLAlchemy's errors, whole lists, always in a transaction."""
 
 from pathlib import Path
 
