@@ -19,6 +19,7 @@ from pool_server.core.matching import (
     JobOffer,
     NoWorkReason,
     TaskRank,
+    asked_offers,
     lease_size,
     order_offers,
 )
@@ -28,9 +29,6 @@ from pool_server.ports.fleet import VehicleRow, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import AttemptRow, JobDelta, JobRow, LeaseRow, ReadyTask, TaskTake
 
-#: Jobs asked for tasks before a vehicle is sent away: bounds what one lease costs when an owner has had its
-#: turn at the tasks of many jobs. The order moves on with every lease, so that none is left out for ever.
-JOBS_ASKED_MAX = 32
 #: Ready tasks per vehicle beyond which spreading them over the fleet does not matter.
 _SPREAD_BELOW = 64
 
@@ -159,7 +157,7 @@ def _lease_from_jobs(
             reason=NoWorkReason.PRICE_BELOW_RESERVE,
         )
     ordered = order_offers(affordable, warm_programs=command.warm_programs, newest_lease_id=newest_lease_id)
-    for offer in ordered[:JOBS_ASKED_MAX]:
+    for offer in asked_offers(ordered, now_us=now_us):
         granted = _lease_from_job(uow, command, vehicle, offer, policy=policy, now_us=now_us)
         if granted is not None:
             return granted

@@ -16,6 +16,12 @@ from pool_protocol.money import ceil_div
 WARM_PATIENCE_LEASES = 8
 #: Live leases of one vehicle: the one it computes, the one it has prefetched, and two to spare.
 LIVE_LEASES_PER_VEHICLE_MAX = 4
+#: Jobs asked for tasks before a vehicle is sent away: bounds what one answer costs when an owner has had its
+#: turn at the tasks of many jobs.
+JOBS_ASKED_MAX = 32
+#: How far the second half of the jobs asked moves on each second: less than half of the bound in the time in
+#: which a vehicle asks again, so that none is left out.
+_WINDOW_STEP_PER_S = 6
 #: Available time assumed when a vehicle does not say: one lease should be done within a minute.
 AVAILABLE_DEFAULT_US = 60 * SECOND_US
 
@@ -86,6 +92,20 @@ def order_offers(
     return sorted(offers, key=key)
 
 
+def asked_offers(ordered: Sequence[JobOffer], *, now_us: int) -> list[JobOffer]:
+    """Return the jobs that one answer asks for tasks, at most `JOBS_ASKED_MAX`.
+
+    The first half are the first in order. Those may all wait for another owner, and then no lease changes the
+    order: the second half is a window over the rest that moves on with time, so that every job is asked.
+    """
+    if len(ordered) <= JOBS_ASKED_MAX:
+        return list(ordered)
+    half = JOBS_ASKED_MAX // 2
+    rest = [*ordered[half:]]
+    start = now_us // SECOND_US * _WINDOW_STEP_PER_S % len(rest)
+    return [*ordered[:half], *(rest[start:] + rest[:start])[: JOBS_ASKED_MAX - half]]
+
+
 def lease_size(
     *,
     attempts_max: int,
@@ -112,13 +132,15 @@ def lease_size(
 
 #: Weight of the newest measurement in a vehicle's speed, as 1 over this.
 SPEED_MEMORY = 4
+#: Fastest vehicle believed, micro-WU per second: far beyond any machine, whatever a vehicle says of its time.
+SPEED_UWU_PER_S_MAX = 10**15
 
 
 def updated_speed(speed_uwu_per_s: int, *, work_uwu: int, run_time_us: int) -> int:
     """Blend a new measurement into a vehicle's speed, micro-WU per second; 0 stays "unknown"."""
     if run_time_us <= 0 or work_uwu <= 0:
         return speed_uwu_per_s
-    measured = max(1, work_uwu * SECOND_US // run_time_us)
+    measured = min(SPEED_UWU_PER_S_MAX, max(1, work_uwu * SECOND_US // run_time_us))
     if speed_uwu_per_s == 0:
         return measured
     return max(1, speed_uwu_per_s + (measured - speed_uwu_per_s) // SPEED_MEMORY)

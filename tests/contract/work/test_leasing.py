@@ -8,7 +8,7 @@ from pool_server.app.pricing import set_posted_price
 from pool_server.app.work_commands import LeaseGranted, NoWorkNow
 from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import PriceMode
-from pool_server.core.matching import LIVE_LEASES_PER_VEHICLE_MAX, NoWorkReason
+from pool_server.core.matching import JOBS_ASKED_MAX, LIVE_LEASES_PER_VEHICLE_MAX, NoWorkReason
 from pool_server.core.verification import VerificationLevel
 from tests.support.workshop import TASK_MICROS, Workshop, computed
 
@@ -52,6 +52,23 @@ def test_unknown_and_retired_vehicles_are_refused(pool: Workshop) -> None:
     with pytest.raises(PoolError) as retired:
         pool.ask(car)
     assert retired.value.code is ErrorCode.VEHICLE_RETIRED
+
+
+def test_jobs_that_wait_for_another_owner_do_not_hide_those_behind_them(pool: Workshop) -> None:
+    # Every result is audited, and there is one owner only: each job it has worked for waits for another.
+    pool.draws.drawn = 0.0
+    car = pool.car("a")
+    waiting = {pool.job(1, level=VerificationLevel.STANDARD) for _ in range(2 * JOBS_ASKED_MAX)}
+    asked = 0
+    while waiting:
+        granted = pool.ask(car)
+        if isinstance(granted, LeaseGranted):
+            pool.hand_in(granted)
+            waiting.remove(granted.job_id)
+        else:
+            asked += 1
+            assert asked < 10 * JOBS_ASKED_MAX, f"{len(waiting)} jobs are never asked for their tasks"
+            pool.wait(seconds=granted.retry_after_ms / 1_000)
 
 
 def test_who_wants_nothing_gets_nothing(pool: Workshop) -> None:
