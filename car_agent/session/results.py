@@ -142,17 +142,19 @@ class ResultDesk:
         for lease_id, lease in list(self._leases.items()):
             outcomes, lease.pending = lease.pending, []
             parts = _split(outcomes)
+            ended = False
             for number, part in enumerate(parts, start=1):
-                await self._seal(lease_id, lease, part, is_last=number == len(parts))
+                ended = await self._seal(lease_id, lease, part, is_last=number == len(parts))
             if not lease.remaining and not lease.pending and self._leases.get(lease_id) is lease:
                 del self._leases[lease_id]
-                if not outcomes:  # everything left was cancelled: no bundle finishes it
+                if not ended:  # what was left was cancelled: no bundle has finished it
                     await self._journal.do(partial(Journal.drop_lease, lease_id=lease_id))
                 self._on_lease_done(lease_id)
 
     async def _seal(
         self, lease_id: str, lease: _HeldLease, outcomes: Sequence[AttemptOutcome], *, is_last: bool
-    ) -> None:
+    ) -> bool:
+        """Seal and journal one bundle; return whether it ended its lease there."""
         now_us = self._clock.now_us()
         uploads: dict[str, bytes] = {}
         body = fleet_service_pb2.ResultBundleBody(
@@ -187,6 +189,7 @@ class ResultDesk:
             lambda journal: journal.add_bundle(facts, seal, run_time_us=run_time_us, now_us=now_us)
         )
         self._on_bundle(bundle)
+        return facts.lease_done
 
 
 def _split(outcomes: Sequence[AttemptOutcome]) -> list[list[AttemptOutcome]]:

@@ -1,6 +1,6 @@
 """The desk: which outcome belongs to which lease, what goes into a bundle, and when a lease is done."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -36,8 +36,13 @@ class DeskBench:
             pool_id="pool",
             key=self.key,
             on_lease_done=self.done.append,
-            on_bundle=self.bundles.append,
+            on_bundle=self._bundle_made,
         )
+        self.on_bundle: Callable[[], object] = lambda: None
+
+    def _bundle_made(self, bundle: JournalledBundle) -> None:
+        self.bundles.append(bundle)
+        self.on_bundle()
 
     def lease(self, lease_id: str, *attempt_ids: int) -> None:
         self.journal.take_lease(
@@ -170,3 +175,16 @@ async def test_sequence_numbers_and_nonces_never_repeat(bench: DeskBench) -> Non
     ]
     assert headers[0].sequence < headers[1].sequence
     assert headers[0].nonce != headers[1].nonce
+
+
+async def test_a_lease_whose_rest_is_cancelled_while_a_bundle_is_written_is_not_held_for_ever(
+    bench: DeskBench,
+) -> None:
+    bench.lease("lease_1", 1, 2)
+    bench.on_bundle = lambda: bench.desk.cancel(frozenset({2}))
+    bench.completed("lease_1", 1)
+    await bench.desk.flush()
+    assert bench.done == ["lease_1"]
+    assert bench.journal.open_leases() == []
+    bench.journal.settle_bundle(bench.bundles[0].bundle_id)
+    assert bench.journal.held_lease_ids() == []
