@@ -45,6 +45,9 @@ TASKS_PER_REQUEST_MAX = 1024
 RESULTS_PER_REQUEST_MAX = 1024
 #: Tasks of one job. Row ids and screens stay handy; split larger sweeps into jobs.
 TASKS_PER_JOB_MAX = 10_000_000
+#: Work of one task, all steps together, micro-WU: 1e8 WU, more than a lease's longest life on a machine of
+#: 4 PFLOP/s. Donated work has no price that would bound it, and sums of it must fit 64 bits.
+TASK_WORK_UWU_MAX = 100_000_000_000_000
 #: Tries of one task over all vehicles, honest failures, unplugs and audits together. A task that fails
 #: this often is at fault itself, and the buyer must hear so.
 ATTEMPTS_PER_TASK_MAX = 12

@@ -11,19 +11,26 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.ports.unit_of_work import UnitOfWork
 
 
-def require_room(uow: UnitOfWork, holder: str, *, bytes_max: int) -> None:
-    """Refuse an upload of a holder that has used its share.
+def require_room(uow: UnitOfWork, holder: str, *, arriving_bytes: int, bytes_max: int) -> int:
+    """Refuse an upload of a holder that has used its share; return the bytes that it keeps.
+
+    Args:
+        uow: A query.
+        holder: Who uploads.
+        arriving_bytes: What its uploads under way have brought and nobody has recorded yet.
+        bytes_max: Its share.
 
     Raises:
         PoolError: BLOB_TOO_LARGE.
     """
     used = uow.blobs.uploaded_bytes(holder)
-    if used >= bytes_max:
+    if used >= bytes_max or used + arriving_bytes > bytes_max:
         raise PoolError(
             ErrorCode.BLOB_TOO_LARGE,
             f"{holder} keeps {used} bytes, allowed are {bytes_max}",
             context={"limit": str(bytes_max), "used": str(used)},
         )
+    return used
 
 
 def record_blob(uow: UnitOfWork, blob_sha256: str, *, size_bytes: int, uploader: str, now_us: int) -> None:

@@ -7,7 +7,7 @@ meanwhile, up to its number of tasks. Work of a step task is the work of a step 
 from dataclasses import dataclass
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.limits import QUOTE_LIFETIME_US, TASKS_PER_JOB_MAX, UNITS_PER_TASK_MAX
+from pool_protocol.limits import QUOTE_LIFETIME_US, TASK_WORK_UWU_MAX, TASKS_PER_JOB_MAX, UNITS_PER_TASK_MAX
 from pool_protocol.money import AMOUNT_MICROS_MAX, ceil_div, work_price_micros
 from pool_protocol.program.manifest import ProgramKind, ProgramManifest
 from pool_server.app.pricing import posted_price
@@ -25,7 +25,7 @@ def program_facts(manifest: ProgramManifest, *, steps_per_task: int) -> ProgramF
     """Return what a job needs to know of its program.
 
     Raises:
-        PoolError: INVALID_ARGUMENT when the number of steps does not fit the program.
+        PoolError: INVALID_ARGUMENT when the number of steps does not fit the program, or the work no lease.
     """
     draft = manifest.draft
     if draft.kind is ProgramKind.MAP:
@@ -38,8 +38,10 @@ def program_facts(manifest: ProgramManifest, *, steps_per_task: int) -> ProgramF
         if ceil_div(steps_per_task, draft.unit_steps) > UNITS_PER_TASK_MAX:
             raise _bad_steps(f"more than {UNITS_PER_TASK_MAX} units of {draft.unit_steps} steps")
         work_uwu = manifest.cost.work_uwu * steps_per_task
-    if work_uwu > AMOUNT_MICROS_MAX:
-        raise _bad_steps("the work of one task cannot be counted")
+    if work_uwu > TASK_WORK_UWU_MAX:
+        raise _bad_steps(
+            f"one task has {work_uwu} micro-WU, at most {TASK_WORK_UWU_MAX} fit a lease: split it"
+        )
     return ProgramFacts(
         program_sha256=manifest.program_id,
         kind=draft.kind.value,

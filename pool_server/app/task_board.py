@@ -308,7 +308,7 @@ class TaskBoard:
             attempt.payer = Payer.JOB if position < terms.quorum else Payer.VERIFICATION
             if attempt.payer is Payer.JOB:
                 task.cost_micros += attempt.row.amount_micros
-            if terms.builds_trust:
+            if terms.builds_trust and attempt.row.amount_micros:
                 key = self.trust_key(attempt)
                 self.trust[key] = self.history(attempt).accepted(job.work_uwu_per_task)
         for attempt in rejected:

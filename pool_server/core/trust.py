@@ -2,7 +2,9 @@
 
 Trust is one number per (vehicle, program class, level): clean work since the last failed check. The class
 keeps different kinds of programs apart; the level is part of the key because work that was checked less
-often than a stricter level asks must not count there. Pure arithmetic; rows are the store's matter.
+often than a stricter level asks must not count there. Donated work counts for nothing: a buyer and owners in
+league could make any amount of it, and history is what makes audits rare. Pure arithmetic; rows are the
+store's matter.
 """
 
 from dataclasses import dataclass, replace

@@ -46,7 +46,8 @@ class LevelTerms:
     epsilon: float | None
     """The error target that audits keep; None where nothing is drawn."""
     builds_trust: bool
-    """Whether accepted work counts as clean history: only where a check could have found it wrong."""
+    """Whether accepted work that was paid counts as clean history: only where a check could have found it
+    wrong."""
 
 
 LEVELS: dict[VerificationLevel, LevelTerms] = {

@@ -1,6 +1,7 @@
 """Blobs over gRPC, for vehicles and buyers alike: pieces in, pieces out, with rights and quota."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from pool_protocol import limits
@@ -18,6 +19,8 @@ class BlobTransfer:
         self._store = store
         self._blob_store = blob_store
         self._bytes_per_holder_max = bytes_per_holder_max
+        # Bytes of uploads under way, by holder: they count against its share before they are recorded.
+        self._arriving: defaultdict[str, int] = defaultdict(int)
 
     async def receive(self, pieces: AsyncIterator[tuple[str, bytes]], *, holder: str) -> int:
         """Take an upload and return the blob's length; it is durable and the holder may read it.
@@ -34,23 +37,54 @@ class BlobTransfer:
         if first is None:
             raise PoolError(ErrorCode.INVALID_ARGUMENT, "an upload has at least one message")
         blob_sha256 = parse_blob_id(first[0])
-        bytes_max = self._bytes_per_holder_max
-        await self._store.read(lambda uow: require_room(uow, holder, bytes_max=bytes_max))
+        used = await self._require_room(holder)
         upload = await asyncio.to_thread(self._blob_store.begin, blob_sha256)
+        arrived = 0
+
+        async def take(chunk: bytes) -> None:
+            nonlocal arrived
+            arrived += len(chunk)
+            self._arriving[holder] += len(chunk)
+            if used + self._arriving[holder] > self._bytes_per_holder_max:
+                await self._require_room(holder)
+            await asyncio.to_thread(upload.write, chunk)
+
         try:
-            await asyncio.to_thread(upload.write, first[1])
+            await take(first[1])
             async for name, chunk in pieces:
                 if name not in {"", blob_sha256}:
                     raise PoolError(ErrorCode.INVALID_ARGUMENT, "one upload carries one blob")
-                await asyncio.to_thread(upload.write, chunk)
+                await take(chunk)
+            # Again: uploads side by side share what was free when each began.
+            await self._require_room(holder)
             size_bytes = await asyncio.to_thread(upload.finish)
+            now_us = self._store.now_us()
+            await self._store.write(
+                lambda uow: record_blob(
+                    uow, blob_sha256, size_bytes=size_bytes, uploader=holder, now_us=now_us
+                )
+            )
         finally:
+            self._arriving[holder] -= arrived
+            if not self._arriving[holder]:
+                del self._arriving[holder]
             await asyncio.to_thread(upload.close)
-        now_us = self._store.now_us()
-        await self._store.write(
-            lambda uow: record_blob(uow, blob_sha256, size_bytes=size_bytes, uploader=holder, now_us=now_us)
-        )
         return size_bytes
+
+    async def _require_room(self, holder: str) -> int:
+        """Return the bytes that a holder keeps, if what arrives still fits beside them.
+
+        Raises:
+            PoolError: BLOB_TOO_LARGE.
+        """
+        return await self._store.read(
+            lambda uow: require_room(
+                uow,
+                holder,
+                arriving_bytes=self._arriving.get(holder, 0),
+                bytes_max=self._bytes_per_holder_max,
+            )
+        )
 
     async def send(
         self, blob_sha256: str, *, offset: int, holder: str
