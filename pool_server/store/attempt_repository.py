@@ -7,7 +7,7 @@ from pool_server.core.jobs import COUNTING_ATTEMPT_STATES, AttemptState, TensorR
 from pool_server.core.settlement import Payer
 from pool_server.ports.work import AttemptChange, AttemptRow, GrantRow, LeaseRow
 from pool_server.store.driver import Driver
-from pool_server.store.statements import fetch_in, insert_many, write_many
+from pool_server.store.statements import fetch_in, insert_many, set_from_values, write_rows
 
 _STATES = {state.value: state for state in AttemptState}
 _PAYERS = {payer.value: payer for payer in Payer}
@@ -20,13 +20,16 @@ _SELECT = f"SELECT {_COLUMNS} FROM attempts"
 _ALIAS_COLUMNS = ", ".join(f"a.{column.strip()}" for column in _COLUMNS.split(","))
 #: `counting` to `detail` of a new attempt.
 _NEW = (1, b"", 0, 0, 0, "")
-#: The two statements differ in whether `counting` stands in SET: naming it makes SQLite rewrite its indexes.
-_STEP = (
-    "UPDATE attempts SET state = ?, payer = ?, pending_transfer_id = ?, reason = ?, detail = ?, "
-    "ended_at_us = ?, decided_at_us = ?{more} WHERE attempt_id = ? AND state = ?"
+_STEP_COLUMNS = (
+    "state",
+    "payer",
+    "pending_transfer_id",
+    "reason",
+    "detail",
+    "ended_at_us",
+    "decided_at_us",
 )
-_REPORTED = ", output_digest = ?, unit_root = ?, unit_count = ?, run_time_us = ?, energy_mj = ?"
-_COUNTING = ", counting = {value}"
+_REPORTED_COLUMNS = ("output_digest", "unit_root", "unit_count", "run_time_us", "energy_mj")
 
 
 class SqlAttemptRepository:
@@ -114,6 +117,8 @@ class SqlAttemptRepository:
             ]
             by_statement.setdefault(statement, []).append(
                 (
+                    change.attempt_id,
+                    change.from_state.value,
                     change.state.value,
                     change.payer.value,
                     change.pending_transfer_id,
@@ -122,13 +127,11 @@ class SqlAttemptRepository:
                     change.ended_at_us,
                     change.decided_at_us,
                     *(change.reported or ()),
-                    change.attempt_id,
-                    change.from_state.value,
                 )
             )
         changed = 0
         for statement, parameters in by_statement.items():
-            changed += write_many(self._driver, statement, parameters)
+            changed += write_rows(self._driver, statement, parameters)
         return changed
 
     def store_outputs(self, outputs: Sequence[tuple[int, TensorRef]]) -> None:
@@ -185,10 +188,13 @@ def _rows(rows: Iterable[Any]) -> dict[int, AttemptRow]:
 
 
 def _statement(*, was_counting: bool, is_counting: bool, reported: bool) -> str:
-    more = _REPORTED if reported else ""
-    if was_counting != is_counting:
-        more += _COUNTING.format(value=int(is_counting))
-    return _STEP.format(more=more)
+    columns = (*_STEP_COLUMNS, *_REPORTED_COLUMNS) if reported else _STEP_COLUMNS
+    # Only where it changes: naming `counting` makes SQLite rewrite its indexes.
+    counting = f", counting = {int(is_counting)}" if was_counting != is_counting else ""
+    return (
+        f"UPDATE attempts SET {set_from_values(columns, first=3)}{counting} FROM (VALUES {{rows}}) AS new "
+        "WHERE attempt_id = new.column1 AND attempts.state = new.column2"
+    )
 
 
 _STATEMENTS = {

@@ -11,8 +11,8 @@ from pool_server.store.driver import Driver
 
 #: Values in one `IN (...)`: well under SQLite's limit of 32,766 parameters, long enough to be one round trip.
 IN_LIST_MAX = 1_000
-#: Rows that one INSERT takes, always as many, so that the driver's cache holds it. The rest go one by one.
-ROWS_PER_INSERT = 20
+#: Rows that one statement takes, always as many, so that the driver's cache holds it; the rest go singly.
+ROWS_PER_STATEMENT = 20
 #: Rows fetched at a time when a whole table is streamed.
 STREAM_ROWS = 2_000
 
@@ -28,6 +28,11 @@ def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
 def marks(count: int) -> str:
     """Return `?,?,?`."""
     return ",".join("?" * count)
+
+
+def set_from_values(columns: Sequence[str], *, first: int) -> str:
+    """Return `a = new.column2, b = new.column3`: columns set from a list of rows that is called `new`."""
+    return ", ".join(f"{column} = new.column{first + offset}" for offset, column in enumerate(columns))
 
 
 def fetch_in(
@@ -54,25 +59,45 @@ def write_many(driver: Driver, statement: str, rows: Sequence[tuple[Any, ...]]) 
         raise _refused(error) from error
 
 
-def insert_many(driver: Driver, table: str, columns: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows, many to a statement: SQLite then opens the table and its indexes once for them all.
+def write_rows(driver: Driver, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Run a statement over many rows at a time; return how many rows of the table it changed.
+
+    SQLite then opens the table and its indexes once for all of them, and the interpreter's lock is let go
+    once and not row by row, which is dear while other threads wait for it.
+
+    Args:
+        driver: The transaction.
+        statement: Holds `{rows}`, where a comma-separated list of `(?,?)`, one per row, is put in.
+        rows: All of one length.
 
     Raises:
         InvariantError: a constraint or a trigger of the schema refused a row.
     """
     if not rows:
-        return
+        return 0
     mark = f"({marks(len(rows[0]))})"
-    insert = f"INSERT INTO {table} ({columns}) VALUES {mark}"
-    whole = len(rows) - len(rows) % ROWS_PER_INSERT
-    several = insert + f",{mark}" * (ROWS_PER_INSERT - 1)
+    whole = len(rows) - len(rows) % ROWS_PER_STATEMENT
+    changed = 0
     try:
-        for start in range(0, whole, ROWS_PER_INSERT):
-            driver.run(several, tuple(chain.from_iterable(rows[start : start + ROWS_PER_INSERT])))
+        if whole:
+            several = statement.format(rows=mark + f",{mark}" * (ROWS_PER_STATEMENT - 1))
+            for start in range(0, whole, ROWS_PER_STATEMENT):
+                values = tuple(chain.from_iterable(rows[start : start + ROWS_PER_STATEMENT]))
+                changed += driver.run(several, values).rowcount
         if whole < len(rows):
-            driver.run_many(insert, rows[whole:])
+            changed += driver.run_many(statement.format(rows=mark), rows[whole:])
     except IntegrityError as error:
         raise _refused(error) from error
+    return changed
+
+
+def insert_many(driver: Driver, table: str, columns: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, many to a statement.
+
+    Raises:
+        InvariantError: a constraint or a trigger of the schema refused a row.
+    """
+    write_rows(driver, f"INSERT INTO {table} ({columns}) VALUES {{rows}}", rows)
 
 
 def stream(driver: Driver, statement: str, parameters: tuple[Any, ...] = ()) -> Iterator[Any]:

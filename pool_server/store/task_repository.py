@@ -7,7 +7,7 @@ from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
 from pool_server.ports.work import DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
 from pool_server.store.driver import Driver
-from pool_server.store.statements import fetch_in, insert_many, write_many
+from pool_server.store.statements import fetch_in, insert_many, set_from_values, write_rows
 
 #: Started tasks looked at per lease when an owner has attempts on many of them: bounds a lease's cost. Other
 #: owners work from the same end of the queue, so what hides behind them comes up as they go.
@@ -40,13 +40,29 @@ _FRESH = (
 )
 _TAKE = (
     "UPDATE tasks SET wanted = wanted - 1, live_count = live_count + 1, attempt_count = attempt_count + 1, "
-    "job_funded_count = job_funded_count + ?, state = CASE WHEN wanted = 1 THEN 'running' ELSE 'ready' END, "
-    f"rank = min(rank, {TaskRank.STARTED.value}) WHERE task_id = ? AND state = 'ready'"
+    "job_funded_count = job_funded_count + new.column2, "
+    "state = CASE WHEN wanted = 1 THEN 'running' ELSE 'ready' END, "
+    f"rank = min(rank, {TaskRank.STARTED.value}) FROM (VALUES {{rows}}) AS new "
+    "WHERE task_id = new.column1 AND state = 'ready'"
+)
+_CHANGED_COLUMNS = (
+    "state",
+    "rank",
+    "wanted",
+    "agreement_needed",
+    "live_count",
+    "failure_count",
+    "job_funded_count",
+    "decided_seq",
+    "canonical_attempt_id",
+    "cost_micros",
+    "reason",
+    "detail",
+    "decided_at_us",
 )
 _CHANGE = (
-    "UPDATE tasks SET state = ?, rank = ?, wanted = ?, agreement_needed = ?, live_count = ?, "
-    "failure_count = ?, job_funded_count = ?, decided_seq = ?, canonical_attempt_id = ?, cost_micros = ?, "
-    "reason = ?, detail = ?, decided_at_us = ? WHERE task_id = ? AND state IN ('ready', 'running')"
+    f"UPDATE tasks SET {set_from_values(_CHANGED_COLUMNS, first=2)} FROM (VALUES {{rows}}) AS new "
+    "WHERE task_id = new.column1 AND state IN ('ready', 'running')"
 )
 _RESULT = (
     f"SELECT {_TASK_ALIAS_COLUMNS}, a.output_digest, o.inline, o.blob_sha256, o.size_bytes FROM tasks AS t "
@@ -111,15 +127,16 @@ class SqlTaskRepository:
 
     def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
-        return write_many(self._driver, _TAKE, [(int(by_job), task_id) for task_id, by_job in takes])
+        return write_rows(self._driver, _TAKE, takes)
 
     def change(self, rows: Sequence[TaskRow]) -> int:
         """Write tasks that were READY or RUNNING. Rows changed."""
-        return write_many(
+        return write_rows(
             self._driver,
             _CHANGE,
             [
                 (
+                    row.task_id,
                     row.state.value,
                     row.rank,
                     row.wanted,
@@ -133,7 +150,6 @@ class SqlTaskRepository:
                     row.reason,
                     row.detail,
                     row.decided_at_us,
-                    row.task_id,
                 )
                 for row in rows
             ],

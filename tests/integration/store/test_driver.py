@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError
 
 from pool_protocol.errors import InvariantError
 from pool_server.store.driver import Driver
-from pool_server.store.statements import ROWS_PER_INSERT, insert_many, stream
+from pool_server.store.statements import ROWS_PER_STATEMENT, insert_many, stream
 from tests.support.books import Books
 
 COUNTERS = "SELECT name, next_value FROM id_counters ORDER BY next_value"
@@ -19,7 +19,7 @@ def books(tmp_path: Path) -> Books:
 
 
 @pytest.mark.parametrize(
-    "count", [0, 1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, ROWS_PER_INSERT + 1, 5 * ROWS_PER_INSERT + 3]
+    "count", [0, 1, ROWS_PER_STATEMENT - 1, ROWS_PER_STATEMENT, ROWS_PER_STATEMENT + 1, 5 * ROWS_PER_STATEMENT + 3]
 )
 def test_a_list_of_any_length_is_inserted_whole_and_in_order(books: Books, count: int) -> None:
     rows = [(f"kind {index}", index) for index in range(count)]
@@ -31,7 +31,7 @@ def test_a_list_of_any_length_is_inserted_whole_and_in_order(books: Books, count
         assert list(stream(driver, COUNTERS)) == rows
 
 
-@pytest.mark.parametrize("count", [2, ROWS_PER_INSERT])
+@pytest.mark.parametrize("count", [2, ROWS_PER_STATEMENT])
 def test_a_row_that_the_schema_refuses_breaks_an_invariant(books: Books, count: int) -> None:
     with pytest.raises(InvariantError, match="UNIQUE"), books.engine.begin() as connection:
         insert_many(Driver(connection), "id_counters", "name, next_value", [("same", 1)] * count)
