@@ -2,6 +2,7 @@
 
 from pool_server.app.earnings import release_held
 from pool_server.app.expiry import expire_jobs, expire_leases, expire_unjudged, lose_silent_vehicles
+from pool_server.app.forgetting import forget_ended
 from pool_server.app.money import expire_pending
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.main.loops import Sweep
@@ -9,6 +10,8 @@ from pool_server.ports.unit_of_work import UnitOfWork
 
 #: Turns between two looks at what is not urgent.
 _RARELY = 10
+#: The same for what only takes up room.
+_SELDOM = 600
 
 
 def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
@@ -32,6 +35,9 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     def pending(uow: UnitOfWork, now_us: int) -> int:
         return expire_pending(uow, now_us=now_us)
 
+    def ended(uow: UnitOfWork, now_us: int) -> int:
+        return forget_ended(uow, now_us=now_us)
+
     return [
         Sweep(name="expired leases", run=leases),
         Sweep(name="expired jobs", run=jobs),
@@ -39,4 +45,5 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
         Sweep(name="held money", run=held),
         Sweep(name="silent vehicles", run=silent, every=_RARELY),
         Sweep(name="unresolved money", run=pending, every=_RARELY),
+        Sweep(name="ended offers", run=ended, every=_SELDOM),
     ]

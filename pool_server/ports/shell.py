@@ -198,6 +198,10 @@ class IdentityRepository(Protocol):
         """Count enrolments that wait for an answer and have not ended."""
         ...
 
+    def forget_enrolments(self, *, ended_before_us: int, limit: int) -> int:
+        """Delete enrolments that nobody approved and that ended before a time; return how many."""
+        ...
+
     def approve_enrolment(
         self,
         device_code_sha256: bytes,
@@ -307,6 +311,10 @@ class QuoteRepository(Protocol):
 
     def get(self, quote_id: str) -> QuoteRecord | None:
         """Read a quote."""
+        ...
+
+    def forget(self, *, ended_before_us: int, limit: int) -> int:
+        """Delete quotes that ended before a time; return how many."""
         ...
 
 

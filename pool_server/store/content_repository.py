@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
 from pool_server.ports.shell import ProgramRecord, QuoteRecord, RootRecord
 from pool_server.store.tables.identity import TABLES
@@ -143,6 +143,10 @@ class SqlQuoteRepository:
                 expires_at_us=quote.expires_at_us,
             )
         )
+
+    def forget(self, *, ended_before_us: int, limit: int) -> int:
+        ended = select(_QUOTES.c.quote_id).where(_QUOTES.c.expires_at_us < ended_before_us).limit(limit)
+        return self._connection.execute(delete(_QUOTES).where(_QUOTES.c.quote_id.in_(ended))).rowcount
 
     def get(self, quote_id: str) -> QuoteRecord | None:
         row = self._connection.execute(select(_QUOTES).where(_QUOTES.c.quote_id == quote_id)).first()

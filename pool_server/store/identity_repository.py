@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
 from pool_server.ports.shell import (
     Enrolment,
@@ -18,6 +18,11 @@ from pool_server.store.tables.identity import TABLES
 _PRINCIPALS: Table = TABLES["principals"]
 _TOKENS: Table = TABLES["tokens"]
 _ENROLMENTS: Table = TABLES["enrolments"]
+_NOT_APPROVED = (
+    EnrolmentState.PENDING.value,
+    EnrolmentState.DENIED.value,
+    EnrolmentState.SUPERSEDED.value,
+)
 _VEHICLES: Table = TABLES["vehicle_identities"]
 _CERTIFICATES: Table = TABLES["vehicle_certificates"]
 
@@ -137,6 +142,19 @@ class SqlIdentityRepository:
             .where(_ENROLMENTS.c.state == EnrolmentState.PENDING.value, _ENROLMENTS.c.expires_at_us > now_us)
         ).scalar_one()
         return int(counted)
+
+    def forget_enrolments(self, *, ended_before_us: int, limit: int) -> int:
+        ended = (
+            select(_ENROLMENTS.c.device_code_sha256)
+            .where(
+                _ENROLMENTS.c.state.in_(_NOT_APPROVED),
+                _ENROLMENTS.c.expires_at_us < ended_before_us,
+            )
+            .limit(limit)
+        )
+        return self._connection.execute(
+            delete(_ENROLMENTS).where(_ENROLMENTS.c.device_code_sha256.in_(ended))
+        ).rowcount
 
     def approve_enrolment(
         self,
