@@ -233,6 +233,12 @@ class WorkDriver:
             return
         while self._waiting and self._has_room(current, self._waiting[0]):
             item = self._waiting.popleft()
+            if self._has_ended(item.lease):
+                # Nobody waits for it any more; a worker that took it up would be killed at once.
+                self._fail(
+                    item, Outcome.ABANDONED, ErrorCode.LEASE_EXPIRED, "the lease ended before it began"
+                )
+                continue
             try:
                 self._send(current, current.process, item)
             except PoolError as error:
@@ -244,6 +250,9 @@ class WorkDriver:
             current.sent_bytes += len(item.work.inputs)
         if not self._waiting and not current.sent:
             self._listener.went_idle()
+
+    def _has_ended(self, lease: LeaseWork) -> bool:
+        return self._clock.now_us() > lease.expires_at_us + limits.CLOCK_SKEW_US_MAX
 
     def _has_room(self, current: _Current, item: _Queued) -> bool:
         if not current.sent:
@@ -387,7 +396,7 @@ class WorkDriver:
         lease = current.sent[0].lease
         if waited_s > self._attempt_deadline_s:
             self._crash(current, f"the attempt took more than {self._attempt_deadline_s:.0f} s")
-        elif self._clock.now_us() > lease.expires_at_us + limits.CLOCK_SKEW_US_MAX:
+        elif self._has_ended(lease):
             self._crash(current, "the lease ended before the attempt did")
 
     async def close(self) -> None:

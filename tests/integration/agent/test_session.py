@@ -13,7 +13,7 @@ from pool_protocol import digests, limits, tensors
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.keys import SigningKey
 from pool_protocol.roots import Role, build_root
-from pool_protocol.system import SystemIds
+from pool_protocol.system import SystemClock, SystemIds
 from pool_protocol.v1 import fleet_service_pb2 as pb
 from tests.integration.agent.rig import FakeFleet, Rig, blob, inputs, until
 from tests.unit.agent.test_leases import manifest as simple_manifest
@@ -354,6 +354,38 @@ async def test_the_certificate_is_renewed_after_two_thirds_of_its_life(fleet: Fa
     await until(lambda: 11 in fleet.results(), what="the stream came back with the new certificate")
     assert rig.link.session.identity.certificate_pem == renewed
     assert fleet.renewals == 1
+
+
+class LaterClock(SystemClock):
+    """The system's clock, so much later."""
+
+    later_us = 0
+
+    def now_us(self) -> int:
+        return super().now_us() + self.later_us
+
+
+async def test_what_is_left_of_a_lease_that_ended_is_given_back_at_once(
+    fleet: FakeFleet, tmp_path: Path
+) -> None:
+    rig = Rig(tmp_path / "car", "hangs")
+    fleet.clock = rig.clock = clock = LaterClock()
+    identity = fleet.identity()
+    fleet.offers = [fleet.lease(1, 11, 12, 13, lives_us=60_000_000)]
+    await rig.start(identity)
+    rig.charge()
+    await until((rig.directory.scratch / "ran").exists, what="the worker has begun")
+    clock.later_us = 60_000_000 + limits.CLOCK_SKEW_US_MAX
+    await until(lambda: len(fleet.results()) == 3)
+    assert {
+        attempt_id: (result.outcome, result.reason) for attempt_id, result in fleet.results().items()
+    } == {
+        11: (pb.ATTEMPT_OUTCOME_WORKER_FAILED, "WORKER_LOST"),
+        12: (pb.ATTEMPT_OUTCOME_ABANDONED, "LEASE_EXPIRED"),
+        13: (pb.ATTEMPT_OUTCOME_ABANDONED, "LEASE_EXPIRED"),
+    }
+    await until(lambda: rig.agent.state.phase is Phase.IDLE)
+    await rig.crash()
 
 
 async def test_a_vehicle_that_the_pool_retired_stops(fleet: FakeFleet, rig: Rig) -> None:
