@@ -53,6 +53,7 @@ class TaskFeed:
         self._batch_size = min(batch_size, TASKS_PER_REQUEST_MAX)
         self._batch: list[Arrays] = []
         self._batch_bytes = 0
+        self._is_refused = False
         self._first_index = first_index
         self.pulled = 0
         """Inputs taken from the iterator."""
@@ -74,6 +75,7 @@ class TaskFeed:
             InputRefused: An input does not fit the program. Those before it were sent.
             ChargepoolError: What AddTasks can raise.
         """
+        self._is_refused = False
         try:
             for _ in range(room):
                 item = next(self._items, _END)
@@ -92,7 +94,8 @@ class TaskFeed:
                     self._send()
         finally:
             # Also when the iterator or an input failed: what was accepted before it is not lost.
-            self._send()
+            if not self._is_refused:
+                self._send()
 
     def stop(self) -> None:
         """Pull nothing more; what was pulled and not sent is dropped."""
@@ -103,7 +106,10 @@ class TaskFeed:
     def _send(self) -> None:
         if not self._batch:
             return
+        # Should the pool not take it, the end of `fill` does not ask for its patience once more.
+        self._is_refused = True
         self._session.add_tasks(self._job_id, self._first_index + self.sent, self._batch)
+        self._is_refused = False
         self.sent += len(self._batch)
         self._batch = []
         self._batch_bytes = 0

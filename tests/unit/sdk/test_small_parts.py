@@ -1,21 +1,26 @@
-"""The progress line, what is remembered of jobs, and comparators."""
+"""The progress line, what is remembered of jobs, comparators, and the way of inputs."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 import chargepool
 from chargepool._comparators import as_comparator
+from chargepool._errors import PoolUnreachable
+from chargepool._feed import TaskFeed
 from chargepool._progress import ProgressLine, line_of, progress_callback
 from chargepool._records import Records
+from chargepool._session import Session
 from chargepool._values import Progress
 from pool_protocol.errors import PoolError
 from pool_protocol.v1 import common_pb2
 from tests.support.clock import ManualClock
-from tests.unit.sdk.scripted_session import program
+from tests.unit.sdk.scripted_session import JOB_ID, ScriptedSession, program
 
 
 def progress(accepted: int, *, total: int | None = 10, is_over: bool = False) -> Progress:
@@ -112,3 +117,20 @@ def test_tolerances_that_mean_nothing_are_refused(rtol: float, atol: float) -> N
 def test_an_unknown_comparator_is_refused() -> None:
     with pytest.raises(chargepool.ProgramRefused, match="close"):
         as_comparator("roughly")
+
+
+def test_a_batch_that_the_pool_does_not_take_is_tried_once() -> None:
+    tries: list[int] = []
+
+    class Silent(ScriptedSession):
+        def add_tasks(self, job_id: str, first_index: int, inputs: Sequence[Any]) -> int:
+            tries.append(first_index)
+            raise PoolUnreachable("silence")
+
+    feed = TaskFeed(
+        cast(Session, Silent()), job_id=JOB_ID, program=program(), items=[1.0, 2.0, 3.0], batch_size=2
+    )
+    with pytest.raises(PoolUnreachable):
+        feed.fill(3)
+    assert tries == [0], "its patience is not asked for twice"
+    assert feed.sent == 0
