@@ -10,6 +10,7 @@ ledger is.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -30,8 +31,7 @@ from pool_protocol.v1 import common_pb2
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(NamedTuple):
     """One verified attempt and what it pays. Fields and units are those of the message of the same name."""
 
     pool_id: str

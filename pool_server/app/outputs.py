@@ -10,6 +10,7 @@ others with the same header and length only values can differ, so that hashing t
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pool_protocol.digests import DIGEST_BYTES, OutputDigester, output_digest
 from pool_protocol.errors import PoolError
@@ -27,8 +28,7 @@ _PLAIN_KINDS = frozenset("fiu")
 _HEADERS_MAX = 4
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFinding:
+class OutputFinding(NamedTuple):
     """What the check of one report found."""
 
     attempt_id: int

@@ -7,6 +7,7 @@ the shell's matter. Times are microseconds since the epoch, UTC.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from typing import NamedTuple
 
 from pool_server.core.comparison import Comparator
 from pool_server.core.fleet import VehicleState
@@ -42,8 +43,7 @@ class LeaseWork:
     """Leases that the vehicle has: a live one that is not named here was lost and is sent again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptGrant:
+class AttemptGrant(NamedTuple):
     """One attempt of a lease."""
 
     attempt_id: int
@@ -84,8 +84,7 @@ class NoWorkNow:
 # --- results ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptReport:
+class AttemptReport(NamedTuple):
     """How an attempt ended on the vehicle."""
 
     attempt_id: int
@@ -124,8 +123,7 @@ class AckStatus(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptAckValue:
+class AttemptAckValue(NamedTuple):
     """What became of one report."""
 
     attempt_id: int

@@ -6,6 +6,7 @@ Pure: what is legal, what a job's terms mean in money. Which vehicle gets a task
 
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from typing import NamedTuple
 
 from pool_protocol.limits import ATTEMPTS_PER_TASK_MAX, ERRORS_PER_TASK_MAX
 from pool_protocol.money import work_price_micros
@@ -185,8 +186,7 @@ class AttemptOutcome(StrEnum):
 PROGRAM_FAILED_OWNERS = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorRef:
+class TensorRef(NamedTuple):
     """Named arrays as safetensors: the bytes themselves, or the name of a blob that holds them."""
 
     inline: bytes | None = None

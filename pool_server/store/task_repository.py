@@ -127,7 +127,7 @@ class SqlTaskRepository:
 
     def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
-        return write_rows(self._driver, _TAKE, takes)
+        return write_rows(self._driver, _TAKE, [(task_id, int(by_job)) for task_id, by_job in takes])
 
     def change(self, rows: Sequence[TaskRow]) -> int:
         """Write tasks that were READY or RUNNING. Rows changed."""

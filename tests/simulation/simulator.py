@@ -14,7 +14,7 @@ gives the same trace, whose hash is the proof. Faults are drawn per step:
 import hashlib
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -266,7 +266,7 @@ class Simulation:
             return report(grant.attempt_id, answer(truth + car.error))
         honest = report(grant.attempt_id, answer(truth))
         if self._drawn(car.habits.malformed, "malformed"):
-            return replace(honest, output_digest=bytes(32))
+            return honest._replace(output_digest=bytes(32))
         return honest
 
     def _hand_in(self, car: Car) -> None:

@@ -1,7 +1,6 @@
 """Results: a refusal changes nothing, the same answer twice is one payment, late work counts while needed."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,16 +165,16 @@ MALFORMED: dict[str, Callable[[AttemptReport], AttemptReport]] = {
     "another shape": _other_shape,
     "another type": _other_type,
     "another name": _other_name,
-    "no outputs": lambda good: replace(good, outputs=TensorRef()),
-    "a pickle": lambda good: replace(good, outputs=inline(b"\x80\x04]q\x00.")),
-    "cut short": lambda good: replace(good, outputs=inline((good.outputs.inline or b"")[:-1])),
-    "a wrong length": lambda good: replace(good, outputs=replace(good.outputs, size_bytes=7)),
-    "a digest of something else": lambda good: replace(good, output_digest=bytes(32)),
-    "a digest of another length": lambda good: replace(good, output_digest=b"short"),
-    "a unit root of another length": lambda good: replace(good, unit_root=b"short"),
-    "too many units": lambda good: replace(good, unit_count=10**9),
-    "a blob that nobody holds": lambda good: replace(
-        good, outputs=TensorRef(blob_sha256="0" * 64, size_bytes=9)
+    "no outputs": lambda good: good._replace(outputs=TensorRef()),
+    "a pickle": lambda good: good._replace(outputs=inline(b"\x80\x04]q\x00.")),
+    "cut short": lambda good: good._replace(outputs=inline((good.outputs.inline or b"")[:-1])),
+    "a wrong length": lambda good: good._replace(outputs=good.outputs._replace(size_bytes=7)),
+    "a digest of something else": lambda good: good._replace(output_digest=bytes(32)),
+    "a digest of another length": lambda good: good._replace(output_digest=b"short"),
+    "a unit root of another length": lambda good: good._replace(unit_root=b"short"),
+    "too many units": lambda good: good._replace(unit_count=10**9),
+    "a blob that nobody holds": lambda good: good._replace(
+        outputs=TensorRef(blob_sha256="0" * 64, size_bytes=9)
     ),
 }
 
@@ -202,7 +201,7 @@ def test_a_malformed_output_in_a_bundle_leaves_the_others_alone(pool: Workshop) 
     job_id = pool.job(3)
     lease = pool.lease(car)
     reports = [computed(grant) for grant in lease.attempts]
-    reports[1] = replace(reports[1], output_digest=bytes(32))
+    reports[1] = reports[1]._replace(output_digest=bytes(32))
     statuses = [ack.status for ack in pool.submit(car, lease.lease_id, reports)]
     assert statuses == [AckStatus.VERIFIED, AckStatus.REFUSED, AckStatus.VERIFIED]
     assert [pool.result(job_id, index).state for index in range(3)] == ["accepted", "ready", "accepted"]
@@ -343,7 +342,7 @@ def test_a_late_word_without_a_result_changes_nothing(pool: Workshop) -> None:
     before = everything(pool)
     gone = report(lease.attempts[0].attempt_id, outcome=AttemptOutcome.ABANDONED)
     assert [ack.status for ack in pool.submit(car, lease.lease_id, [gone])] == [AckStatus.LATE]
-    malformed = replace(computed(lease.attempts[0]), output_digest=bytes(32))
+    malformed = computed(lease.attempts[0])._replace(output_digest=bytes(32))
     assert [ack.reason for ack in pool.submit(car, lease.lease_id, [malformed])] == ["OUTPUT_MALFORMED"]
     assert everything(pool) == before
 
@@ -424,9 +423,9 @@ def test_the_second_result_with_a_header_is_checked_like_the_first(dtype: str) -
     for value in (0, 1, 1):
         good = report(1, {"y": np.array([value, 1], dtype=dtype)})
         assert checker.fault(good) == ""
-        assert "digest" in checker.fault(replace(good, output_digest=bytes(32)))
+        assert "digest" in checker.fault(good._replace(output_digest=bytes(32)))
         longer = inline((good.outputs.inline or b"") + b"\0")
-        assert checker.fault(replace(good, outputs=longer)) != ""
+        assert checker.fault(good._replace(outputs=longer)) != ""
 
 
 def test_nan_payloads_are_one_value_on_the_quick_way_too() -> None:
@@ -436,7 +435,7 @@ def test_nan_payloads_are_one_value_on_the_quick_way_too() -> None:
     assert tensors.encode({"y": plain}) != tensors.encode({"y": odd})
     digest = output_digest({"y": plain})
     for array in (plain, odd, odd):
-        one = replace(report(1, {"y": array}), output_digest=digest)
+        one = report(1, {"y": array})._replace(output_digest=digest)
         assert checker.fault(one) == ""
 
 
@@ -445,4 +444,4 @@ def test_a_boolean_that_is_neither_is_found_every_time() -> None:
     good = report(1, {"y": np.array([True, False])})
     assert checker.fault(good) == ""
     forged = inline((good.outputs.inline or b"")[:-1] + b"\x02")
-    assert "TENSORS_MALFORMED" in checker.fault(replace(good, outputs=forged))
+    assert "TENSORS_MALFORMED" in checker.fault(good._replace(outputs=forged))

@@ -1,7 +1,5 @@
 """Receipts: an owner can check each one alone, offline; nobody can change or invent one."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +41,7 @@ RECEIPT = Receipt(
 
 
 def batch(count: int, *, key: SigningKey = KEY, pool_id: str = "pool_a") -> SealedBatch:
-    leaves = [receipt_bytes(replace(RECEIPT, attempt_id=ids.AttemptId(n + 1))) for n in range(count)]
+    leaves = [receipt_bytes(RECEIPT._replace(attempt_id=ids.AttemptId(n + 1))) for n in range(count)]
     return seal_batch(leaves, batch_id=3, pool_id=pool_id, nonce=b"n" * 16, issued_at_us=START_US, key=key)
 
 
@@ -62,7 +60,7 @@ def test_each_receipt_of_a_batch_verifies_alone_and_years_later(count: int, data
     index = data.draw(st.integers(0, count - 1))
     sent = batch(count).proven(index).SerializeToString()
     result = verified(common_pb2.ProvenReceipt.FromString(sent))
-    assert result.receipt == replace(RECEIPT, attempt_id=ids.AttemptId(index + 1))
+    assert result.receipt == RECEIPT._replace(attempt_id=ids.AttemptId(index + 1))
     assert (result.batch_id, result.signed_at_us, result.key_id) == (3, START_US, KEY.key_id)
     assert receipts.parse_receipt(result.receipt_bytes) == result.receipt
 
@@ -140,6 +138,6 @@ def test_attack_a_batch_that_is_not_well_formed() -> None:
 
 def test_the_pool_itself_cannot_write_a_receipt_that_does_not_add_up() -> None:
     with pytest.raises(PoolError):
-        receipt_bytes(replace(RECEIPT, net_micros=430))
+        receipt_bytes(RECEIPT._replace(net_micros=430))
     with pytest.raises(PoolError):
         seal_batch([], batch_id=1, pool_id="p", nonce=b"n" * 16, issued_at_us=START_US, key=KEY)
