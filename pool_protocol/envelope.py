@@ -22,6 +22,8 @@ from pool_protocol.v1 import common_pb2
 
 #: The audience of public statements that anyone may check: admissions, batches of receipts.
 ANY_AUDIENCE = "any"
+#: Sequence numbers are kept in databases whose integers have a sign.
+SEQUENCE_MAX = 2**63 - 1
 
 
 class PayloadType(StrEnum):
@@ -112,6 +114,8 @@ def seal_envelope(
         raise PoolError(ErrorCode.INVALID_ARGUMENT, "an envelope must not expire before it is issued")
     if header.expires_at_us - header.issued_at_us > limits.ENVELOPE_LIFETIME_US_MAX:
         raise PoolError(ErrorCode.INVALID_ARGUMENT, "an envelope may live seven days at most")
+    if not 0 <= header.sequence <= SEQUENCE_MAX:
+        raise PoolError(ErrorCode.INVALID_ARGUMENT, f"sequence {header.sequence} is out of bounds")
     header_bytes = common_pb2.EnvelopeHeader(
         issuer=header.issuer,
         audience=header.audience,
@@ -220,6 +224,8 @@ def _parse_header(header_bytes: bytes) -> EnvelopeHeader:
         raise PoolError(ErrorCode.ENVELOPE_MALFORMED, "the header cannot be parsed") from error
     if not limits.ENVELOPE_NONCE_BYTES_MIN <= len(message.nonce) <= limits.ENVELOPE_NONCE_BYTES_MAX:
         raise PoolError(ErrorCode.ENVELOPE_MALFORMED, f"a nonce of {len(message.nonce)} bytes")
+    if message.sequence > SEQUENCE_MAX:
+        raise PoolError(ErrorCode.ENVELOPE_MALFORMED, f"sequence {message.sequence} is out of bounds")
     return EnvelopeHeader(
         issuer=message.issuer,
         audience=message.audience,

@@ -45,8 +45,8 @@ def check_terms(command: CreateJob, policy: WorkPolicy, *, now_us: int) -> None:
     """
     if not 1 <= len(command.idempotency_key) <= KEY_CHARACTERS_MAX:
         raise _invalid(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", "idempotency_key")
-    if len(command.name) > NAME_CHARACTERS_MAX:
-        raise _invalid(f"a job's name has at most {NAME_CHARACTERS_MAX} characters", "name")
+    if len(command.name) > NAME_CHARACTERS_MAX or not command.name.isprintable():
+        raise _invalid(f"a job's name has at most {NAME_CHARACTERS_MAX} printable characters", "name")
     if command.program.work_uwu_per_task < 1:
         raise _invalid("a task's work is at least one micro-WU", "work_uwu_per_task")
     if (command.program.kind == "step") != (command.steps_per_task > 0):

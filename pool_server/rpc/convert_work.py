@@ -44,6 +44,17 @@ def invalid(field: str, why: str) -> PoolError:
     return PoolError(ErrorCode.INVALID_ARGUMENT, f"{field}: {why}", context={"field": field})
 
 
+def fit_to_show(text: str, *, characters_max: int) -> str:
+    """Return a stranger's words as they may be shown on anyone's terminal: cut, without control characters.
+
+    Lines stay lines; what steers a terminal, or turns the direction of writing, is replaced.
+    """
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for character in text[:characters_max]
+    )
+
+
 def tensor_ref(bundle: common_pb2.TensorBundle, *, field: str) -> TensorRef:
     """Read a bundle: its size must be that of its bytes, and inline bytes within the limit.
 
@@ -180,8 +191,8 @@ def _report(result: fleet_pb2.AttemptResult) -> AttemptReport:
         unit_count=result.unit_count,
         run_time_us=result.run_time_us,
         energy_mj=result.energy_mj,
-        reason=result.reason[:_REASON_CHARACTERS_MAX],
-        detail=result.detail[:_DETAIL_CHARACTERS_MAX],
+        reason=fit_to_show(result.reason, characters_max=_REASON_CHARACTERS_MAX),
+        detail=fit_to_show(result.detail, characters_max=_DETAIL_CHARACTERS_MAX),
     )
 
 

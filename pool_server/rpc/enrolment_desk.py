@@ -1,6 +1,8 @@
 """Enrolment as devices and owners call it: codes are drawn, guesses are counted, secrets are hashed."""
 
+import contextlib
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 
 from pool_protocol import limits
 from pool_protocol.clock import Clock
@@ -55,6 +57,12 @@ class RateLimit:
     def count(self, key: str) -> None:
         """Note an event."""
         self._recent(key).append(self._clock.monotonic_ns())
+
+    def forgive(self, key: str) -> None:
+        """Take the latest event back."""
+        events = self._recent(key)
+        if events:
+            events.pop()
 
     def _recent(self, key: str) -> deque[int]:
         events = self._events.setdefault(key, deque())
@@ -124,14 +132,10 @@ class EnrolmentDesk:
         Raises:
             PoolError: RATE_LIMITED after too many wrong codes; DEVICE_CODE_UNKNOWN; DEVICE_CODE_EXPIRED.
         """
-        self._wrong_guesses.require_room(owner_id)
         now_us = self._store.now_us()
-        try:
+        with self._guess(owner_id):
             code = normalize_user_code(user_code)
             return await self._store.read(lambda uow: look_at_device(uow, code, now_us=now_us))
-        except PoolError as error:
-            self._count_guess(error, owner_id)
-            raise
 
     async def approve(self, *, user_code: str, label: str, refuse: bool, owner_id: str) -> str:
         """Answer a device; return the vehicle's id, empty when refused.
@@ -139,9 +143,8 @@ class EnrolmentDesk:
         Raises:
             PoolError: RATE_LIMITED after too many wrong codes; what `approve_device` raises.
         """
-        self._wrong_guesses.require_room(owner_id)
         now_us = self._store.now_us()
-        try:
+        with self._guess(owner_id):
             command = ApproveDevice(
                 owner_id=owner_id,
                 user_code=normalize_user_code(user_code),
@@ -152,9 +155,6 @@ class EnrolmentDesk:
             return await self._store.write(
                 lambda uow: approve_device(uow, command, issuer=self._issuer, now_us=now_us)
             )
-        except PoolError as error:
-            self._count_guess(error, owner_id)
-            raise
 
     async def renew(self, *, vehicle_id: str, csr_pem: bytes) -> IssuedCertificate:
         """Make a new certificate for a vehicle.
@@ -169,6 +169,21 @@ class EnrolmentDesk:
             )
         )
 
-    def _count_guess(self, error: PoolError, owner_id: str) -> None:
-        if error.code is ErrorCode.DEVICE_CODE_UNKNOWN:
-            self._wrong_guesses.count(owner_id)
+    @contextlib.contextmanager
+    def _guess(self, owner_id: str) -> Iterator[None]:
+        """Count a guess before it is tried, so that many at once do not all find room; a wrong one stays.
+
+        Raises:
+            PoolError: RATE_LIMITED.
+        """
+        self._wrong_guesses.require_room(owner_id)
+        self._wrong_guesses.count(owner_id)
+        was_wrong = False
+        try:
+            yield
+        except PoolError as error:
+            was_wrong = error.code is ErrorCode.DEVICE_CODE_UNKNOWN
+            raise
+        finally:
+            if not was_wrong:
+                self._wrong_guesses.forgive(owner_id)

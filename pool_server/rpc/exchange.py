@@ -80,7 +80,7 @@ class ExchangeStreams:
 
     async def note_agent(self, vehicle: VehicleIdentity, agent: fleet_pb2.AgentInfo, *, known: str) -> str:
         """Note a vehicle's agent version where it changed; return the one known now."""
-        version = agent.agent_version[:60]
+        version = convert_work.fit_to_show(agent.agent_version, characters_max=60)
         if version in {"", known}:
             return known
         await self._store.write(lambda uow: uow.identity.set_agent_version(vehicle.vehicle_id, version))

@@ -60,7 +60,7 @@ class FleetServicer(fleet_service_pb2_grpc.FleetServiceServicer):
         device_code, begun = await self._enrolment.begin(
             csr_pem=request.csr_pem,
             envelope_public_key=request.envelope_public_key,
-            agent_version=request.agent.agent_version,
+            agent_version=convert_work.fit_to_show(request.agent.agent_version, characters_max=60),
         )
         return pb.BeginEnrolmentResponse(
             device_code=device_code,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 
 from pool_protocol.digests import sha256_hex
 from pool_protocol.errors import ErrorCode
+from pool_protocol.limits import DEVICE_CODE_GUESSES_PER_MINUTE_MAX
 from pool_protocol.program.admission import AdmittedProgram
 from pool_protocol.program.manifest import ProgramDraft
+from pool_protocol.v1 import account_service_pb2 as account_pb
+from pool_protocol.v1 import account_service_pb2_grpc, common_pb2
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
-from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as pb
 from pool_protocol.v1 import market_service_pb2 as market_pb
 from tests.support.fake_car import FakeBuyer, FakeCar, inputs_of, vet_without_jax
@@ -166,3 +172,123 @@ def test_uploads_side_by_side_keep_within_one_share(tmp_path: Path) -> None:
         assert set(outcomes) <= {"kept", ErrorCode.BLOB_TOO_LARGE.value}
         files = [path for path in (pool.data_dir / "blobs").rglob("*") if path.is_file()]
         assert len(files) == len(kept), "what is refused leaves no bytes behind"
+
+
+def test_guesses_of_pairing_codes_side_by_side_share_one_allowance(pool: PoolHandle) -> None:
+    """Sent one after the other they are counted one by one; sent together they must be, too."""
+    owner = pool.create_principal("owner", "Olga")
+    codes = [f"{letter * 4}-{digit * 4}" for letter in "BCDFGHJKMN" for digit in "234679"]
+
+    async def guess_all() -> list[str]:
+        credentials = grpc.ssl_channel_credentials(pool.ca_pem)
+        async with grpc.aio.secure_channel(pool.api_address, credentials) as channel:
+            stub: Any = account_service_pb2_grpc.AccountServiceStub(channel)
+
+            async def guess(code: str) -> str:
+                request = account_pb.ApproveDeviceRequest(user_code=code, label="mine now")
+                try:
+                    await stub.ApproveDevice(request, metadata=owner.metadata)
+                except grpc.aio.AioRpcError as error:
+                    return code_of(error)
+                return "approved"
+
+            return await asyncio.gather(*(guess(code) for code in codes))
+
+    outcomes = Counter(asyncio.run(guess_all()))
+    assert outcomes == {
+        ErrorCode.DEVICE_CODE_UNKNOWN.value: DEVICE_CODE_GUESSES_PER_MINUTE_MAX,
+        ErrorCode.RATE_LIMITED.value: len(codes) - DEVICE_CODE_GUESSES_PER_MINUTE_MAX,
+    }
+
+
+def test_no_stranger_writes_on_anothers_terminal(pool: PoolHandle) -> None:
+    """Escape sequences in a job's name, an agent's version, and a car's account of a failure."""
+    escape = "\x1b]0;owned\x07\u202e\x00"
+    buyer = FakeBuyer.with_money(pool)
+    with pytest.raises(grpc.RpcError) as refusal:
+        buyer.call(
+            "CreateJob",
+            market_pb.CreateJobRequest(
+                idempotency_key="k",
+                program_sha256=buyer.admit(),
+                price_mode=common_pb2.PRICE_MODE_DONATE,
+                level=common_pb2.VERIFICATION_LEVEL_FULL,
+                name=escape,
+            ),
+        )
+    assert code_of(refusal.value) == ErrorCode.INVALID_ARGUMENT.value
+
+    job_id = buyer.open_job([1])
+    cars = [FakeCar(pool, name=name) for name in ("first", "second")]
+    for car in cars:
+        want = pb.WorkRequest(attempts_max=1, agent=pb.AgentInfo(agent_version="1.0" + escape))
+        lease = car.open_lease(car.stub.LeaseWork(pb.LeaseWorkRequest(want=want)).lease)
+        failed = pb.AttemptResult(
+            attempt_id=lease.attempts[0].attempt_id,
+            outcome=pb.ATTEMPT_OUTCOME_PROGRAM_FAILED,
+            reason="PROGRAM_FAILED",
+            detail="first line\nsecond" + escape,
+        )
+        car.submit(car.seal(pb.ResultBundleBody(lease_id=lease.lease_id, results=[failed])))
+    [result] = buyer.results(job_id, 1)
+    assert result.detail.startswith("first line\nsecond")
+    listed = pool.admin().ListFleet(admin_pb.ListFleetRequest(), metadata=pool.operator.metadata).vehicles
+    versions = [vehicle.agent_version for vehicle in listed]
+    assert all(version.startswith("1.0") for version in versions)
+    for shown in (result.detail.replace("\n", ""), *versions):
+        assert shown.isprintable(), repr(shown)
+
+
+def test_a_buyer_and_two_owners_in_league_cannot_be_told_apart_but_are_in_the_books(pool: PoolHandle) -> None:
+    """What audits of newcomers cost is the pool's, to the micro, and stands on an account of its own."""
+    buyer = FakeBuyer.with_money(pool)
+    buyer.open_job(list(range(4)), level=common_pb2.VERIFICATION_LEVEL_STANDARD)
+    cars = [FakeCar(pool, name=name) for name in ("first", "second")]
+    while cars[0].work() or cars[1].work():
+        pass
+    books = pool.admin().GetOverview(admin_pb.GetOverviewRequest(), metadata=pool.operator.metadata)
+    spent_micros = buyer.call("GetBalance", market_pb.GetBalanceRequest()).spent_micros
+    earned_micros = sum(car.earnings().held_micros for car in cars)
+    assert earned_micros + books.fees_micros == spent_micros + books.verification_cost_micros
+
+
+def hand_in(
+    car: FakeCar, envelope: common_pb2.Envelope, gate: threading.Barrier, acks: list[pb.AttemptAck]
+) -> None:
+    stub = car.stub
+    gate.wait()
+    acks.extend(stub.SubmitResults(pb.SubmitResultsRequest(results=envelope)).acks)
+
+
+def test_cancelling_while_results_arrive_pays_for_each_result_or_gives_its_money_back(
+    pool: PoolHandle,
+) -> None:
+    buyer = FakeBuyer.with_money(pool)
+    cars = [FakeCar(pool, name=f"car {number}") for number in range(4)]
+    for round_number in range(3):
+        job_id = buyer.open_job(list(range(16)), key=f"job {round_number}", close=False)
+        sealed = []
+        for car in cars:
+            lease = car.lease(4)
+            assert lease is not None
+            sealed.append((car, car.seal(car.results(lease))))
+        gate = threading.Barrier(len(sealed) + 1)
+        acks: list[pb.AttemptAck] = []
+
+        threads = [threading.Thread(target=hand_in, args=(*pair, gate, acks)) for pair in sealed]
+        for thread in threads:
+            thread.start()
+        gate.wait()
+        buyer.call("CancelJob", market_pb.CancelJobRequest(job_id=job_id))
+        for thread in threads:
+            thread.join()
+        assert {ack.status for ack in acks} <= {pb.ACK_STATUS_VERIFIED, pb.ACK_STATUS_LATE}
+        verified = sum(ack.status == pb.ACK_STATUS_VERIFIED for ack in acks)
+        job = buyer.job(job_id)
+        assert (job.accepted_count, job.spent_micros) == (verified, verified * 1_000_000)
+        assert job.escrow_micros == 0
+    balance = buyer.call("GetBalance", market_pb.GetBalanceRequest())
+    assert balance.escrow_micros == 0
+    assert balance.available_micros + balance.spent_micros == 10**12
+    report = pool.admin().CheckLedger(admin_pb.CheckLedgerRequest(), metadata=pool.operator.metadata)
+    assert [check.name for check in report.checks if not check.ok] == []
