@@ -15,6 +15,7 @@ from pool_server.ports.unit_of_work import UnitOfWork
 _VEHICLES_MAX = 50
 _EVENTS_PER_VEHICLE = 200
 _RECEIPTS_MAX = 1_000
+_PAYOUTS_MAX = 100
 
 _SENTENCES: dict[str, tuple[str, str]] = {
     VehicleState.ENROLLED.value: ("ENROLLED", "{label} joined the pool."),
@@ -93,24 +94,19 @@ def _receipt_news(uow: UnitOfWork, owner_id: str, labels: dict[str, str]) -> lis
 
 def _payout_news(uow: UnitOfWork, owner_id: str) -> list[AccountEventValue]:
     news: list[AccountEventValue] = []
-    for run in uow.payouts.runs():
-        if run.state not in {PayoutState.APPROVED, PayoutState.EXPORTED}:
-            continue
-        for row in uow.payouts.rows(run.payout_id):
-            if row.owner_id != owner_id or row.reason:
-                continue
-            amount = f"{format_micros(row.amount_micros, decimals=2)} {run.currency}"
-            exported = run.state is PayoutState.EXPORTED
-            news.append(
-                AccountEventValue(
-                    at_us=run.ended_at_us if exported else run.approved_at_us,
-                    code="PAYOUT_EXPORTED" if exported else "PAYOUT_APPROVED",
-                    message=(
-                        f"{amount} are on their way ({row.reference})."
-                        if exported
-                        else f"A payout of {amount} was approved."
-                    ),
-                    vehicle_id="",
-                )
+    for run, row in uow.payouts.paid_rows(owner_id, limit=_PAYOUTS_MAX):
+        amount = f"{format_micros(row.amount_micros, decimals=2)} {run.currency}"
+        exported = run.state is PayoutState.EXPORTED
+        news.append(
+            AccountEventValue(
+                at_us=run.ended_at_us if exported else run.approved_at_us,
+                code="PAYOUT_EXPORTED" if exported else "PAYOUT_APPROVED",
+                message=(
+                    f"{amount} are on their way ({row.reference})."
+                    if exported
+                    else f"A payout of {amount} was approved."
+                ),
+                vehicle_id="",
             )
+        )
     return news

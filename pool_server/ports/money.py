@@ -375,6 +375,10 @@ class PayoutRepository(Protocol):
         """Return the exported file."""
         ...
 
+    def paid_rows(self, owner_id: str, *, limit: int) -> list[tuple[PayoutRun, PayoutRow]]:
+        """Return an owner's newest rows in approved and exported runs, each with its run, newest first."""
+        ...
+
     def paid_micros(self, owner_id: str) -> int:
         """Return the sum of an owner's rows in approved and exported runs."""
         ...

@@ -117,6 +117,20 @@ class SqlPayoutRepository:
         ).one_or_none()
         return None if row is None else PayoutFile(name=row[0], content=row[1], sha256_hex=row[2])
 
+    def paid_rows(self, owner_id: str, *, limit: int) -> list[tuple[PayoutRun, PayoutRow]]:
+        columns = ", ".join(
+            [f"p.{field.name}" for field in fields(PayoutRun)]
+            + [f"r.{field.name}" for field in fields(PayoutRow)]
+        )
+        rows = self._driver.run(
+            f"SELECT {columns} FROM payout_rows r JOIN payout_runs p USING (payout_id) "
+            "WHERE r.owner_id = ? AND r.reason = '' AND p.state IN ('approved', 'exported') "
+            "ORDER BY r.payout_id DESC LIMIT ?",
+            (owner_id, limit),
+        )
+        width = len(fields(PayoutRun))
+        return [(_run(row[:width]), _row(row[width:])) for row in rows]
+
     def paid_micros(self, owner_id: str) -> int:
         value = self._driver.run(
             "SELECT COALESCE(SUM(r.amount_micros), 0) "

@@ -14,6 +14,7 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app import payouts
 from pool_server.app.earnings import buyer_balance, owner_earnings, release_held
 from pool_server.app.money import expire_pending, release_job, void_attempts
+from pool_server.app.pool_report import pool_report
 from pool_server.core.payouts.model import PayoutDetails, PayoutState
 from pool_server.core.settlement import Payer
 from pool_server.rails.csv_file import CsvRail
@@ -172,6 +173,11 @@ class Story:
         balance = self.books.run(lambda uow: buyer_balance(uow, buyer_id="buyer_b"))
         held = balance.available_micros + balance.escrow_micros + balance.spent_micros
         assert held == self.deposited
+        report = self.books.run(lambda uow: pool_report(uow, month="", now_us=self.books.now_us))
+        assert report.buyers_spent_micros == balance.spent_micros
+        assert {line.owner_id: line.net_micros for line in report.owners} == {
+            owner_id: net for owner_id, net in self.net.items() if net
+        }
 
     def _earned(self, owner_id: str) -> int:
         money = self.books.run(lambda uow: owner_earnings(uow, owner_id=owner_id, now_us=self.books.now_us))

@@ -20,12 +20,13 @@ from pool_server.app.earnings import (
 )
 from pool_server.app.ledger_check import check_ledger
 from pool_server.app.money import job_free_micros, job_money, release_job, void_attempts
+from pool_server.app.pool_report import pool_report
 from pool_server.app.pricing import posted_price, set_posted_price
 from pool_server.app.receipts import ReceiptPage, list_receipts, receipts_of_attempts
 from pool_server.app.statements import owner_statement
 from pool_server.core.payouts.model import LeftOut, PayoutDetails, PayoutState
 from pool_server.core.settlement import Payer
-from pool_server.core.statement import LineKind
+from pool_server.core.statement import LineKind, date_of
 from pool_server.rails.csv_file import CsvRail, total_micros
 from tests.support.books import TERMS, Books, settlement
 
@@ -144,7 +145,22 @@ def test_money_from_the_bank_to_the_bank(books: Books) -> None:
     earnings = books.run(lambda uow: owner_earnings(uow, owner_id="owner_a", now_us=books.now_us))
     assert earnings.paid_micros == planned.run.total_micros
     assert earnings.available_micros == available_a % 10_000
+    [(run, row)] = books.run(lambda uow: uow.payouts.paid_rows("owner_a", limit=10))
+    assert (run.payout_id, row) == (planned.run.payout_id, planned.rows[0])
+    assert books.run(lambda uow: uow.payouts.paid_rows("owner_b", limit=10)) == []
     books.assert_sound()
+
+    # 6. The operator's report of the month and of all time says who paid what; an earlier month is empty.
+    month = date_of(books.now_us)[:7]
+    for period in (month, ""):
+        report = books.run(lambda uow: pool_report(uow, month=period, now_us=books.now_us))  # noqa: B023 - at once
+        assert (report.buyers_spent_micros, report.verification_cost_micros) == (gross - 1_000_000, 1_000_000)
+        assert (report.total.gross_micros, report.total.fee_micros) == (gross, fees)
+        assert [line.owner_id for line in report.owners] == ["owner_a", "owner_b"]
+        assert report.owners[0].paid_micros == report.total.paid_micros == planned.run.total_micros
+        assert report.total.available_micros == available_a % 10_000 + 7_000_001 - 350_000
+    before = books.run(lambda uow: pool_report(uow, month="1999-12", now_us=books.now_us))
+    assert (before.total.gross_micros, before.buyers_spent_micros, before.total.paid_micros) == (0, 0, 0)
 
 
 def test_held_money_is_released_in_the_order_of_verification(books: Books) -> None:
