@@ -99,7 +99,19 @@ def authenticate_token(uow: UnitOfWork, token_sha256: bytes, *, now_us: int) -> 
     Raises:
         PoolError: UNAUTHENTICATED when it is unknown, revoked or expired.
     """
-    token = uow.identity.token_by_sha256(token_sha256)
+    return _good(uow.identity.token_by_sha256(token_sha256), now_us=now_us)
+
+
+def require_token(uow: UnitOfWork, token_id: str, *, now_us: int) -> None:
+    """Refuse to go on with a call whose token has gone bad since it began: streams outlive revocations.
+
+    Raises:
+        PoolError: UNAUTHENTICATED.
+    """
+    _good(uow.identity.token(token_id), now_us=now_us)
+
+
+def _good(token: TokenRecord | None, *, now_us: int) -> TokenRecord:
     if token is None:
         raise PoolError(ErrorCode.UNAUTHENTICATED, "unknown token")
     if token.revoked_at_us != 0:

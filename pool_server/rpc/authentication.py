@@ -34,6 +34,8 @@ class Caller:
     principal_id: str
     """An owner's, buyer's or operator's id; empty for a vehicle or a stranger."""
     vehicle: VehicleIdentity | None
+    token_id: str = ""
+    """Of the token that speaks for the principal; empty without one."""
 
     def require_vehicle(self) -> VehicleIdentity:
         """Return the vehicle.
@@ -109,7 +111,7 @@ class Authenticator:
                 f"{token.token_id} has the scope {token.scope.value}, not {who.value}",
                 context={"scope": who.value},
             )
-        return Caller(who=who, principal_id=token.principal_id, vehicle=None)
+        return Caller(who=who, principal_id=token.principal_id, vehicle=None, token_id=token.token_id)
 
     async def _vehicle(self, context: "grpc.aio.ServicerContext[Any, Any]") -> Caller:
         peer = self._peer_certificate(context.auth_context())

@@ -6,6 +6,7 @@ from pool_protocol import limits
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.v1 import market_service_pb2 as pb
 from pool_server.app.jobs import decided_after
+from pool_server.app.principals import require_token
 from pool_server.app.receipts import Proven, receipts_of_attempts
 from pool_server.app.work_commands import DecidedPage
 from pool_server.core.jobs import ACTIVE_JOB_STATES
@@ -29,21 +30,24 @@ class JobWatch:
         self._hub = hub
 
     async def watch(
-        self, *, buyer_id: str, job_id: int, after_cursor: int, with_outputs: bool
+        self, *, buyer_id: str, token_id: str, job_id: int, after_cursor: int, with_outputs: bool
     ) -> AsyncGenerator[pb.WatchJobResponse, None]:
         """Yield what was decided after the cursor, then what is decided from now on, until the job has ended.
 
         The first message comes at once, even when nothing was decided. The last one shows the ended job.
 
         Raises:
-            PoolError: NOT_FOUND; DRAINING when the server goes away: watch again from the last cursor.
+            PoolError: NOT_FOUND; UNAUTHENTICATED once the token was revoked or has expired; DRAINING when the
+                server goes away: watch again from the last cursor.
         """
         cursor, tell = after_cursor, True
         with self._hub.watching(job_id) as woken:
             while True:
                 # Cleared before reading: what is committed after the read wakes us again.
                 woken.clear()
-                page, receipts = await self._read(buyer_id, job_id, cursor, with_outputs=with_outputs)
+                page, receipts = await self._read(
+                    buyer_id, token_id, job_id, cursor, with_outputs=with_outputs
+                )
                 for response in _responses(page, receipts, after=cursor, with_outputs=with_outputs):
                     if tell or response.decided or response.cursor != cursor:
                         yield response
@@ -61,11 +65,13 @@ class JobWatch:
                 tell = True
 
     async def _read(
-        self, buyer_id: str, job_id: int, cursor: int, *, with_outputs: bool
+        self, buyer_id: str, token_id: str, job_id: int, cursor: int, *, with_outputs: bool
     ) -> tuple[DecidedPage, dict[int, Proven]]:
         limit = DECISIONS_WITH_OUTPUTS_MAX if with_outputs else DECISIONS_MAX
+        now_us = self._store.now_us()
 
         def read(uow: UnitOfWork) -> tuple[DecidedPage, dict[int, Proven]]:
+            require_token(uow, token_id, now_us=now_us)
             page = decided_after(uow, buyer_id=buyer_id, job_id=job_id, cursor=cursor, limit=limit)
             if not with_outputs:
                 return page, {}

@@ -235,6 +235,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
     ) -> AsyncIterator[pb.WatchJobResponse]:
         pages = self._watch.watch(
             buyer_id=current_caller().principal_id,
+            token_id=current_caller().token_id,
             job_id=ids.parse_job_id(request.job_id),
             after_cursor=min(request.after_cursor, ids.ROW_ID_MAX),
             with_outputs=request.include_results,
