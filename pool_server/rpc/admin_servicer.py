@@ -1,5 +1,6 @@
 """AdminService: what operators ask of the pool."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._pool_id = pool_id
         self._currency = currency
         self._server_version = server_version
+        # What reads whole tables takes turns, so that it never holds all of the store's readers at once:
+        # every call needs one, if only to look up its token.
+        self._long_read = asyncio.Lock()
 
     async def GetOverview(self, request: pb.GetOverviewRequest, context: _Context) -> pb.GetOverviewResponse:
         def read(uow: UnitOfWork) -> pb.GetOverviewResponse:
@@ -264,10 +268,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             report = pool_report(uow, month=request.month, now_us=now_us)
             return convert_account.report_response(report, csv=self._render_report(report))
 
-        return await self._store.read(read)
+        async with self._long_read:
+            return await self._store.read(read)
 
     async def CheckLedger(self, request: pb.CheckLedgerRequest, context: _Context) -> pb.CheckLedgerResponse:
-        return convert_account.ledger_report(await self._store.read(check_ledger))
+        async with self._long_read:
+            return convert_account.ledger_report(await self._store.read(check_ledger))
 
     async def ListAccounts(
         self, request: pb.ListAccountsRequest, context: _Context

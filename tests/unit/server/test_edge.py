@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc.aio
 import pytest
@@ -19,14 +19,17 @@ import pytest
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.program.admission import AdmittedProgram
 from pool_protocol.program.manifest import ProgramDraft
+from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as pb
 from pool_server.admission.queue import AdmissionQueue
+from pool_server.app.ledger_check import LedgerReport
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, VehicleQuarantined, WorkAvailable
 from pool_server.core.jobs import NO_TENSORS
 from pool_server.main.logs import JsonFormatter, PlainFormatter, configure_logs
 from pool_server.main.loops import Sweep, sweep_until_done
 from pool_server.rpc import convert_work
+from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.enrolment_desk import RateLimit
 from pool_server.rpc.exchange import ExchangeStreams
 from pool_server.rpc.hub import OUTBOX_MAX, Hub
@@ -271,3 +274,29 @@ def test_the_log_leaves_out_what_alembic_says_at_every_start() -> None:
         root.handlers[:], root.level = before
         for name in ("alembic", "pool_server.rpc.interceptor"):
             logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+async def test_long_reads_of_operators_take_turns() -> None:
+    reading: list[asyncio.Future[None]] = []
+
+    class SlowStore:
+        def now_us(self) -> int:
+            return 0
+
+        async def read(self, query: Callable[[Any], Any]) -> Any:
+            reading.append(asyncio.get_running_loop().create_future())
+            await reading[-1]
+            return LedgerReport(ok=True, checks=(), transfer_count=0, sum_micros=0)
+
+    parts: Any = dict.fromkeys(
+        ("keys", "policy", "blob_reader", "rail", "render_report", "id_source", "pool_id", "currency")
+    )
+    servicer = AdminServicer(store=cast(StoreAccess, SlowStore()), server_version="", **parts)
+    request = admin_pb.CheckLedgerRequest()
+    calls = [asyncio.create_task(servicer.CheckLedger(request, None)) for _ in range(2)]
+    for turn in (1, 2):
+        for _ in range(10):  # as many rounds of the loop as either call could need
+            await asyncio.sleep(0)
+        assert len(reading) == turn, "the second waits until the first is through"
+        reading[-1].set_result(None)
+    assert [answer.transfer_count for answer in await asyncio.gather(*calls)] == [0, 0]
