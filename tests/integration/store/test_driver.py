@@ -19,7 +19,8 @@ def books(tmp_path: Path) -> Books:
 
 
 @pytest.mark.parametrize(
-    "count", [0, 1, ROWS_PER_STATEMENT - 1, ROWS_PER_STATEMENT, ROWS_PER_STATEMENT + 1, 5 * ROWS_PER_STATEMENT + 3]
+    "count",
+    [0, 1, ROWS_PER_STATEMENT - 1, ROWS_PER_STATEMENT, ROWS_PER_STATEMENT + 1, 5 * ROWS_PER_STATEMENT + 3],
 )
 def test_a_list_of_any_length_is_inserted_whole_and_in_order(books: Books, count: int) -> None:
     rows = [(f"kind {index}", index) for index in range(count)]
