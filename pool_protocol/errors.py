@@ -26,6 +26,8 @@ class PoolError(Exception):
         detail: Internal text for logs and operators; may name ids and numbers, never secrets.
         context: Small facts a client can act on ("field", "limit", "scope"); they do cross the wire.
         retry_after_ms: The least delay before another try, or None when none is advised.
+        advice: What to do in this very case, where the code's own next step says too little; it stays on
+            this machine.
     """
 
     def __init__(
@@ -35,12 +37,14 @@ class PoolError(Exception):
         *,
         context: Mapping[str, str] | None = None,
         retry_after_ms: int | None = None,
+        advice: str = "",
     ) -> None:
         """Make an error; `detail` defaults to the code's public text."""
         self.code = code
         self.detail = detail or CATALOGUE[code].public
         self.context: dict[str, str] = dict(context or {})
         self.retry_after_ms = retry_after_ms
+        self.advice = advice
         super().__init__(f"{code.value}: {self.detail}")
 
     def __reduce__(self) -> tuple[type["PoolError"], tuple[ErrorCode, str], dict[str, object]]:
@@ -48,7 +52,7 @@ class PoolError(Exception):
         return (
             type(self),
             (self.code, self.detail),
-            {"context": self.context, "retry_after_ms": self.retry_after_ms},
+            {"context": self.context, "retry_after_ms": self.retry_after_ms, "advice": self.advice},
         )
 
     @property
@@ -64,7 +68,7 @@ class PoolError(Exception):
     @property
     def next_step(self) -> str:
         """What to do about it."""
-        return self.entry.next_step
+        return self.advice or self.entry.next_step
 
     @property
     def retryable(self) -> bool:

@@ -140,7 +140,13 @@ class ServerConfig:
 
 
 def _invalid(key: str, why: str) -> PoolError:
-    return PoolError(ErrorCode.INVALID_ARGUMENT, f"setting {key}: {why}", context={"field": key})
+    return PoolError(
+        ErrorCode.INVALID_ARGUMENT,
+        f"Setting {key}: {why}",
+        context={"field": key},
+        advice="Correct it in pool.toml, or where it was given: an option of `run`, or a variable "
+        "CHARGEPOOL_SERVER_<KEY>.",
+    )
 
 
 def explain(key: str) -> str:

@@ -81,5 +81,6 @@ def unreachable(directory: StateDirectory) -> PoolError:
     """Return the error of a command that needs the daemon."""
     return PoolError(
         ErrorCode.UNAVAILABLE,
-        f"no agent runs on {directory.path}; start it with `car-agent --state-dir {directory.path} run`",
+        f"no agent runs on {directory.path}",
+        advice=f"Start it: car-agent --state-dir {directory.path} run",
     )

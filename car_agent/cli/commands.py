@@ -165,10 +165,17 @@ def pair_command(
     from car_agent.journal.identity import save_identity
     from car_agent.session.pairing import PairingCode, pair
 
+    host, _, port = pool.rpartition(":")
+    if not host or not port.isdecimal():
+        raise click.BadParameter(
+            f"{pool!r} is not HOST:PORT, such as pool.example.org:7443", param_hint="--pool"
+        )
     directory.create()
     if directory.identity.exists() and not again:
         raise PoolError(
-            ErrorCode.ALREADY_EXISTS, f"{directory.path} is paired already; --again replaces the identity"
+            ErrorCode.ALREADY_EXISTS,
+            f"{directory.path} is paired already",
+            advice="`car-agent doctor` shows with which pool; --again replaces the identity.",
         )
     settings = read_settings(directory.settings, {})
 

@@ -31,7 +31,10 @@ def exclusive(path: Path, *, tries: int = _LOCK_TRIES) -> Iterator[None]:
             except BlockingIOError as error:
                 if attempt == tries - 1:
                     raise PoolError(
-                        ErrorCode.ALREADY_EXISTS, f"another agent runs on {path.parent}"
+                        ErrorCode.ALREADY_EXISTS,
+                        f"another agent runs on {path.parent}",
+                        advice="`car-agent status` shows what it does; end it before you start another, or "
+                        "give this one its own --state-dir.",
                     ) from error
                 pause.wait(_LOCK_WAIT_S)
         yield

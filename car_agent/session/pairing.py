@@ -79,7 +79,7 @@ async def pair(
                 timeout=_CALL_TIMEOUT_S,
             )
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise _first_refusal(error, address) from error
         on_code(
             PairingCode(
                 user_code=begun.user_code,
@@ -96,6 +96,19 @@ async def pair(
         ca_pem=ca_pem,
         now_us=clock.now_us(),
         root_fingerprint=root_fingerprint,
+    )
+
+
+def _first_refusal(error: grpc.aio.AioRpcError, address: str) -> PoolError:
+    """Return why pairing could not begin; where no pool answered, what to look at."""
+    refusal = from_rpc_error(error)
+    if refusal.code is not ErrorCode.UNAVAILABLE:
+        return refusal
+    return PoolError(
+        ErrorCode.UNAVAILABLE,
+        f"no pool answers at {address}: {refusal.detail}",
+        advice="Look at the address (the pool's API, not its fleet's port), at --ca (this pool's ca.pem), "
+        "and whether the pool runs; then pair again.",
     )
 
 

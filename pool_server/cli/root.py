@@ -68,7 +68,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except PoolError as error:
-        click.echo(f"Error: {error.public} {_detail(error)}[{error.code.value}]", err=True)
+        click.echo(f"Error: {_sentence(error)} [{error.code.value}]", err=True)
         click.echo(f"What to do: {error.next_step}", err=True)
         sys.exit(1)
     except click.UsageError as error:
@@ -84,5 +84,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _detail(error: PoolError) -> str:
-    return "" if error.detail == error.public else f"{error.detail} "
+def _sentence(error: PoolError) -> str:
+    """Say what happened once: what the server refused begins with the code's own sentence already."""
+    if error.advice or error.detail.startswith(error.public):
+        return error.detail.replace(f"{error.public} {error.public}", error.public)
+    return f"{error.public} {error.detail}"

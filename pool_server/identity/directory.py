@@ -102,7 +102,8 @@ class PoolDirectory:
         if not self.database.exists() or not self.ca_key.exists():
             raise PoolError(
                 ErrorCode.NOT_FOUND,
-                f"no pool in {self.path}: make one with `pool-server init --data {self.path}`",
+                f"There is no pool in {self.path}.",
+                advice=f"Make one with `pool-server init --data {self.path}`, or name another directory.",
             )
 
 
@@ -122,7 +123,9 @@ class DirectoryLock:
         except BlockingIOError as error:
             self._file.close()
             raise PoolError(
-                ErrorCode.INVALID_STATE, f"another server runs on {directory.path}; stop it first"
+                ErrorCode.INVALID_STATE,
+                f"another server runs on {directory.path}",
+                advice="Stop it first (Ctrl-C, or SIGTERM to its process); one server serves one directory.",
             ) from error
 
     def release(self) -> None:

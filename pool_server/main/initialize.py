@@ -83,7 +83,11 @@ def initialize_pool(
             context={"field": "currency"},
         )
     if data.exists() and any(data.iterdir()):
-        raise PoolError(ErrorCode.ALREADY_EXISTS, f"{data} is not empty; a pool is never overwritten")
+        raise PoolError(
+            ErrorCode.ALREADY_EXISTS,
+            f"{data} is not empty; a pool is never overwritten.",
+            advice=f"Name another directory, or serve the pool that is there: pool-server run --data {data}",
+        )
     random_part = base64.b32encode(id_source.random_bytes(_POOL_ID_RANDOM_BYTES)).decode().lower()
     pool_id = f"{pool_name}-{random_part}"
     data.parent.mkdir(parents=True, exist_ok=True)

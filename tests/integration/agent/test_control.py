@@ -144,8 +144,20 @@ def test_nothing_but_opt_in_opts_in(tmp_path: Path) -> None:
 def test_commands_that_need_the_daemon_say_how_to_start_it(tmp_path: Path) -> None:
     result = car_agent(tmp_path, "status")
     assert result.exit_code == 1
-    assert "run" in result.stderr
+    assert f"next: Start it: car-agent --state-dir {tmp_path / 'state'} run" in result.stderr
     assert "UNAVAILABLE" in result.stderr
+
+
+def test_pairing_with_nobody_says_what_to_look_at(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text("not a certificate")
+    portless = car_agent(tmp_path, "pair", "--pool", "pool.example.org", "--ca", str(ca_file))
+    assert (portless.exit_code, "HOST:PORT" in portless.stderr) == (2, True)
+    nobody = car_agent(tmp_path, "pair", "--pool", "127.0.0.1:1", "--ca", str(ca_file))
+    assert nobody.exit_code == 1
+    assert "no pool answers at 127.0.0.1:1" in nobody.stderr
+    assert "this pool's ca.pem" in nobody.stderr
+    assert not StateDirectory(tmp_path / "state").identity.exists()
 
 
 def test_wrong_usage_is_exit_status_2_and_a_refusal_1(tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ def test_init_says_what_it_made_and_never_overwrites(data: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in data.rglob("*"))
     again = invoke("init", "--data", str(data), expect=1)
     assert "ALREADY_EXISTS" in again.stderr
+    assert (
+        f"What to do: Name another directory, or serve the pool that is there: pool-server run --data {data}"
+        in (again.stderr)
+    )
     assert sorted((path, path.stat().st_mtime_ns) for path in data.rglob("*")) == before
     assert list(data.parent.iterdir()) == [data]
     assert "Usage" in invoke("init", expect=2).stderr
@@ -134,6 +138,9 @@ def test_a_server_is_operated_killed_and_goes_on(server: Server, data: Path) -> 
         refused = invoke(*remote, "quarantine", "vehicle_x", "--reason", "odd", expect=1)
         assert "INVALID_ARGUMENT" in refused.stderr
         assert "What to do:" in refused.stderr
+        assert refused.stderr.count("a field that is not valid") == 1
+        twice = invoke("run", "--data", str(data), expect=1)
+        assert "Stop it first" in twice.stderr
     finally:
         assert again.end(signal.SIGTERM) == 0
     assert not (data / "run" / "addresses.json").exists()
@@ -150,6 +157,7 @@ def test_a_setting_that_does_not_exist_stops_the_server_with_its_name(data: Path
         file.write("\nfee_pmm = 3\n")
     refused = invoke("run", "--data", str(data), expect=1)
     assert "fee_pmm" in refused.stderr
+    assert "What to do: Correct it in pool.toml" in refused.stderr
 
 
 def test_help_is_there_for_every_command() -> None:

@@ -81,6 +81,7 @@ def test_anothers_error_info_is_not_taken_for_ours() -> None:
 def test_an_error_can_be_copied() -> None:
     error = PoolError(ErrorCode.RATE_LIMITED, "slow down", context={"a": "b"}, retry_after_ms=5)
     again = copy.copy(error)
+    assert copy.copy(PoolError(ErrorCode.NOT_FOUND, advice="look there")).next_step == "look there"
     assert (again.code, again.detail, again.context, again.retry_after_ms) == (
         ErrorCode.RATE_LIMITED,
         "slow down",
