@@ -46,7 +46,10 @@ def _keys_help() -> str:
     return "\n".join(f"  {key_names(action.keys):<12}{action.explained}" for action in keys.ACTIONS.values())
 
 
-@click.command(epilog=_HELP_END.format(keys=_keys_help()), context_settings={"max_content_width": 110})
+@click.command(
+    epilog=_HELP_END.format(keys=_keys_help()),
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+)
 @click.option("--agent-socket", type=click.Path(path_type=Path), help="The agent's control socket.")
 @click.option(
     "--state-dir",

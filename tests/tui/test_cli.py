@@ -67,6 +67,7 @@ def test_refuses_what_is_not_a_terminal_and_points_to_the_plain_command(
 @pytest.mark.e2e
 def test_help_teaches_without_a_terminal_and_without_textual(tmp_path: Path) -> None:
     answer = run("--help", tmp_path=tmp_path, terminal="")
+    assert run("-h", tmp_path=tmp_path, terminal="").stdout == answer.stdout
     assert answer.returncode == 0
     for action in keymap.ACTIONS.values():
         assert f"{key_names(action.keys):<12}{action.explained}" in answer.stdout
