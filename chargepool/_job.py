@@ -189,4 +189,5 @@ def progress_of(status: JobStatus, *, currency: str, sent: int, is_complete: boo
         spent_micros=status.spent_micros,
         currency=currency,
         is_over=status.is_over,
+        waiting=status.waiting,
     )

@@ -23,13 +23,16 @@ class ProgressLine:
         self._drawn_ns: int | None = None
         self._width = 0
         self._is_over = False
+        self._waited = False
 
     def __call__(self, progress: Progress) -> None:
         """Draw, unless the last drawing is too young."""
         if self._is_over:
             return
         now_ns = self._clock.monotonic_ns()
-        is_due = self._drawn_ns is None or now_ns - self._drawn_ns >= _REDRAW_NS
+        begins_to_wait = bool(progress.waiting) and not self._waited
+        self._waited = bool(progress.waiting)
+        is_due = begins_to_wait or self._drawn_ns is None or now_ns - self._drawn_ns >= _REDRAW_NS
         if not (is_due or progress.is_over):
             return
         self._drawn_ns = now_ns
@@ -58,6 +61,8 @@ def line_of(progress: Progress) -> str:
     if progress.rejected_count:
         parts.append(f"{progress.rejected_count} rejected")
     parts.append(f"{format_micros(progress.spent_micros)} {progress.currency}".rstrip())
+    if progress.waiting and not progress.is_over:
+        parts.append(progress.waiting)
     return ", ".join(parts)
 
 

@@ -13,12 +13,15 @@ from chargepool._receipts import Receipt
 from pool_protocol.errors import ErrorCode
 from pool_protocol.money import format_micros
 from pool_protocol.v1 import common_pb2, market_service_pb2
+from pool_protocol.waiting import waiting_text
 
 Level: TypeAlias = Literal["spot", "standard", "careful", "strict", "full", "none"]
 """How much verification a job buys: the share of wrong results that may be accepted (1e-2, 1e-3, 1e-4, 1e-6;
 every task by two owners; no verification at all, for the operator's own benchmarks)."""
 
 LEVELS: tuple[str, ...] = get_args(Level)
+#: A result is checked by a car of another owner than the one who computed it.
+OWNERS_TO_CHECK = 2
 
 JobState: TypeAlias = Literal["open", "closing", "done", "cancelled"]
 """open: takes tasks; closing: computes what it has; done: everything decided; cancelled: stopped."""
@@ -73,6 +76,19 @@ class Quote:
     """Vehicles that compute, or could compute, now."""
     available_micros: int
     """What the buyer's account has free."""
+    owners_now: int | None = None
+    """Owners of those vehicles, counted up to 8; None when the pool does not say."""
+
+    @property
+    def warning(self) -> str:
+        """What could keep the job from ending as the fleet is now; empty when nothing could."""
+        if self.level == "none" or self.owners_now is None or self.owners_now >= OWNERS_TO_CHECK:
+            return ""
+        have = "no owner has a car" if self.owners_now == 0 else "one owner alone has cars"
+        return (
+            f"Level {self.level} checks results by cars of {OWNERS_TO_CHECK} different owners; {have} there "
+            "now. Results wait until a car of another owner comes."
+        )
 
     def __str__(self) -> str:
         return (
@@ -101,6 +117,7 @@ def quote_of_wire(
         currency=answer.currency,
         vehicles_now=answer.vehicles_now,
         available_micros=answer.available_micros,
+        owners_now=answer.owners_now if answer.HasField("owners_now") else None,
     )
 
 
@@ -139,6 +156,15 @@ class JobStatus:
     created_at_us: int
     ended_at_us: int
     """0 while the job has not ended."""
+    waiting_reason: str = ""
+    """Why ready tasks are not computed now, e.g. WAITING_FOR_ANOTHER_OWNER; empty when they are."""
+    waiting_count: int = 0
+    """Results that wait for another owner's car."""
+
+    @property
+    def waiting(self) -> str:
+        """The same in a sentence; empty when nothing waits."""
+        return waiting_text(self.waiting_reason, self.waiting_count)
 
     @property
     def is_over(self) -> bool:
@@ -181,6 +207,8 @@ def status_of_wire(view: market_service_pb2.JobView) -> JobStatus:
         steps=view.steps_per_task,
         created_at_us=view.created_at_us,
         ended_at_us=view.ended_at_us,
+        waiting_reason=view.waiting_reason,
+        waiting_count=view.waiting_count,
     )
 
 
@@ -199,6 +227,8 @@ class Progress:
     spent_micros: int
     currency: str
     is_over: bool = False
+    waiting: str = ""
+    """Why nothing can go on now, in a sentence; empty while something can."""
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]

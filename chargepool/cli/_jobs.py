@@ -198,5 +198,7 @@ def _print(status: JobStatus, currency: str, *, as_json: bool) -> None:
     ]
     if status.steps:
         lines.append(("steps", f"{status.steps} per task"))
+    if status.waiting:
+        lines.append(("waiting", status.waiting))
     for heading, text in lines:
         click.echo(f"{heading:<9} {text}")

@@ -85,6 +85,8 @@ def quote(
         return
     click.echo(str(ready))
     click.echo(str(offer))
+    if offer.warning:
+        say(f"Note: {offer.warning}")
     click.echo(f"You have {format_micros(offer.available_micros)} {offer.currency} free.")
 
 
@@ -154,6 +156,8 @@ def run(
         offer = client.quote(ready, max(len(items), 1), level=cast("Level", level), steps=steps)
         say(str(ready))
         say(str(offer))
+        if offer.warning:
+            say(f"Note: {offer.warning}")
         if not is_agreed and budget_micros is None:
             _ask(offer)
         return run_map(
@@ -362,6 +366,7 @@ def _quote_json(offer: Quote) -> dict[str, Any]:
         "expires_at_us": offer.expires_at_us,
         "vehicles_now": offer.vehicles_now,
         "available_micros": offer.available_micros,
+        "owners_now": offer.owners_now,
     }
 
 

@@ -288,6 +288,7 @@ class GetQuoteResponse(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     VEHICLES_NOW_FIELD_NUMBER: _builtins.int
     AVAILABLE_MICROS_FIELD_NUMBER: _builtins.int
+    OWNERS_NOW_FIELD_NUMBER: _builtins.int
     quote_id: _builtins.str
     """Name it in CreateJob with PRICE_MODE_QUOTE."""
     price_micros_per_wu: _builtins.int
@@ -308,6 +309,8 @@ class GetQuoteResponse(_message.Message):
     """Vehicles that compute or could compute now."""
     available_micros: _builtins.int
     """The caller's available balance, micro-units."""
+    owners_now: _builtins.int
+    """Owners of those vehicles, counted no further than 8. Not set by a pool that does not count them."""
     def __init__(
         self,
         *,
@@ -321,12 +324,15 @@ class GetQuoteResponse(_message.Message):
         currency: _builtins.str = ...,
         vehicles_now: _builtins.int = ...,
         available_micros: _builtins.int = ...,
+        owners_now: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "owners_now", b"owners_now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_per_task", b"attempts_per_task", "available_micros", b"available_micros", "cost_micros_per_task", b"cost_micros_per_task", "currency", b"currency", "expires_at_us", b"expires_at_us", "price_micros_per_wu", b"price_micros_per_wu", "quote_id", b"quote_id", "total_micros", b"total_micros", "vehicles_now", b"vehicles_now", "work_uwu_per_task", b"work_uwu_per_task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "attempts_per_task", b"attempts_per_task", "available_micros", b"available_micros", "cost_micros_per_task", b"cost_micros_per_task", "currency", b"currency", "expires_at_us", b"expires_at_us", "owners_now", b"owners_now", "price_micros_per_wu", b"price_micros_per_wu", "quote_id", b"quote_id", "total_micros", b"total_micros", "vehicles_now", b"vehicles_now", "work_uwu_per_task", b"work_uwu_per_task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__owners_now: _TypeAlias = _typing.Literal["owners_now"]  # noqa: Y015
+    _WhichOneofArgType__owners_now: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owners_now) -> _WhichOneofReturnType__owners_now | None: ...
 
 Global___GetQuoteResponse: _TypeAlias = GetQuoteResponse  # noqa: Y015
 
@@ -677,6 +683,7 @@ class JobView(_message.Message):
     BUYER_ID_FIELD_NUMBER: _builtins.int
     WAITING_REASON_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """For example "job_12"."""
     name: _builtins.str
@@ -712,9 +719,13 @@ class JobView(_message.Message):
     buyer_id: _builtins.str
     """Who asked for it."""
     waiting_reason: _builtins.str
-    """Why ready tasks are not computed now: PRICE_ABOVE_CAP, NO_VEHICLES; empty when they are."""
+    """Why ready tasks are not computed now: PRICE_ABOVE_CAP, NO_VEHICLES, WAITING_FOR_ANOTHER_OWNER (results of
+    some wait to be checked, and no vehicle of an owner who has not computed them is there); empty when they are.
+    """
     end_reason: _builtins.str
     """Why it was cancelled: JOB_CANCELLED, DEADLINE_EXCEEDED; empty otherwise."""
+    waiting_count: _builtins.int
+    """With WAITING_FOR_ANOTHER_OWNER: tasks whose results wait so, counted no further than 4096."""
     def __init__(
         self,
         *,
@@ -737,10 +748,11 @@ class JobView(_message.Message):
         buyer_id: _builtins.str = ...,
         waiting_reason: _builtins.str = ...,
         end_reason: _builtins.str = ...,
+        waiting_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "buyer_id", b"buyer_id", "created_at_us", b"created_at_us", "end_reason", b"end_reason", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rejected_count", b"rejected_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "buyer_id", b"buyer_id", "created_at_us", b"created_at_us", "end_reason", b"end_reason", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rejected_count", b"rejected_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count", "waiting_count", b"waiting_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

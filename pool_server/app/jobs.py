@@ -27,12 +27,14 @@ from pool_server.core.jobs import (
     TaskState,
     retry_bounds,
 )
-from pool_server.core.verification import LEVELS
+from pool_server.core.verification import LEVELS, VerificationLevel
 from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import DecidedRow, JobDelta, JobRow, NewTaskRow
 
 JOB_CANCELLED = "JOB_CANCELLED"
+#: Where so many owners have vehicles, nobody is told that a job waits for another one: some will come by.
+OWNERS_COUNTED_MAX = 8
 
 
 def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_us: int) -> JobViewValue:
@@ -250,13 +252,15 @@ def _results(uow: UnitOfWork, rows: Sequence[DecidedRow]) -> list[TaskResultValu
 def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
     """Return a job in figures."""
     is_active = job.state in ACTIVE_JOB_STATES
+    waiting_reason, waiting_count = _waiting(uow, job) if is_active and job.ready_count else (None, 0)
     return JobViewValue(
         job_id=job.job_id,
         buyer_id=job.buyer_id,
         name=job.name,
         state=job.state,
         end_reason=job.end_reason,
-        waiting_reason=_waiting_reason(uow, job) if is_active and job.ready_count else None,
+        waiting_reason=waiting_reason,
+        waiting_count=waiting_count,
         program_sha256=job.program_sha256,
         level=job.level,
         price_mode=job.terms.mode,
@@ -279,7 +283,16 @@ def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
     )
 
 
-def _waiting_reason(uow: UnitOfWork, job: JobRow) -> WaitingReason | None:
+def _waiting(uow: UnitOfWork, job: JobRow) -> tuple[WaitingReason | None, int]:
+    """Say why ready tasks wait, and how many results wait for another owner."""
     if job.terms.price_now(posted_price(uow)) is None:
-        return WaitingReason.PRICE_ABOVE_CAP
-    return None if uow.fleet.active_count(at_most=1) else WaitingReason.NO_VEHICLES
+        return WaitingReason.PRICE_ABOVE_CAP, 0
+    if not uow.fleet.active_count(at_most=1):
+        return WaitingReason.NO_VEHICLES, 0
+    if job.level is VerificationLevel.NONE or not job.attempt_count:
+        return None, 0
+    owner_ids = uow.fleet.active_owners(at_most=OWNERS_COUNTED_MAX)
+    if len(owner_ids) == OWNERS_COUNTED_MAX:
+        return None, 0
+    count = uow.tasks.waiting_for_others(job.job_id, owner_ids=owner_ids)
+    return (WaitingReason.WAITING_FOR_ANOTHER_OWNER, count) if count else (None, 0)

@@ -181,6 +181,8 @@ class WaitingReason(StrEnum):
 
     PRICE_ABOVE_CAP = "PRICE_ABOVE_CAP"
     NO_VEHICLES = "NO_VEHICLES"
+    WAITING_FOR_ANOTHER_OWNER = "WAITING_FOR_ANOTHER_OWNER"
+    """Results wait to be checked, and every owner with a vehicle here has had its turn at those tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +196,8 @@ class JobViewValue:
     end_reason: str
     """Why it was cancelled: CANCELLED or DEADLINE_EXCEEDED; empty otherwise."""
     waiting_reason: WaitingReason | None
+    waiting_count: int
+    """With WAITING_FOR_ANOTHER_OWNER: tasks whose results wait so, up to the store's bound; 0 otherwise."""
     program_sha256: str
     level: VerificationLevel
     price_mode: PriceMode

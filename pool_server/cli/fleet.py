@@ -5,6 +5,7 @@ import click
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import market_service_pb2 as market_pb
+from pool_protocol.waiting import waiting_text
 from pool_server.cli.output import json_option, money, print_json, print_pairs, print_table, time
 from pool_server.cli.remote import Remote
 
@@ -125,6 +126,9 @@ def jobs(remote: Remote, *, limit: int, as_json: bool) -> None:
             for job in answer.jobs
         ],
     )
+    for job in answer.jobs:
+        if why := waiting_text(job.waiting_reason, job.waiting_count):
+            click.echo(f"{job.job_id}: {why}.")
 
 
 @click.command()

@@ -94,6 +94,10 @@ class FleetRepository(Protocol):
         """Vehicles that are given leases, counted no further than `at_most`."""
         ...
 
+    def active_owners(self, *, at_most: int) -> list[str]:
+        """Owners of vehicles that are given leases, `at_most` of them."""
+        ...
+
     def silent(self, *, before_us: int, limit: int) -> list[VehicleRow]:
         """Available vehicles not heard of since a time, by (last seen, id)."""
         ...

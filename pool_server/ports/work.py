@@ -323,6 +323,13 @@ class TaskRepository(Protocol):
         """
         ...
 
+    def waiting_for_others(self, job_id: int, *, owner_ids: Sequence[str]) -> int:
+        """Ready tasks of a job with a result that waits, on which each of these owners has had its turn.
+
+        A bounded number of the most urgent started tasks is looked at.
+        """
+        ...
+
     def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
         ...

@@ -89,7 +89,7 @@ def comparator(message: common_pb2.Comparator) -> Comparator:
 
 
 def quote_response(
-    quote: QuoteRecord, *, currency: str, vehicles_now: int, available_micros: int
+    quote: QuoteRecord, *, currency: str, vehicles_now: int, owners_now: int, available_micros: int
 ) -> pb.GetQuoteResponse:
     """Write a quote."""
     return pb.GetQuoteResponse(
@@ -102,6 +102,7 @@ def quote_response(
         expires_at_us=quote.expires_at_us,
         currency=currency,
         vehicles_now=vehicles_now,
+        owners_now=owners_now,
         available_micros=available_micros,
     )
 
@@ -128,6 +129,7 @@ def job_view(job: JobViewValue) -> pb.JobView:
         buyer_id=job.buyer_id,
         waiting_reason=job.waiting_reason.value if job.waiting_reason is not None else "",
         end_reason=job.end_reason,
+        waiting_count=job.waiting_count,
     )
 
 

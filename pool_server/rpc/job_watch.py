@@ -1,5 +1,6 @@
 """A buyer's watch over a job: every decision once, in order, from any cursor, as fast as the buyer reads."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from pool_protocol import limits
@@ -18,6 +19,8 @@ from pool_server.rpc.store_access import StoreAccess
 #: Decisions read at once; with outputs fewer, since each may carry a whole inline bundle.
 DECISIONS_MAX = 1_000
 DECISIONS_WITH_OUTPUTS_MAX = 256
+#: A job that nothing is decided of is looked at again after this: cars that come and go change why it waits.
+LOOK_AGAIN_S = 10.0
 #: A message is sent when it holds this much, half of what a message may.
 MESSAGE_BYTES_SOFT_MAX = limits.MESSAGE_BYTES_MAX // 2
 
@@ -40,7 +43,7 @@ class JobWatch:
             PoolError: NOT_FOUND; UNAUTHENTICATED once the token was revoked or has expired; DRAINING when the
                 server goes away: watch again from the last cursor.
         """
-        cursor, tell = after_cursor, True
+        cursor, tell, told_why = after_cursor, True, None
         with self._hub.watching(job_id) as woken:
             while True:
                 # Cleared before reading: what is committed after the read wakes us again.
@@ -48,6 +51,8 @@ class JobWatch:
                 page, receipts = await self._read(
                     buyer_id, token_id, job_id, cursor, with_outputs=with_outputs
                 )
+                tell = tell or page.job.waiting_reason != told_why
+                told_why = page.job.waiting_reason
                 for response in _responses(page, receipts, after=cursor, with_outputs=with_outputs):
                     if tell or response.decided or response.cursor != cursor:
                         yield response
@@ -60,9 +65,8 @@ class JobWatch:
                     return
                 if self._hub.draining:
                     raise PoolError(ErrorCode.DRAINING, "the server is shutting down", retry_after_ms=1_000)
-                await woken.wait()
                 # The job's figures may be all that changed: they are told too.
-                tell = True
+                tell = await _woken_within(woken, LOOK_AGAIN_S)
 
     async def _read(
         self, buyer_id: str, token_id: str, job_id: int, cursor: int, *, with_outputs: bool
@@ -79,6 +83,16 @@ class JobWatch:
             return page, receipts_of_attempts(uow, paid)
 
         return await self._store.read(read)
+
+
+async def _woken_within(woken: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for an event, at most so long; say whether it came."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await woken.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _responses(

@@ -11,7 +11,16 @@ from pool_protocol.v1 import common_pb2, market_service_pb2_grpc
 from pool_protocol.v1 import market_service_pb2 as pb
 from pool_server.app.blobs import require_held
 from pool_server.app.earnings import buyer_balance
-from pool_server.app.jobs import add_tasks, cancel_job, close_job, create_job, get_job, get_results, list_jobs
+from pool_server.app.jobs import (
+    OWNERS_COUNTED_MAX,
+    add_tasks,
+    cancel_job,
+    close_job,
+    create_job,
+    get_job,
+    get_results,
+    list_jobs,
+)
 from pool_server.app.keys import roots_after
 from pool_server.app.market import (
     GetQuote,
@@ -117,6 +126,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                 made,
                 currency=self._currency,
                 vehicles_now=uow.fleet.active_count(at_most=VEHICLES_COUNTED_MAX),
+                owners_now=len(uow.fleet.active_owners(at_most=OWNERS_COUNTED_MAX)),
                 available_micros=buyer_balance(uow, buyer_id=buyer_id).available_micros,
             )
 

@@ -126,6 +126,13 @@ class SqlFleetRepository:
             ).scalar_one()
         )
 
+    def active_owners(self, *, at_most: int) -> list[str]:
+        """Owners of vehicles that are given leases, `at_most` of them."""
+        rows = self._driver.run(
+            f"SELECT DISTINCT owner_id FROM fleet_vehicles WHERE state IN ({_ACTIVE}) LIMIT ?", (at_most,)
+        )
+        return [row[0] for row in rows]
+
     def silent(self, *, before_us: int, limit: int) -> list[VehicleRow]:
         """Available vehicles not heard of since a time, by (last seen, id)."""
         return self._read(

@@ -7,7 +7,7 @@ from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
 from pool_server.ports.work import DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
 from pool_server.store.driver import Driver
-from pool_server.store.statements import fetch_in, insert_many, set_from_values, write_rows
+from pool_server.store.statements import fetch_in, insert_many, marks, set_from_values, write_rows
 
 #: Started tasks looked at per lease when an owner has attempts on many of them: bounds a lease's cost. Other
 #: owners work from the same end of the queue, so what hides behind them comes up as they go.
@@ -124,6 +124,19 @@ class SqlTaskRepository:
             ReadyTask._make((*row[:5], TensorRef(inline=row[5], blob_sha256=row[6], size_bytes=row[7])))
             for row in (*started, *fresh)
         ]
+
+    def waiting_for_others(self, job_id: int, *, owner_ids: Sequence[str]) -> int:
+        """Ready tasks of a job with a result that waits, on which each of these owners has had its turn."""
+        statement = (
+            "SELECT count(*) FROM (SELECT task_id FROM tasks "
+            f"WHERE job_id = ? AND state = 'ready' AND rank < {TaskRank.FRESH.value} "
+            f"ORDER BY rank, task_id LIMIT {STARTED_SCAN_MAX}) AS t "
+            "WHERE EXISTS (SELECT 1 FROM attempts AS a "
+            "WHERE a.task_id = t.task_id AND a.counting = 1 AND a.state = 'returned') "
+            "AND (SELECT count(*) FROM attempts AS a WHERE a.task_id = t.task_id AND a.counting = 1 "
+            f"AND a.owner_id IN ({marks(len(owner_ids))})) = ?"
+        )
+        return int(self._driver.run(statement, (job_id, *owner_ids, len(owner_ids))).scalar_one())
 
     def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""

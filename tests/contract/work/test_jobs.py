@@ -354,3 +354,34 @@ def test_a_job_says_why_it_waits(pool: Workshop) -> None:
     assert pool.view(job_id).waiting_reason == "NO_VEHICLES"
     pool.ask(pool.car("a"), 0)
     assert pool.view(job_id).waiting_reason is None
+
+
+def test_a_job_says_that_results_wait_for_another_owner(pool: Workshop) -> None:
+    # 1. Every result of a newcomer is audited, and one owner has the only cars: two cars change nothing.
+    job_id = pool.job(3, level=VerificationLevel.STANDARD, close=True)
+    car = pool.car("a1", owner="owner_a")
+    pool.exhaust(car, pool.car("a2", owner="owner_a"))
+    view = pool.view(job_id)
+    assert (view.waiting_reason, view.waiting_count) == ("WAITING_FOR_ANOTHER_OWNER", 3)
+    # 2. A car that is enrolled and has not asked for work yet helps as little as one in quarantine.
+    other = pool.car("b")
+    assert pool.view(job_id).waiting_reason == "WAITING_FOR_ANOTHER_OWNER"
+    pool.quarantine(other)
+    assert pool.view(job_id).waiting_reason == "WAITING_FOR_ANOTHER_OWNER"
+    # 3. Freed it is there, and while it could compute them nothing is said.
+    pool.release(other)
+    view = pool.view(job_id)
+    assert (view.waiting_reason, view.waiting_count) == (None, 0)
+    # 4. It computes them, and the job ends.
+    pool.exhaust(other)
+    view = pool.view(job_id)
+    assert (view.state, view.waiting_reason) == (JobState.DONE, None)
+
+
+def test_work_that_waits_for_no_check_does_not_wait_for_another_owner(pool: Workshop) -> None:
+    car = pool.car("a")
+    job_id = pool.job(3, level=VerificationLevel.FULL)
+    lease = pool.lease(car, 1)
+    assert pool.view(job_id).waiting_count == 0
+    pool.hand_in(lease)
+    assert pool.view(job_id).waiting_count == 1

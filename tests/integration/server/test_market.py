@@ -16,6 +16,7 @@ from pool_protocol.system import SystemClock
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb
 from pool_protocol.v1 import market_service_pb2 as pb
+from pool_server.rpc import job_watch
 from tests.support.clock import ManualClock
 from tests.support.fake_car import FakeBuyer, FakeCar, inputs_of, square, vet_without_jax
 from tests.support.pool import PoolHandle, code_of, running_pool
@@ -288,6 +289,24 @@ def test_a_watcher_without_results_gets_outcomes_only(pool: PoolHandle, buyer: F
     assert len(decided) == 2
     assert not any(task.HasField("outputs") or task.receipts for task in decided)
     assert news[-1].job.state == pb.JOB_STATE_DONE
+
+
+def test_a_watcher_is_told_that_results_wait_for_another_owner(
+    pool: PoolHandle, buyer: FakeBuyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_watch, "LOOK_AGAIN_S", 0.01)
+    job_id = buyer.open_job([1, 2], level=common_pb2.VERIFICATION_LEVEL_FULL)
+    news = buyer.call("WatchJob", pb.WatchJobRequest(job_id=job_id))
+    assert next(news).job.waiting_reason == "NO_VEHICLES"
+    # Nothing is decided by these two results, and still the watcher hears of them.
+    FakeCar(pool).work()
+    waiting = next(message.job for message in news if message.job.waiting_count)
+    assert (waiting.waiting_reason, waiting.waiting_count) == ("WAITING_FOR_ANOTHER_OWNER", 2)
+    other = FakeCar(pool)
+    while other.work():
+        pass
+    last = list(news)[-1].job
+    assert (last.state, last.waiting_reason) == (pb.JOB_STATE_DONE, "")
 
 
 def test_a_donated_job_costs_nothing_and_still_gives_receipts(pool: PoolHandle, buyer: FakeBuyer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +17,10 @@ from chargepool._feed import TaskFeed
 from chargepool._progress import ProgressLine, line_of, progress_callback
 from chargepool._records import Records
 from chargepool._session import Session
-from chargepool._values import Progress
+from chargepool._values import Progress, quote_of_wire, status_of_wire
 from pool_protocol.errors import PoolError
-from pool_protocol.v1 import common_pb2
+from pool_protocol.v1 import common_pb2, market_service_pb2
+from pool_protocol.waiting import waiting_text
 from tests.support.clock import ManualClock
 from tests.unit.sdk.scripted_session import JOB_ID, ScriptedSession, program
 
@@ -43,6 +45,37 @@ def test_the_line_says_how_far_and_how_much() -> None:
         "job_3 [############............] 5/10 tasks, 2 running, 1 failed, 0.001500 EUR"
     )
     assert line_of(progress(4, total=None)).startswith("job_3 5 of 10 tasks sent")
+
+
+def test_the_line_says_why_nothing_goes_on_and_at_once() -> None:
+    clock, stream = ManualClock(), io.StringIO()
+    line = ProgressLine(stream, clock=clock)
+    line(progress(4))
+    why = waiting_text("WAITING_FOR_ANOTHER_OWNER", 1_000)
+    assert why == "1000 results wait to be checked by another owner's car; none is connected"
+    line(replace(progress(4), waiting=why))
+    assert stream.getvalue().endswith(f"0.001500 EUR, {why}")
+    assert waiting_text("", 0) == waiting_text("A_NEWER_REASON", 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("level", "owners_now", "warned"),
+    [("full", 0, True), ("standard", 1, True), ("full", 2, False), ("none", 1, False), ("full", None, False)],
+)
+def test_a_quote_warns_when_nobody_could_check(level: str, owners_now: int | None, *, warned: bool) -> None:
+    answer = market_service_pb2.GetQuoteResponse(owners_now=owners_now)
+    offer = quote_of_wire(answer, program_sha256="", tasks=1, level=level, steps=0)
+    assert bool(offer.warning) is warned
+
+
+def test_a_status_says_why_the_job_waits() -> None:
+    view = market_service_pb2.JobView(
+        state=market_service_pb2.JOB_STATE_CLOSING,
+        level=common_pb2.VERIFICATION_LEVEL_FULL,
+        waiting_reason="WAITING_FOR_ANOTHER_OWNER",
+        waiting_count=1,
+    )
+    assert status_of_wire(view).waiting.startswith("1 result waits to be checked by another owner's car")
 
 
 def test_it_is_drawn_ten_times_a_second_and_always_at_the_end() -> None:
