@@ -10,6 +10,9 @@ from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import TransferCode, TransferKind, TransferRequest
 from pool_server.ports.unit_of_work import UnitOfWork
 
+#: After every time that the books hold.
+_ANY_TIME_US = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deposit:
@@ -49,8 +52,29 @@ def record_deposit(
         amount_micros=amount_micros,
         key=f"deposit:{reference}",
     )
-    [answer] = transfer(uow, [request], accounts.values(), now_us=now_us)
+    try:
+        [answer] = transfer(uow, [request], accounts.values(), now_us=now_us)
+    except PoolError as refusal:
+        if refusal.code is not ErrorCode.EXISTS_WITH_DIFFERENT:
+            raise
+        raise _booked_otherwise(uow, request) from refusal
     buyer = account(uow, buyer_spec.name)
     return Deposit(
         transfer_id=answer.transfer_id, available_micros=buyer.free_micros if buyer is not None else 0
+    )
+
+
+def _booked_otherwise(uow: UnitOfWork, request: TransferRequest) -> PoolError:
+    """Say what was booked under the reference before: for the operator, who may have mistyped either."""
+    transfer_id = uow.ledger.keys([request.key])[request.key].transfer_id
+    booked_micros = next(
+        row.amount_micros
+        for row in uow.ledger.account_transfers(request.debit_account_id, from_us=0, until_us=_ANY_TIME_US)
+        if row.transfer_id == transfer_id
+    )
+    other = "for another buyer" if booked_micros == request.amount_micros else "with another amount"
+    return PoolError(
+        ErrorCode.EXISTS_WITH_DIFFERENT,
+        f"This reference was booked before {other}: {booked_micros} micros as transfer {transfer_id}.",
+        context={"transfer_id": str(transfer_id), "amount_micros": str(booked_micros)},
     )

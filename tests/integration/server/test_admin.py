@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from pool_protocol.errors import ErrorCode
+from pool_protocol.grpc_status import from_rpc_error
 from pool_protocol.receipts import verify_receipt
 from pool_protocol.roots import Role, open_first_root, open_root_chain
 from pool_protocol.system import SystemClock
@@ -160,7 +161,12 @@ def test_a_deposit_is_booked_once_per_reference(pool: PoolHandle) -> None:
 
     first = deposit(5_000_000, "bank 1")
     assert deposit(5_000_000, "bank 1") == first
-    refused(lambda: deposit(6_000_000, "bank 1"), ErrorCode.EXISTS_WITH_DIFFERENT)
+    with pytest.raises(grpc.RpcError, match=r"booked before with another amount: 5000000 micros") as refusal:
+        deposit(6_000_000, "bank 1")
+    assert from_rpc_error(refusal.value).code is ErrorCode.EXISTS_WITH_DIFFERENT
+    other = pool.create_principal("buyer", "Ben").principal_id
+    with pytest.raises(grpc.RpcError, match="booked before for another buyer"):
+        deposit(5_000_000, "bank 1", other)
     refused(lambda: deposit(0, "bank 2"), ErrorCode.INVALID_ARGUMENT)
     refused(lambda: deposit(1, "bank 3", "buyer_" + "a" * 26), ErrorCode.NOT_FOUND)
     refused(lambda: deposit(1, "bank 3", "nobody"), ErrorCode.INVALID_ARGUMENT)
