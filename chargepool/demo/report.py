@@ -22,7 +22,7 @@ def row(car: CarAccount) -> str:
     note = ", ".join(part for part in (NOTES[car.part], car.quarantine_reason and "caught") if part)
     return (
         f"  {car.name:<9}{car.owner_name:<14}{car.verified:>8}{car.rejected:>9}{car.abandoned:>8} "
-        f"{euros(car.net_micros):>9}{euros(car.paid_micros):>9} {note}"
+        f"{euros(car.net_micros):>9}{euros(car.paid_micros):>9} {note}".rstrip()
     )
 
 
