@@ -45,6 +45,23 @@ REPEATABLE: dict[str, str] = {
 }
 
 
+#: What gRPC for Python says of calls that end because this side closed its channel.
+_CLOSED_HERE = "Channel closed!"
+
+
+def failure_of(error: grpc.RpcError) -> PoolError:
+    """Return what a failed call means to a client that did not cancel it itself.
+
+    A server that is killed cancels the calls it was serving. Nobody asked for that: it is the pool going
+    away, and the call may be made again. Only CANCELLED by our own closing of the channel is meant.
+    """
+    pool_error = from_rpc_error(error)
+    details = getattr(error, "details", str)()
+    if pool_error.code is ErrorCode.CANCELLED and details != _CLOSED_HERE:
+        return PoolError(ErrorCode.UNAVAILABLE, f"the pool cancelled the call: {pool_error.detail}")
+    return pool_error
+
+
 def _system_jitter() -> float:
     """Return a number of [0, 1) that no two clients share."""
     drawn: int = int.from_bytes(SystemIds().random_bytes(_JITTER_BYTES), "big")
@@ -145,7 +162,7 @@ class Retrying:
             try:
                 return make()
             except grpc.RpcError as error:
-                pool_error = from_rpc_error(error)
+                pool_error = failure_of(error)
                 if method not in REPEATABLE:
                     raise from_pool_error(pool_error) from error
                 self.pause_after(outage, pool_error)

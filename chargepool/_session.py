@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from chargepool._errors import ChargepoolError, JobNotFound, PoolRefused, ProofInvalid, from_pool_error
 from chargepool._receipts import RootTrust
-from chargepool._retry import Retrying
+from chargepool._retry import Retrying, failure_of
 from chargepool._values import Balance, JobStatus, Quote, level_to_wire, quote_of_wire, status_of_wire
 from pool_protocol import tensors
 from pool_protocol.clock import Clock
 from pool_protocol.digests import sha256_hex, verify_sha256_hex
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.grpc_status import from_rpc_error
 from pool_protocol.limits import (
     BLOB_BYTES_MAX,
     BLOB_CHUNK_BYTES,
@@ -168,7 +167,7 @@ class Session:
                         )
                 break
             except grpc.RpcError as error:
-                self._retrying.pause_after(outage, from_rpc_error(error))
+                self._retrying.pause_after(outage, failure_of(error))
         try:
             verify_sha256_hex(bytes(content), digest)
         except PoolError as error:
@@ -289,7 +288,7 @@ class Session:
                 # A server that drains ends its streams in good order; the job goes on elsewhere.
                 self._retrying.pause_after(outage, PoolError(ErrorCode.DRAINING, "the stream ended"))
             except grpc.RpcError as error:
-                pool_error = from_rpc_error(error)
+                pool_error = failure_of(error)
                 if pool_error.code is ErrorCode.NOT_FOUND:
                     raise _no_such_job(job_id) from error
                 self._retrying.pause_after(outage, pool_error)

@@ -32,7 +32,7 @@ def rows(count: int) -> list[Any]:
     return [np.array([3 * index, 4 * index], np.float32) for index in range(count)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolHandle]:
     with running_pool(tmp_path_factory.mktemp("real")) as running:
         yield running

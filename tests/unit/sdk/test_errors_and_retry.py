@@ -157,6 +157,46 @@ def test_a_refusal_that_does_not_pass_is_raised_at_once(code: ErrorCode) -> None
     assert waits.waited_s == []
 
 
+class Cancelled(Refusal):
+    """A call that ended without a word of the pool's: only gRPC's own code and details."""
+
+    def __init__(self, details: str) -> None:
+        super().__init__(PoolError(ErrorCode.CANCELLED))
+        self._details = details
+
+    def trailing_metadata(self):  # type: ignore[no-untyped-def]
+        return ()
+
+    def details(self) -> str:
+        return self._details
+
+
+@pytest.mark.parametrize("details", ["CANCELLED", "Cancelling all calls", ""])
+def test_a_call_that_a_dying_pool_cancelled_is_made_again(details: str) -> None:
+    waits = Waits()
+    remaining = [Cancelled(details)]
+
+    def make() -> str:
+        if remaining:
+            raise remaining.pop()
+        return "done"
+
+    assert waits.retrying.call("AddTasks", make) == "done"
+    assert len(waits.waited_s) == 1
+
+
+def test_a_call_that_ended_because_we_closed_the_channel_is_not_made_again() -> None:
+    waits = Waits()
+
+    def make() -> str:
+        raise Cancelled("Channel closed!")
+
+    with pytest.raises(ChargepoolError) as caught:
+        waits.retrying.call("AddTasks", make)
+    assert caught.value.code is ErrorCode.CANCELLED
+    assert waits.waited_s == []
+
+
 def test_a_call_that_nobody_thought_about_is_not_repeated() -> None:
     waits = Waits()
     with pytest.raises(chargepool.PoolUnreachable):
