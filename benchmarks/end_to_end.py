@@ -122,7 +122,7 @@ def base64_text(value: bytes) -> str:
 
 
 def client_config(
-    cars: list[CarIdentity], *, address: str, ca: bytes, outputs: bytes, tasks: int, echo: bool
+    cars: list[CarIdentity], *, address: str, ca: bytes, outputs: bytes, tasks: int
 ) -> dict[str, Any]:
     """What `benchmarks.exchange_client` reads: one stream for each car."""
     return {
@@ -142,7 +142,6 @@ def client_config(
         "outputs": base64_text(outputs),
         "tasks": tasks,
         "batch": BATCH,
-        "echo": echo,
     }
 
 
@@ -208,7 +207,6 @@ def measure_floor(answer: bytes, access: Access, config: dict[str, Any], directo
                     **config,
                     "address": f"127.0.0.1:{port}",
                     "ca": base64_text(certificate),
-                    "echo": True,
                     # The recorded lease is the first car's: it stands for all.
                     "cars": config["cars"][:1] * len(config["cars"]),
                 },
@@ -248,7 +246,6 @@ def run(*, tasks: int, rounds: int) -> dict[str, Any]:
                     ca=access.ca_pem,
                     outputs=outputs,
                     tasks=tasks,
-                    echo=False,
                 )
                 if not answer:
                     answer = record_lease(access, cars[0])

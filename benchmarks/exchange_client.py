@@ -50,7 +50,6 @@ class Car:
         self.vehicle_id: str = identity["vehicle_id"]
         self.pool_id: str = config["pool_id"]
         self.batch: int = config["batch"]
-        self.echo: bool = config["echo"]
         self.envelope_key = SigningKey.from_seed(base64.b64decode(identity["envelope_seed"]))
         root = open_first_root(base64.b64decode(config["root"]), now_us=self.clock.now_us())
         self.lease_keys = root.keys_for(Role.LEASE)

@@ -6,7 +6,7 @@ import csv
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 
@@ -181,8 +181,6 @@ def account_of(
 
 def after_payout(world: World, paired: PairedCar, car: CarAccount) -> CarAccount:
     """The same figures with what was paid."""
-    from dataclasses import replace
-
     return replace(car, paid_micros=earnings_of(world, paired).paid_micros)
 
 

@@ -112,11 +112,6 @@ class Chaos:
         """Whether the program is down because of a scene."""
         return program.name in self.down_since
 
-    @property
-    def finished(self) -> bool:
-        """Whether every kill was made and everything is up again."""
-        return self.server_kills == len(SERVER_KILLS_AT) and self.agent_kills == 1 and not self.down_since
-
 
 @dataclass
 class Director:

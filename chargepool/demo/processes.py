@@ -32,7 +32,6 @@ class Program:
     command: list[str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
 
     def start(self) -> None:
         """Starts it in a session of its own, output into its log. Call from the main thread only."""
@@ -44,7 +43,6 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.starts += 1
 
     @property
     def alive(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -206,8 +208,6 @@ def pair_car(
     ca_file: Path,
 ) -> PairedCar:
     """Pairs one agent as a person would: the agent shows a code, the owner approves it."""
-    import subprocess
-
     state = directory / car.name
     state.mkdir()
     (state / "policy.toml").write_text("start_after_s = 0.5\n")
@@ -270,8 +270,6 @@ def start_agents(world: World, household: Household) -> None:
 
 def fresh_directory(base: Path | None) -> Path:
     """An empty directory for the demo's data, short enough for unix sockets."""
-    import tempfile
-
     if base is None:
         return Path(tempfile.mkdtemp(prefix="chargepool-"))
     if base.exists() and any(base.iterdir()):
