@@ -17,7 +17,8 @@ resolve() { # resolve OUTPUT ARGUMENT...
     local output=$1
     shift
     echo "locking $output"
-    "$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    # Extras stay in the pins: an older pip takes a bare pin for "coverage" and goes looking for "coverage[toml]".
+    "$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
         --no-header --no-annotate --no-emit-index-url --output-file "$output" "$@" >/dev/null
     # Where a line's marker only repeats [tool.uv] environments, it says nothing: let pip complain on other platforms
     # instead of silently installing nothing.

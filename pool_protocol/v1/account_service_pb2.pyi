@@ -184,6 +184,8 @@ class VehicleView(_message.Message):
     RUNNING_ATTEMPTS_FIELD_NUMBER: _builtins.int
     ENROLLED_AT_US_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    TRUSTED_FIELD_NUMBER: _builtins.int
+    NUMERIC_CLASS_FIELD_NUMBER: _builtins.int
     vehicle_id: _builtins.str
     """Its id."""
     owner_id: _builtins.str
@@ -212,6 +214,10 @@ class VehicleView(_message.Message):
     """When it was enrolled."""
     agent_version: _builtins.str
     """Agent version at the last contact."""
+    trusted: _builtins.bool
+    """The operator's own vehicle: its results are the pool's word."""
+    numeric_class: _builtins.str
+    """Vehicles of the same class return the same bits; empty while unknown."""
     def __init__(
         self,
         *,
@@ -229,10 +235,12 @@ class VehicleView(_message.Message):
         running_attempts: _builtins.int = ...,
         enrolled_at_us: _builtins.int = ...,
         agent_version: _builtins.str = ...,
+        trusted: _builtins.bool = ...,
+        numeric_class: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_attempts", b"abandoned_attempts", "agent_version", b"agent_version", "clean_uwu", b"clean_uwu", "enrolled_at_us", b"enrolled_at_us", "label", b"label", "last_seen_us", b"last_seen_us", "net_micros", b"net_micros", "owner_id", b"owner_id", "quarantine_reason", b"quarantine_reason", "rejected_attempts", b"rejected_attempts", "running_attempts", b"running_attempts", "state", b"state", "vehicle_id", b"vehicle_id", "verified_attempts", b"verified_attempts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_attempts", b"abandoned_attempts", "agent_version", b"agent_version", "clean_uwu", b"clean_uwu", "enrolled_at_us", b"enrolled_at_us", "label", b"label", "last_seen_us", b"last_seen_us", "net_micros", b"net_micros", "numeric_class", b"numeric_class", "owner_id", b"owner_id", "quarantine_reason", b"quarantine_reason", "rejected_attempts", b"rejected_attempts", "running_attempts", b"running_attempts", "state", b"state", "trusted", b"trusted", "vehicle_id", b"vehicle_id", "verified_attempts", b"verified_attempts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -770,3 +778,261 @@ class AccountEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AccountEvent: _TypeAlias = AccountEvent  # noqa: Y015
+
+@_typing.final
+class GetVehicleEvidenceRequest(_message.Message):
+    """Asks for a vehicle's record, as its owner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VEHICLE_ID_FIELD_NUMBER: _builtins.int
+    vehicle_id: _builtins.str
+    """The vehicle."""
+    def __init__(
+        self,
+        *,
+        vehicle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vehicle_id", b"vehicle_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetVehicleEvidenceRequest: _TypeAlias = GetVehicleEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class GetVehicleEvidenceResponse(_message.Message):
+    """The record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def evidence(self) -> Global___VehicleEvidence:
+        """The record."""
+
+    def __init__(
+        self,
+        *,
+        evidence: Global___VehicleEvidence | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetVehicleEvidenceResponse: _TypeAlias = GetVehicleEvidenceResponse  # noqa: Y015
+
+@_typing.final
+class AppealRequest(_message.Message):
+    """Asks for a trusted re-execution of a task on which the caller's vehicle was found wrong."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    attempt_id: _builtins.int
+    """The rejected attempt."""
+    def __init__(
+        self,
+        *,
+        attempt_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppealRequest: _TypeAlias = AppealRequest  # noqa: Y015
+
+@_typing.final
+class AppealResponse(_message.Message):
+    """The appeal stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def item(self) -> Global___EvidenceItem:
+        """The appeal."""
+
+    def __init__(
+        self,
+        *,
+        item: Global___EvidenceItem | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppealResponse: _TypeAlias = AppealResponse  # noqa: Y015
+
+@_typing.final
+class VehicleEvidence(_message.Message):
+    """What the pool holds for and against a vehicle. Its owner and operators read the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VEHICLE_FIELD_NUMBER: _builtins.int
+    HISTORIES_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    STORY_FIELD_NUMBER: _builtins.int
+    RECHECKING_COUNT_FIELD_NUMBER: _builtins.int
+    QUESTIONED_MICROS_FIELD_NUMBER: _builtins.int
+    CLAWED_BACK_MICROS_FIELD_NUMBER: _builtins.int
+    rechecking_count: _builtins.int
+    """The caller's results of this vehicle that are being checked again."""
+    questioned_micros: _builtins.int
+    """Money set aside until they are, micro-units."""
+    clawed_back_micros: _builtins.int
+    """Money taken back for results that proved wrong, micro-units."""
+    @_builtins.property
+    def vehicle(self) -> Global___VehicleView:
+        """The vehicle now."""
+
+    @_builtins.property
+    def histories(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryView]:
+        """Histories: what audits are drawn by."""
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceItem]:
+        """Newest first."""
+
+    @_builtins.property
+    def story(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The story in plain words, one sentence a line, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        vehicle: Global___VehicleView | None = ...,
+        histories: _abc.Iterable[Global___HistoryView] | None = ...,
+        items: _abc.Iterable[Global___EvidenceItem] | None = ...,
+        story: _abc.Iterable[_builtins.str] | None = ...,
+        rechecking_count: _builtins.int = ...,
+        questioned_micros: _builtins.int = ...,
+        clawed_back_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vehicle", b"vehicle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clawed_back_micros", b"clawed_back_micros", "histories", b"histories", "items", b"items", "questioned_micros", b"questioned_micros", "rechecking_count", b"rechecking_count", "story", b"story", "vehicle", b"vehicle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VehicleEvidence: _TypeAlias = VehicleEvidence  # noqa: Y015
+
+@_typing.final
+class HistoryView(_message.Message):
+    """One history of a vehicle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_CLASS_FIELD_NUMBER: _builtins.int
+    CLEAN_UWU_FIELD_NUMBER: _builtins.int
+    ACCEPTED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    REJECTED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    AUDIT_PROBABILITY_FIELD_NUMBER: _builtins.int
+    trust_class: _builtins.str
+    """For example "map/standard"."""
+    clean_uwu: _builtins.int
+    """Clean work since the last failed check, micro-WU."""
+    accepted_attempts: _builtins.int
+    """Attempts accepted in all."""
+    rejected_attempts: _builtins.int
+    """Attempts rejected in all."""
+    audit_probability: _builtins.float
+    """How likely the next result of the last task's size is audited, 0 to 1. Only operators see it."""
+    def __init__(
+        self,
+        *,
+        trust_class: _builtins.str = ...,
+        clean_uwu: _builtins.int = ...,
+        accepted_attempts: _builtins.int = ...,
+        rejected_attempts: _builtins.int = ...,
+        audit_probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_attempts", b"accepted_attempts", "audit_probability", b"audit_probability", "clean_uwu", b"clean_uwu", "rejected_attempts", b"rejected_attempts", "trust_class", b"trust_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryView: _TypeAlias = HistoryView  # noqa: Y015
+
+@_typing.final
+class EvidenceItem(_message.Message):
+    """One finding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    TASK_INDEX_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    CLAIMED_DIGEST_FIELD_NUMBER: _builtins.int
+    ACCEPTED_DIGEST_FIELD_NUMBER: _builtins.int
+    AGREEING_OWNERS_FIELD_NUMBER: _builtins.int
+    TRUSTED_NODE_FIELD_NUMBER: _builtins.int
+    UNIT_INDEX_FIELD_NUMBER: _builtins.int
+    CLAWED_BACK_MICROS_FIELD_NUMBER: _builtins.int
+    FOUND_AT_US_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    APPEAL_UNTIL_US_FIELD_NUMBER: _builtins.int
+    attempt_id: _builtins.int
+    """The attempt that was found wrong."""
+    job_id: _builtins.str
+    """The job."""
+    task_index: _builtins.int
+    """The task's index in the job."""
+    kind: _builtins.str
+    """AUDIT, LOOK_BACK, QUORUM, CERTIFICATE, DISPUTE, APPEAL, CLASS_FAULT."""
+    finding: _builtins.str
+    """WRONG, UPHELD, OPEN, WITHHELD, CLASS_FAULT."""
+    claimed_digest: _builtins.bytes
+    """What the vehicle claimed, 32 bytes."""
+    accepted_digest: _builtins.bytes
+    """What was accepted instead, 32 bytes; empty where nothing was."""
+    agreeing_owners: _builtins.int
+    """Owners that agreed on the accepted result, the pool's trusted nodes included."""
+    trusted_node: _builtins.bool
+    """Whether a trusted node was among them."""
+    unit_index: _builtins.int
+    """Step programs: the unit in which the results part, counted from 0; -1 where none was looked for."""
+    clawed_back_micros: _builtins.int
+    """Money taken back, micro-units."""
+    found_at_us: _builtins.int
+    """When it was found."""
+    summary: _builtins.str
+    """Plain sentence."""
+    appeal_until_us: _builtins.int
+    """Until when the owner may appeal; 0 where it may not."""
+    def __init__(
+        self,
+        *,
+        attempt_id: _builtins.int = ...,
+        job_id: _builtins.str = ...,
+        task_index: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        finding: _builtins.str = ...,
+        claimed_digest: _builtins.bytes = ...,
+        accepted_digest: _builtins.bytes = ...,
+        agreeing_owners: _builtins.int = ...,
+        trusted_node: _builtins.bool = ...,
+        unit_index: _builtins.int = ...,
+        clawed_back_micros: _builtins.int = ...,
+        found_at_us: _builtins.int = ...,
+        summary: _builtins.str = ...,
+        appeal_until_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_digest", b"accepted_digest", "agreeing_owners", b"agreeing_owners", "appeal_until_us", b"appeal_until_us", "attempt_id", b"attempt_id", "claimed_digest", b"claimed_digest", "clawed_back_micros", b"clawed_back_micros", "finding", b"finding", "found_at_us", b"found_at_us", "job_id", b"job_id", "kind", b"kind", "summary", b"summary", "task_index", b"task_index", "trusted_node", b"trusted_node", "unit_index", b"unit_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceItem: _TypeAlias = EvidenceItem  # noqa: Y015

@@ -1369,3 +1369,226 @@ class SetPostedPriceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetPostedPriceResponse: _TypeAlias = SetPostedPriceResponse  # noqa: Y015
+
+@_typing.final
+class SetTrustedRequest(_message.Message):
+    """Makes a vehicle a trusted node, or an ordinary one again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VEHICLE_ID_FIELD_NUMBER: _builtins.int
+    TRUSTED_FIELD_NUMBER: _builtins.int
+    vehicle_id: _builtins.str
+    """The vehicle."""
+    trusted: _builtins.bool
+    """True for a trusted node."""
+    def __init__(
+        self,
+        *,
+        vehicle_id: _builtins.str = ...,
+        trusted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trusted", b"trusted", "vehicle_id", b"vehicle_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTrustedRequest: _TypeAlias = SetTrustedRequest  # noqa: Y015
+
+@_typing.final
+class SetTrustedResponse(_message.Message):
+    """Done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VEHICLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def vehicle(self) -> _account_service_pb2.VehicleView:
+        """The vehicle now."""
+
+    def __init__(
+        self,
+        *,
+        vehicle: _account_service_pb2.VehicleView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vehicle", b"vehicle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vehicle", b"vehicle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTrustedResponse: _TypeAlias = SetTrustedResponse  # noqa: Y015
+
+@_typing.final
+class GetEvidenceRequest(_message.Message):
+    """Asks for a vehicle's record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VEHICLE_ID_FIELD_NUMBER: _builtins.int
+    vehicle_id: _builtins.str
+    """The vehicle."""
+    def __init__(
+        self,
+        *,
+        vehicle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vehicle_id", b"vehicle_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEvidenceRequest: _TypeAlias = GetEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class GetEvidenceResponse(_message.Message):
+    """The record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def evidence(self) -> _account_service_pb2.VehicleEvidence:
+        """The record."""
+
+    def __init__(
+        self,
+        *,
+        evidence: _account_service_pb2.VehicleEvidence | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEvidenceResponse: _TypeAlias = GetEvidenceResponse  # noqa: Y015
+
+@_typing.final
+class ListClassesRequest(_message.Message):
+    """Asks for classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClassesRequest: _TypeAlias = ListClassesRequest  # noqa: Y015
+
+@_typing.final
+class ListClassesResponse(_message.Message):
+    """Classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASSES_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NumericClassView]:
+        """Largest first."""
+
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassFaultView]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        classes: _abc.Iterable[Global___NumericClassView] | None = ...,
+        faults: _abc.Iterable[Global___ClassFaultView] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "faults", b"faults"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClassesResponse: _TypeAlias = ListClassesResponse  # noqa: Y015
+
+@_typing.final
+class NumericClassView(_message.Message):
+    """Vehicles that compute alike."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_ID_FIELD_NUMBER: _builtins.int
+    VEHICLE_COUNT_FIELD_NUMBER: _builtins.int
+    AGREED_WITHIN_FIELD_NUMBER: _builtins.int
+    AGREED_ACROSS_FIELD_NUMBER: _builtins.int
+    DISAGREED_ACROSS_FIELD_NUMBER: _builtins.int
+    class_id: _builtins.str
+    """First 16 hexadecimal digits of the hash over profile and digests; "unknown" for vehicles without a probe."""
+    vehicle_count: _builtins.int
+    """Vehicles."""
+    agreed_within: _builtins.int
+    """Audits of them by their own class that agreed."""
+    agreed_across: _builtins.int
+    """Audits of them by another class, or by a trusted node, that agreed."""
+    disagreed_across: _builtins.int
+    """And that disagreed."""
+    def __init__(
+        self,
+        *,
+        class_id: _builtins.str = ...,
+        vehicle_count: _builtins.int = ...,
+        agreed_within: _builtins.int = ...,
+        agreed_across: _builtins.int = ...,
+        disagreed_across: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed_across", b"agreed_across", "agreed_within", b"agreed_within", "class_id", b"class_id", "disagreed_across", b"disagreed_across", "vehicle_count", b"vehicle_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumericClassView: _TypeAlias = NumericClassView  # noqa: Y015
+
+@_typing.final
+class ClassFaultView(_message.Message):
+    """A class that is wrong as a whole: a fault, not fraud."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_ID_FIELD_NUMBER: _builtins.int
+    PROGRAM_SHA256_FIELD_NUMBER: _builtins.int
+    VEHICLE_COUNT_FIELD_NUMBER: _builtins.int
+    TASK_COUNT_FIELD_NUMBER: _builtins.int
+    FOUND_AT_US_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    class_id: _builtins.str
+    """The class."""
+    program_sha256: _builtins.str
+    """The program it is wrong on, lower-case hexadecimal SHA-256."""
+    vehicle_count: _builtins.int
+    """Vehicles that gave the same wrong answers."""
+    task_count: _builtins.int
+    """Tasks on which they did."""
+    found_at_us: _builtins.int
+    """When it was found."""
+    summary: _builtins.str
+    """Plain sentence: what was seen, what the pool did."""
+    def __init__(
+        self,
+        *,
+        class_id: _builtins.str = ...,
+        program_sha256: _builtins.str = ...,
+        vehicle_count: _builtins.int = ...,
+        task_count: _builtins.int = ...,
+        found_at_us: _builtins.int = ...,
+        summary: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_id", b"class_id", "found_at_us", b"found_at_us", "program_sha256", b"program_sha256", "summary", b"summary", "task_count", b"task_count", "vehicle_count", b"vehicle_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassFaultView: _TypeAlias = ClassFaultView  # noqa: Y015

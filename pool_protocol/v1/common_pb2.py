@@ -24,41 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpool_protocol/v1/common.proto\x12\x10pool_protocol.v1\"a\n\x08\x45nvelope\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\x80\x01\n\x0e\x45nvelopeHeader\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x14\n\x0cissued_at_us\x18\x05 \x01(\x03\x12\x15\n\rexpires_at_us\x18\x06 \x01(\x03\"V\n\x0cTensorBundle\x12\x10\n\x06inline\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x62lob_sha256\x18\x02 \x01(\tH\x00\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x42\t\n\x07\x63ontent\"X\n\nComparator\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .pool_protocol.v1.ComparatorKind\x12\x0c\n\x04rtol\x18\x02 \x01(\x01\x12\x0c\n\x04\x61tol\x18\x03 \x01(\x01\"\xd2\x02\n\x07Receipt\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07pool_id\x18\x02 \x01(\t\x12\x12\n\nattempt_id\x18\x03 \x01(\x04\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x12\n\nvehicle_id\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12\x12\n\ntask_index\x18\x07 \x01(\x04\x12\x16\n\x0eprogram_sha256\x18\x08 \x01(\t\x12\x15\n\routput_digest\x18\t \x01(\x0c\x12\x10\n\x08work_uwu\x18\n \x01(\x03\x12\x1b\n\x13price_micros_per_wu\x18\x0b \x01(\x03\x12\x14\n\x0cgross_micros\x18\x0c \x01(\x03\x12\x12\n\nfee_micros\x18\r \x01(\x03\x12\x12\n\nnet_micros\x18\x0e \x01(\x03\x12\x16\n\x0everified_at_us\x18\x0f \x01(\x03\x12\x13\n\x0btransfer_id\x18\x10 \x01(\x03\"M\n\x10ReceiptBatchBody\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x13\n\x0bmerkle_root\x18\x02 \x01(\x0c\x12\x12\n\nleaf_count\x18\x03 \x01(\x04\"w\n\rProvenReceipt\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x12\n\nleaf_index\x18\x02 \x01(\x04\x12\x16\n\x0einclusion_path\x18\x03 \x03(\x0c\x12)\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32\x1a.pool_protocol.v1.Envelope\"A\n\x14ProgramAdmissionBody\x12\x17\n\x0f\x61rtifact_sha256\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\"S\n\nSignedRoot\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x33\n\nsignatures\x18\x02 \x03(\x0b\x32\x1f.pool_protocol.v1.RootSignature\"2\n\rRootSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"4\n\x0bPageRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t*X\n\x0bProgramKind\x12\x1c\n\x18PROGRAM_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10PROGRAM_KIND_MAP\x10\x01\x12\x15\n\x11PROGRAM_KIND_STEP\x10\x02*g\n\x0e\x43omparatorKind\x12\x1f\n\x1b\x43OMPARATOR_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMPARATOR_KIND_EXACT\x10\x01\x12\x19\n\x15\x43OMPARATOR_KIND_CLOSE\x10\x02*\xee\x01\n\x11VerificationLevel\x12\"\n\x1eVERIFICATION_LEVEL_UNSPECIFIED\x10\x00\x12\x1b\n\x17VERIFICATION_LEVEL_SPOT\x10\x01\x12\x1f\n\x1bVERIFICATION_LEVEL_STANDARD\x10\x02\x12\x1e\n\x1aVERIFICATION_LEVEL_CAREFUL\x10\x03\x12\x1d\n\x19VERIFICATION_LEVEL_STRICT\x10\x04\x12\x1b\n\x17VERIFICATION_LEVEL_FULL\x10\x05\x12\x1b\n\x17VERIFICATION_LEVEL_NONE\x10\x06*i\n\tPriceMode\x12\x1a\n\x16PRICE_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRICE_MODE_SPOT\x10\x01\x12\x14\n\x10PRICE_MODE_QUOTE\x10\x02\x12\x15\n\x11PRICE_MODE_DONATE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpool_protocol/v1/common.proto\x12\x10pool_protocol.v1\"a\n\x08\x45nvelope\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\x80\x01\n\x0e\x45nvelopeHeader\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x14\n\x0cissued_at_us\x18\x05 \x01(\x03\x12\x15\n\rexpires_at_us\x18\x06 \x01(\x03\"V\n\x0cTensorBundle\x12\x10\n\x06inline\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x62lob_sha256\x18\x02 \x01(\tH\x00\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x42\t\n\x07\x63ontent\"\x9b\x01\n\nComparator\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .pool_protocol.v1.ComparatorKind\x12\x0c\n\x04rtol\x18\x02 \x01(\x01\x12\x0c\n\x04\x61tol\x18\x03 \x01(\x01\x12\x0c\n\x04ulps\x18\x04 \x01(\x04\x12\x33\n\x07outputs\x18\x05 \x03(\x0b\x32\".pool_protocol.v1.OutputComparator\"z\n\x10OutputComparator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .pool_protocol.v1.ComparatorKind\x12\x0c\n\x04rtol\x18\x03 \x01(\x01\x12\x0c\n\x04\x61tol\x18\x04 \x01(\x01\x12\x0c\n\x04ulps\x18\x05 \x01(\x04\"\xd2\x02\n\x07Receipt\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07pool_id\x18\x02 \x01(\t\x12\x12\n\nattempt_id\x18\x03 \x01(\x04\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x12\n\nvehicle_id\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12\x12\n\ntask_index\x18\x07 \x01(\x04\x12\x16\n\x0eprogram_sha256\x18\x08 \x01(\t\x12\x15\n\routput_digest\x18\t \x01(\x0c\x12\x10\n\x08work_uwu\x18\n \x01(\x03\x12\x1b\n\x13price_micros_per_wu\x18\x0b \x01(\x03\x12\x14\n\x0cgross_micros\x18\x0c \x01(\x03\x12\x12\n\nfee_micros\x18\r \x01(\x03\x12\x12\n\nnet_micros\x18\x0e \x01(\x03\x12\x16\n\x0everified_at_us\x18\x0f \x01(\x03\x12\x13\n\x0btransfer_id\x18\x10 \x01(\x03\"M\n\x10ReceiptBatchBody\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x13\n\x0bmerkle_root\x18\x02 \x01(\x0c\x12\x12\n\nleaf_count\x18\x03 \x01(\x04\"w\n\rProvenReceipt\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x12\n\nleaf_index\x18\x02 \x01(\x04\x12\x16\n\x0einclusion_path\x18\x03 \x03(\x0c\x12)\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32\x1a.pool_protocol.v1.Envelope\"A\n\x14ProgramAdmissionBody\x12\x17\n\x0f\x61rtifact_sha256\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\"S\n\nSignedRoot\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x33\n\nsignatures\x18\x02 \x03(\x0b\x32\x1f.pool_protocol.v1.RootSignature\"2\n\rRootSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"4\n\x0bPageRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t*X\n\x0bProgramKind\x12\x1c\n\x18PROGRAM_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10PROGRAM_KIND_MAP\x10\x01\x12\x15\n\x11PROGRAM_KIND_STEP\x10\x02*\x99\x01\n\x0e\x43omparatorKind\x12\x1f\n\x1b\x43OMPARATOR_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMPARATOR_KIND_EXACT\x10\x01\x12\x19\n\x15\x43OMPARATOR_KIND_CLOSE\x10\x02\x12\x17\n\x13\x43OMPARATOR_KIND_ULP\x10\x03\x12\x17\n\x13\x43OMPARATOR_KIND_SET\x10\x04*\xee\x01\n\x11VerificationLevel\x12\"\n\x1eVERIFICATION_LEVEL_UNSPECIFIED\x10\x00\x12\x1b\n\x17VERIFICATION_LEVEL_SPOT\x10\x01\x12\x1f\n\x1bVERIFICATION_LEVEL_STANDARD\x10\x02\x12\x1e\n\x1aVERIFICATION_LEVEL_CAREFUL\x10\x03\x12\x1d\n\x19VERIFICATION_LEVEL_STRICT\x10\x04\x12\x1b\n\x17VERIFICATION_LEVEL_FULL\x10\x05\x12\x1b\n\x17VERIFICATION_LEVEL_NONE\x10\x06*i\n\tPriceMode\x12\x1a\n\x16PRICE_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRICE_MODE_SPOT\x10\x01\x12\x14\n\x10PRICE_MODE_QUOTE\x10\x02\x12\x15\n\x11PRICE_MODE_DONATE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pool_protocol.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROGRAMKIND']._serialized_start=1258
-  _globals['_PROGRAMKIND']._serialized_end=1346
-  _globals['_COMPARATORKIND']._serialized_start=1348
-  _globals['_COMPARATORKIND']._serialized_end=1451
-  _globals['_VERIFICATIONLEVEL']._serialized_start=1454
-  _globals['_VERIFICATIONLEVEL']._serialized_end=1692
-  _globals['_PRICEMODE']._serialized_start=1694
-  _globals['_PRICEMODE']._serialized_end=1799
+  _globals['_PROGRAMKIND']._serialized_start=1450
+  _globals['_PROGRAMKIND']._serialized_end=1538
+  _globals['_COMPARATORKIND']._serialized_start=1541
+  _globals['_COMPARATORKIND']._serialized_end=1694
+  _globals['_VERIFICATIONLEVEL']._serialized_start=1697
+  _globals['_VERIFICATIONLEVEL']._serialized_end=1935
+  _globals['_PRICEMODE']._serialized_start=1937
+  _globals['_PRICEMODE']._serialized_end=2042
   _globals['_ENVELOPE']._serialized_start=51
   _globals['_ENVELOPE']._serialized_end=148
   _globals['_ENVELOPEHEADER']._serialized_start=151
   _globals['_ENVELOPEHEADER']._serialized_end=279
   _globals['_TENSORBUNDLE']._serialized_start=281
   _globals['_TENSORBUNDLE']._serialized_end=367
-  _globals['_COMPARATOR']._serialized_start=369
-  _globals['_COMPARATOR']._serialized_end=457
-  _globals['_RECEIPT']._serialized_start=460
-  _globals['_RECEIPT']._serialized_end=798
-  _globals['_RECEIPTBATCHBODY']._serialized_start=800
-  _globals['_RECEIPTBATCHBODY']._serialized_end=877
-  _globals['_PROVENRECEIPT']._serialized_start=879
-  _globals['_PROVENRECEIPT']._serialized_end=998
-  _globals['_PROGRAMADMISSIONBODY']._serialized_start=1000
-  _globals['_PROGRAMADMISSIONBODY']._serialized_end=1065
-  _globals['_SIGNEDROOT']._serialized_start=1067
-  _globals['_SIGNEDROOT']._serialized_end=1150
-  _globals['_ROOTSIGNATURE']._serialized_start=1152
-  _globals['_ROOTSIGNATURE']._serialized_end=1202
-  _globals['_PAGEREQUEST']._serialized_start=1204
-  _globals['_PAGEREQUEST']._serialized_end=1256
+  _globals['_COMPARATOR']._serialized_start=370
+  _globals['_COMPARATOR']._serialized_end=525
+  _globals['_OUTPUTCOMPARATOR']._serialized_start=527
+  _globals['_OUTPUTCOMPARATOR']._serialized_end=649
+  _globals['_RECEIPT']._serialized_start=652
+  _globals['_RECEIPT']._serialized_end=990
+  _globals['_RECEIPTBATCHBODY']._serialized_start=992
+  _globals['_RECEIPTBATCHBODY']._serialized_end=1069
+  _globals['_PROVENRECEIPT']._serialized_start=1071
+  _globals['_PROVENRECEIPT']._serialized_end=1190
+  _globals['_PROGRAMADMISSIONBODY']._serialized_start=1192
+  _globals['_PROGRAMADMISSIONBODY']._serialized_end=1257
+  _globals['_SIGNEDROOT']._serialized_start=1259
+  _globals['_SIGNEDROOT']._serialized_end=1342
+  _globals['_ROOTSIGNATURE']._serialized_start=1344
+  _globals['_ROOTSIGNATURE']._serialized_end=1394
+  _globals['_PAGEREQUEST']._serialized_start=1396
+  _globals['_PAGEREQUEST']._serialized_end=1448
 # @@protoc_insertion_point(module_scope)

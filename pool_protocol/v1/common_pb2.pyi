@@ -55,6 +55,10 @@ class _ComparatorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compar
     """Equal digests: same shapes, dtypes and bit patterns, all NaN being one."""
     COMPARATOR_KIND_CLOSE: _ComparatorKind.ValueType  # 2
     """|a - b| <= atol + rtol * |b| elementwise, after shapes and dtypes."""
+    COMPARATOR_KIND_ULP: _ComparatorKind.ValueType  # 3
+    """Floating-point elements at most `ulps` representable values apart, all else equal; NaN agrees with NaN."""
+    COMPARATOR_KIND_SET: _ComparatorKind.ValueType  # 4
+    """Equal as a multiset of rows (along the first axis), in any order."""
 
 class ComparatorKind(_ComparatorKind, metaclass=_ComparatorKindEnumTypeWrapper):
     """How results of two attempts are compared."""
@@ -65,6 +69,10 @@ COMPARATOR_KIND_EXACT: ComparatorKind.ValueType  # 1
 """Equal digests: same shapes, dtypes and bit patterns, all NaN being one."""
 COMPARATOR_KIND_CLOSE: ComparatorKind.ValueType  # 2
 """|a - b| <= atol + rtol * |b| elementwise, after shapes and dtypes."""
+COMPARATOR_KIND_ULP: ComparatorKind.ValueType  # 3
+"""Floating-point elements at most `ulps` representable values apart, all else equal; NaN agrees with NaN."""
+COMPARATOR_KIND_SET: ComparatorKind.ValueType  # 4
+"""Equal as a multiset of rows (along the first axis), in any order."""
 Global___ComparatorKind: _TypeAlias = ComparatorKind  # noqa: Y015
 
 class _VerificationLevel:
@@ -258,26 +266,74 @@ class Comparator(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     RTOL_FIELD_NUMBER: _builtins.int
     ATOL_FIELD_NUMBER: _builtins.int
+    ULPS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
     kind: Global___ComparatorKind.ValueType
     """Which rule."""
     rtol: _builtins.float
     """Relative tolerance, used by CLOSE."""
     atol: _builtins.float
     """Absolute tolerance, used by CLOSE."""
+    ulps: _builtins.int
+    """Largest distance in representable values, used by ULP."""
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputComparator]:
+        """Outputs that are compared by a rule of their own; the others by the rule above."""
+
     def __init__(
         self,
         *,
         kind: Global___ComparatorKind.ValueType = ...,
         rtol: _builtins.float = ...,
         atol: _builtins.float = ...,
+        ulps: _builtins.int = ...,
+        outputs: _abc.Iterable[Global___OutputComparator] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["atol", b"atol", "kind", b"kind", "rtol", b"rtol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["atol", b"atol", "kind", b"kind", "outputs", b"outputs", "rtol", b"rtol", "ulps", b"ulps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Comparator: _TypeAlias = Comparator  # noqa: Y015
+
+@_typing.final
+class OutputComparator(_message.Message):
+    """The comparator of one output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    RTOL_FIELD_NUMBER: _builtins.int
+    ATOL_FIELD_NUMBER: _builtins.int
+    ULPS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The output's name."""
+    kind: Global___ComparatorKind.ValueType
+    """Which rule."""
+    rtol: _builtins.float
+    """Relative tolerance, used by CLOSE."""
+    atol: _builtins.float
+    """Absolute tolerance, used by CLOSE."""
+    ulps: _builtins.int
+    """Largest distance in representable values, used by ULP."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___ComparatorKind.ValueType = ...,
+        rtol: _builtins.float = ...,
+        atol: _builtins.float = ...,
+        ulps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["atol", b"atol", "kind", b"kind", "name", b"name", "rtol", b"rtol", "ulps", b"ulps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputComparator: _TypeAlias = OutputComparator  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):

@@ -134,6 +134,7 @@ class AgentInfo(_message.Message):
     JAXLIB_VERSION_FIELD_NUMBER: _builtins.int
     PLATFORMS_FIELD_NUMBER: _builtins.int
     SANDBOX_MISSING_FIELD_NUMBER: _builtins.int
+    NUMERIC_FIELD_NUMBER: _builtins.int
     agent_version: _builtins.str
     """Version of car_agent."""
     jaxlib_version: _builtins.str
@@ -146,6 +147,10 @@ class AgentInfo(_message.Message):
     def sandbox_missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sandbox parts that the kernel does not offer here."""
 
+    @_builtins.property
+    def numeric(self) -> Global___NumericProbe:
+        """What the numeric probe found; empty while the worker has not run it with these versions and this driver."""
+
     def __init__(
         self,
         *,
@@ -153,14 +158,73 @@ class AgentInfo(_message.Message):
         jaxlib_version: _builtins.str = ...,
         platforms: _abc.Iterable[_builtins.str] | None = ...,
         sandbox_missing: _abc.Iterable[_builtins.str] | None = ...,
+        numeric: Global___NumericProbe | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["numeric", b"numeric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "jaxlib_version", b"jaxlib_version", "platforms", b"platforms", "sandbox_missing", b"sandbox_missing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "jaxlib_version", b"jaxlib_version", "numeric", b"numeric", "platforms", b"platforms", "sandbox_missing", b"sandbox_missing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AgentInfo: _TypeAlias = AgentInfo  # noqa: Y015
+
+@_typing.final
+class NumericProbe(_message.Message):
+    """Digests of the probe's micro-programs: vehicles with equal digests of a family return equal bits for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBE_VERSION_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    FAMILIES_FIELD_NUMBER: _builtins.int
+    probe_version: _builtins.int
+    """Version of the set of micro-programs."""
+    profile: _builtins.str
+    """Name of the pinned numeric profile under which they ran."""
+    @_builtins.property
+    def families(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeDigest]:
+        """By name of the family."""
+
+    def __init__(
+        self,
+        *,
+        probe_version: _builtins.int = ...,
+        profile: _builtins.str = ...,
+        families: _abc.Iterable[Global___ProbeDigest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["families", b"families", "probe_version", b"probe_version", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumericProbe: _TypeAlias = NumericProbe  # noqa: Y015
+
+@_typing.final
+class ProbeDigest(_message.Message):
+    """One family of operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    family: _builtins.str
+    """For example "matmul"."""
+    digest: _builtins.bytes
+    """SHA-256 over its micro-programs' outputs, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        family: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "family", b"family"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeDigest: _TypeAlias = ProbeDigest  # noqa: Y015
 
 @_typing.final
 class BeginEnrolmentResponse(_message.Message):
@@ -558,6 +622,7 @@ class ExchangeRequest(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     WANT_FIELD_NUMBER: _builtins.int
     HELD_LEASE_IDS_FIELD_NUMBER: _builtins.int
+    UNIT_ANSWERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """Numbered from 1 by the client; echoed in the answer."""
     @_builtins.property
@@ -572,6 +637,10 @@ class ExchangeRequest(_message.Message):
     def held_lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Leases that the vehicle still holds: the server re-sends a lost one and extends nothing."""
 
+    @_builtins.property
+    def unit_answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitAnswer]:
+        """Answers to the pool's questions about committed states."""
+
     def __init__(
         self,
         *,
@@ -579,10 +648,11 @@ class ExchangeRequest(_message.Message):
         results: _common_pb2.Envelope | None = ...,
         want: Global___WorkRequest | None = ...,
         held_lease_ids: _abc.Iterable[_builtins.str] | None = ...,
+        unit_answers: _abc.Iterable[Global___UnitAnswer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "want", b"want"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_lease_ids", b"held_lease_ids", "request_id", b"request_id", "results", b"results", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_lease_ids", b"held_lease_ids", "request_id", b"request_id", "results", b"results", "unit_answers", b"unit_answers", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -601,6 +671,7 @@ class ExchangeResponse(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    UNIT_QUERIES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """The request answered; 0 for a push."""
     @_builtins.property
@@ -627,6 +698,10 @@ class ExchangeResponse(_message.Message):
     def error(self) -> Global___ExchangeError:
         """A refusal of this request; the stream goes on."""
 
+    @_builtins.property
+    def unit_queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitQuery]:
+        """Push: questions about states that the vehicle has committed to."""
+
     def __init__(
         self,
         *,
@@ -637,14 +712,95 @@ class ExchangeResponse(_message.Message):
         cancel: Global___Cancel | None = ...,
         drain: Global___Drain | None = ...,
         error: Global___ExchangeError | None = ...,
+        unit_queries: _abc.Iterable[Global___UnitQuery] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "drain", b"drain", "error", b"error", "lease", b"lease", "no_work", b"no_work", "submitted", b"submitted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "drain", b"drain", "error", b"error", "lease", b"lease", "no_work", b"no_work", "request_id", b"request_id", "submitted", b"submitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "drain", b"drain", "error", b"error", "lease", b"lease", "no_work", b"no_work", "request_id", b"request_id", "submitted", b"submitted", "unit_queries", b"unit_queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExchangeResponse: _TypeAlias = ExchangeResponse  # noqa: Y015
+
+@_typing.final
+class UnitQuery(_message.Message):
+    """A question about one committed state of a step attempt. A vehicle that does not answer in time counts as wrong."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    UNIT_INDEX_FIELD_NUMBER: _builtins.int
+    WANT_STATE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_US_FIELD_NUMBER: _builtins.int
+    query_id: _builtins.int
+    """Echoed in the answer."""
+    attempt_id: _builtins.int
+    """The attempt, of this vehicle."""
+    unit_index: _builtins.int
+    """The state after this unit, counted from 0."""
+    want_state: _builtins.bool
+    """Whether the state itself is asked for, and not only its digest."""
+    expires_at_us: _builtins.int
+    """The answer counts until then, microseconds since the epoch, UTC."""
+    def __init__(
+        self,
+        *,
+        query_id: _builtins.int = ...,
+        attempt_id: _builtins.int = ...,
+        unit_index: _builtins.int = ...,
+        want_state: _builtins.bool = ...,
+        expires_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "expires_at_us", b"expires_at_us", "query_id", b"query_id", "unit_index", b"unit_index", "want_state", b"want_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitQuery: _TypeAlias = UnitQuery  # noqa: Y015
+
+@_typing.final
+class UnitAnswer(_message.Message):
+    """The answer: the digest with its place under the root that the vehicle signed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    INCLUSION_PATH_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    query_id: _builtins.int
+    """The question."""
+    digest: _builtins.bytes
+    """Digest of the state, 32 bytes; empty when it cannot be given."""
+    reason: _builtins.str
+    """Reason code when there is no answer, for example STATE_FORGOTTEN."""
+    @_builtins.property
+    def inclusion_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 9162 inclusion path from the digest to the attempt's unit_root."""
+
+    @_builtins.property
+    def state(self) -> _common_pb2.TensorBundle:
+        """The state, when it was asked for: names without a prefix."""
+
+    def __init__(
+        self,
+        *,
+        query_id: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        inclusion_path: _abc.Iterable[_builtins.bytes] | None = ...,
+        state: _common_pb2.TensorBundle | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "inclusion_path", b"inclusion_path", "query_id", b"query_id", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitAnswer: _TypeAlias = UnitAnswer  # noqa: Y015
 
 @_typing.final
 class ExchangeError(_message.Message):

@@ -248,6 +248,7 @@ class GetQuoteRequest(_message.Message):
     TASK_COUNT_FIELD_NUMBER: _builtins.int
     STEPS_PER_TASK_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    CERTIFIED_FIELD_NUMBER: _builtins.int
     program_sha256: _builtins.str
     """The program."""
     task_count: _builtins.int
@@ -256,6 +257,8 @@ class GetQuoteRequest(_message.Message):
     """Steps per task, for step programs."""
     level: _common_pb2.VerificationLevel.ValueType
     """The level of verification."""
+    certified: _builtins.bool
+    """Whether the job will bring a certificate."""
     def __init__(
         self,
         *,
@@ -263,10 +266,11 @@ class GetQuoteRequest(_message.Message):
         task_count: _builtins.int = ...,
         steps_per_task: _builtins.int = ...,
         level: _common_pb2.VerificationLevel.ValueType = ...,
+        certified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "program_sha256", b"program_sha256", "steps_per_task", b"steps_per_task", "task_count", b"task_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certified", b"certified", "level", b"level", "program_sha256", b"program_sha256", "steps_per_task", b"steps_per_task", "task_count", b"task_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,6 +293,10 @@ class GetQuoteResponse(_message.Message):
     VEHICLES_NOW_FIELD_NUMBER: _builtins.int
     AVAILABLE_MICROS_FIELD_NUMBER: _builtins.int
     OWNERS_NOW_FIELD_NUMBER: _builtins.int
+    AUDIT_OVERHEAD_NOW_FIELD_NUMBER: _builtins.int
+    AUDIT_OVERHEAD_NEWCOMER_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    PROMISE_FIELD_NUMBER: _builtins.int
     quote_id: _builtins.str
     """Name it in CreateJob with PRICE_MODE_QUOTE."""
     price_micros_per_wu: _builtins.int
@@ -311,6 +319,16 @@ class GetQuoteResponse(_message.Message):
     """The caller's available balance, micro-units."""
     owners_now: _builtins.int
     """Owners of those vehicles, counted no further than 8. Not set by a pool that does not count them."""
+    audit_overhead_now: _builtins.float
+    """What verification is expected to cost the pool for the fleet as it is now, as a share of the work: 0.05 for one
+    audit in twenty results. Paid by the pool.
+    """
+    audit_overhead_newcomer: _builtins.float
+    """The same for a vehicle without history."""
+    epsilon: _builtins.float
+    """The level's error target; 0 for levels without one."""
+    promise: _builtins.str
+    """In one sentence: what the level promises with the owners that are here now, and what weakens it."""
     def __init__(
         self,
         *,
@@ -325,10 +343,14 @@ class GetQuoteResponse(_message.Message):
         vehicles_now: _builtins.int = ...,
         available_micros: _builtins.int = ...,
         owners_now: _builtins.int | None = ...,
+        audit_overhead_now: _builtins.float = ...,
+        audit_overhead_newcomer: _builtins.float = ...,
+        epsilon: _builtins.float = ...,
+        promise: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "owners_now", b"owners_now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "attempts_per_task", b"attempts_per_task", "available_micros", b"available_micros", "cost_micros_per_task", b"cost_micros_per_task", "currency", b"currency", "expires_at_us", b"expires_at_us", "owners_now", b"owners_now", "price_micros_per_wu", b"price_micros_per_wu", "quote_id", b"quote_id", "total_micros", b"total_micros", "vehicles_now", b"vehicles_now", "work_uwu_per_task", b"work_uwu_per_task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "attempts_per_task", b"attempts_per_task", "audit_overhead_newcomer", b"audit_overhead_newcomer", "audit_overhead_now", b"audit_overhead_now", "available_micros", b"available_micros", "cost_micros_per_task", b"cost_micros_per_task", "currency", b"currency", "epsilon", b"epsilon", "expires_at_us", b"expires_at_us", "owners_now", b"owners_now", "price_micros_per_wu", b"price_micros_per_wu", "promise", b"promise", "quote_id", b"quote_id", "total_micros", b"total_micros", "vehicles_now", b"vehicles_now", "work_uwu_per_task", b"work_uwu_per_task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__owners_now: _TypeAlias = _typing.Literal["owners_now"]  # noqa: Y015
     _WhichOneofArgType__owners_now: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now"]  # noqa: Y015
@@ -355,6 +377,7 @@ class CreateJobRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     STEPS_PER_TASK_FIELD_NUMBER: _builtins.int
     ATTEMPTS_MAX_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Made by the client and kept across retries: the same key gives the same job."""
     program_sha256: _builtins.str
@@ -377,6 +400,8 @@ class CreateJobRequest(_message.Message):
     """Steps per task for step programs."""
     attempts_max: _builtins.int
     """Attempts that may fail before the task fails; 0 means the pool's default."""
+    certificate_sha256: _builtins.str
+    """An admitted map program verify(inputs, outputs, nonce) -> ok that proves a result; empty for none."""
     @_builtins.property
     def constants(self) -> _common_pb2.TensorBundle:
         """Shared inputs of all tasks."""
@@ -401,10 +426,11 @@ class CreateJobRequest(_message.Message):
         name: _builtins.str = ...,
         steps_per_task: _builtins.int = ...,
         attempts_max: _builtins.int = ...,
+        certificate_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "constants", b"constants"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "budget_micros", b"budget_micros", "comparator", b"comparator", "constants", b"constants", "deadline_us", b"deadline_us", "idempotency_key", b"idempotency_key", "level", b"level", "name", b"name", "price_cap_micros_per_wu", b"price_cap_micros_per_wu", "price_mode", b"price_mode", "program_sha256", b"program_sha256", "quote_id", b"quote_id", "steps_per_task", b"steps_per_task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "budget_micros", b"budget_micros", "certificate_sha256", b"certificate_sha256", "comparator", b"comparator", "constants", b"constants", "deadline_us", b"deadline_us", "idempotency_key", b"idempotency_key", "level", b"level", "name", b"name", "price_cap_micros_per_wu", b"price_cap_micros_per_wu", "price_mode", b"price_mode", "program_sha256", b"program_sha256", "quote_id", b"quote_id", "steps_per_task", b"steps_per_task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -684,6 +710,9 @@ class JobView(_message.Message):
     WAITING_REASON_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    RECHECKING_COUNT_FIELD_NUMBER: _builtins.int
+    REPLACED_COUNT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """For example "job_12"."""
     name: _builtins.str
@@ -726,6 +755,12 @@ class JobView(_message.Message):
     """Why it was cancelled: JOB_CANCELLED, DEADLINE_EXCEEDED; empty otherwise."""
     waiting_count: _builtins.int
     """With WAITING_FOR_ANOTHER_OWNER: tasks whose results wait so, counted no further than 4096."""
+    rechecking_count: _builtins.int
+    """Tasks whose accepted result is being checked again, after a vehicle was caught."""
+    replaced_count: _builtins.int
+    """Results replaced by such a check so far."""
+    certificate_sha256: _builtins.str
+    """The certificate's program; empty for none."""
     def __init__(
         self,
         *,
@@ -749,10 +784,13 @@ class JobView(_message.Message):
         waiting_reason: _builtins.str = ...,
         end_reason: _builtins.str = ...,
         waiting_count: _builtins.int = ...,
+        rechecking_count: _builtins.int = ...,
+        replaced_count: _builtins.int = ...,
+        certificate_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "buyer_id", b"buyer_id", "created_at_us", b"created_at_us", "end_reason", b"end_reason", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rejected_count", b"rejected_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count", "waiting_count", b"waiting_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "buyer_id", b"buyer_id", "certificate_sha256", b"certificate_sha256", "created_at_us", b"created_at_us", "end_reason", b"end_reason", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rechecking_count", b"rechecking_count", "rejected_count", b"rejected_count", "replaced_count", b"replaced_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count", "waiting_count", b"waiting_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -837,6 +875,9 @@ class TaskResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
+    REPLACED_COUNT_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index in the job."""
     state: Global___TaskState.ValueType
@@ -851,6 +892,14 @@ class TaskResult(_message.Message):
     """What went wrong, when failed."""
     attempt_count: _builtins.int
     """Attempts leased for it."""
+    final: _builtins.bool
+    """Whether the result can still be checked again: false until enough clean work of its vehicle followed, or the
+    dispute window is over.
+    """
+    replaced_count: _builtins.int
+    """How often the result was replaced by a look-back."""
+    evidence: _builtins.str
+    """Why the result is believed: AUDITED, AGREEMENT, CERTIFICATE, TRUSTED_NODE, HISTORY; empty while undecided."""
     @_builtins.property
     def outputs(self) -> _common_pb2.TensorBundle:
         """The canonical outputs, when accepted."""
@@ -871,10 +920,13 @@ class TaskResult(_message.Message):
         reason: _builtins.str = ...,
         detail: _builtins.str = ...,
         attempt_count: _builtins.int = ...,
+        final: _builtins.bool = ...,
+        replaced_count: _builtins.int = ...,
+        evidence: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "cost_micros", b"cost_micros", "detail", b"detail", "index", b"index", "output_digest", b"output_digest", "outputs", b"outputs", "reason", b"reason", "receipts", b"receipts", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "cost_micros", b"cost_micros", "detail", b"detail", "evidence", b"evidence", "final", b"final", "index", b"index", "output_digest", b"output_digest", "outputs", b"outputs", "reason", b"reason", "receipts", b"receipts", "replaced_count", b"replaced_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,7 +40,9 @@ def canonical(name: str) -> str:
 def locked(lock: str) -> dict[str, set[str]]:
     """Package -> the versions that the lock pins (one per range of Python versions)."""
     pins: dict[str, set[str]] = {}
-    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE):
+    for name, version in re.findall(
+        r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)", (ROOT / lock).read_text(), re.MULTILINE
+    ):
         pins.setdefault(canonical(name), set()).add(version)
     return pins
 

@@ -9,7 +9,7 @@ in READY, an owner at most once on a task (attempts that count), cursors that ar
 from collections.abc import Iterable
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer
+from sqlalchemy import BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, String
 from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
@@ -32,11 +32,11 @@ def _known(column: str, values: Iterable[StrEnum], name: str) -> CheckConstraint
     return CheckConstraint(f"{column} IN ({listed})", name=name)
 
 
-def _not_negative(name: str, *columns: str) -> CheckConstraint:
+def not_negative(name: str, *columns: str) -> CheckConstraint:
     return CheckConstraint(" AND ".join(f"{column} >= 0" for column in columns), name=name)
 
 
-def _row_of(target: str) -> Column[int]:
+def row_of(target: str) -> Column[int]:
     """Make a primary key that is another row's id; on SQLite it is the row's own number."""
     kind = BigInteger().with_variant(Integer(), "sqlite")
     return Column(kind, ForeignKey(target), primary_key=True, autoincrement=False)
@@ -46,13 +46,22 @@ def _real() -> Column[float]:
     return Column(Float(53), nullable=False)
 
 
+def _added_int(default: int = 0) -> Column[int]:
+    """Make a column that a later revision added: rows of before have the default."""
+    return Column(BigInteger, nullable=False, server_default=sql(str(default)))
+
+
+def _added_text(default: str = "") -> Column[str]:
+    return Column(String, nullable=False, server_default=sql(f"'{default}'"))
+
+
 class FleetVehicleTable(SQLModel, table=True):
     """Vehicles as the pool sees them; who they are stands in the tables of identity."""
 
     __tablename__ = "fleet_vehicles"
     __table_args__ = (
         _known("state", VehicleState, "vehicle_state_known"),
-        _not_negative(
+        not_negative(
             "vehicle_counters_sign",
             "verified_attempts",
             "rejected_attempts",
@@ -78,6 +87,9 @@ class FleetVehicleTable(SQLModel, table=True):
     rejected_since_release: int = Field(sa_column=big_int())
     speed_uwu_per_s: int = Field(sa_column=big_int())
     quarantine_reason: str = Field(sa_column=text())
+    trusted: int = Field(sa_column=_added_int())
+    numeric_class: str = Field(sa_column=_added_text())
+    numeric_families_json: str = Field(sa_column=_added_text("{}"))
 
 
 class FleetTrustTable(SQLModel, table=True):
@@ -85,13 +97,15 @@ class FleetTrustTable(SQLModel, table=True):
 
     __tablename__ = "fleet_trust"
     __table_args__ = (
-        _not_negative("trust_counters_sign", "clean_uwu", "accepted_attempts", "rejected_attempts"),
+        not_negative("trust_counters_sign", "clean_uwu", "accepted_attempts", "rejected_attempts"),
     )
     vehicle_id: str = Field(sa_column=text(primary_key=True))
     trust_class: str = Field(sa_column=text(primary_key=True))
     clean_uwu: int = Field(sa_column=big_int())
     accepted_attempts: int = Field(sa_column=big_int())
     rejected_attempts: int = Field(sa_column=big_int())
+    odometer_uwu: int = Field(sa_column=_added_int())
+    final_uwu: int = Field(sa_column=_added_int())
 
 
 class JobTable(SQLModel, table=True):
@@ -103,9 +117,9 @@ class JobTable(SQLModel, table=True):
         _known("price_mode", PriceMode, "job_price_mode_known"),
         _known("level", VerificationLevel, "job_level_known"),
         CheckConstraint("work_uwu_per_task > 0", name="job_work_positive"),
-        _not_negative("job_money_sign", "price_micros_per_wu", "budget_micros", "spent_micros"),
+        not_negative("job_money_sign", "price_micros_per_wu", "budget_micros", "spent_micros"),
         CheckConstraint("spent_micros <= budget_micros", name="job_within_budget"),
-        _not_negative(
+        not_negative(
             "job_counters_sign",
             "task_count",
             "ready_count",
@@ -176,13 +190,18 @@ class JobTable(SQLModel, table=True):
     spent_micros: int = Field(sa_column=big_int())
     decided_seq: int = Field(sa_column=big_int())
     last_lease_id: int = Field(sa_column=big_int())
+    ulps: int = Field(sa_column=_added_int())
+    output_comparators_json: str = Field(sa_column=_added_text("{}"))
+    certificate_sha256: str = Field(sa_column=_added_text())
+    rechecking_count: int = Field(sa_column=_added_int())
+    replaced_count: int = Field(sa_column=_added_int())
 
 
 class JobConstantsTable(SQLModel, table=True):
     """Shared inputs of a job's tasks."""
 
     __tablename__ = "job_constants"
-    job_id: int = Field(sa_column=_row_of("jobs.job_id"))
+    job_id: int = Field(sa_column=row_of("jobs.job_id"))
     inline: bytes | None = Field(sa_column=blob(nullable=True))
     blob_sha256: str | None = Field(sa_column=text(nullable=True))
     size_bytes: int = Field(sa_column=big_int())
@@ -199,7 +218,7 @@ class TaskTable(SQLModel, table=True):
             "(decided_seq > 0) = (state NOT IN ('ready', 'running'))", name="task_decided_has_cursor"
         ),
         CheckConstraint("(canonical_attempt_id > 0) = (state = 'accepted')", name="task_accepted_has_result"),
-        _not_negative(
+        not_negative(
             "task_counters_sign",
             "wanted",
             "attempt_count",
@@ -232,6 +251,9 @@ class TaskTable(SQLModel, table=True):
     reason: str = Field(sa_column=text())
     detail: str = Field(sa_column=text())
     decided_at_us: int = Field(sa_column=big_int())
+    evidence: str = Field(sa_column=_added_text())
+    replaced_count: int = Field(sa_column=_added_int())
+    visible_at_us: int = Field(sa_column=_added_int())
 
 
 class TaskInputTable(SQLModel, table=True):
@@ -239,7 +261,7 @@ class TaskInputTable(SQLModel, table=True):
 
     __tablename__ = "task_inputs"
     __table_args__ = (CheckConstraint("length(input_sha256) = 32", name="task_input_hash_length"),)
-    task_id: int = Field(sa_column=_row_of("tasks.task_id"))
+    task_id: int = Field(sa_column=row_of("tasks.task_id"))
     inline: bytes | None = Field(sa_column=blob(nullable=True))
     blob_sha256: str | None = Field(sa_column=text(nullable=True))
     size_bytes: int = Field(sa_column=big_int())
@@ -284,7 +306,7 @@ class AttemptTable(SQLModel, table=True):
             "(counting = 1) = (state IN ('leased', 'returned', 'accepted', 'rejected'))",
             name="attempt_counting_is_state",
         ),
-        _not_negative("attempt_money_sign", "amount_micros", "pending_transfer_id"),
+        not_negative("attempt_money_sign", "amount_micros", "pending_transfer_id"),
         CheckConstraint("(state = 'leased') = (ended_at_us = 0)", name="attempt_end_has_time"),
         CheckConstraint("length(output_digest) IN (0, 32)", name="attempt_digest_length"),
         Index("attempts_counting", "task_id", "owner_id", unique=True, sqlite_where=sql("counting = 1")),
@@ -317,13 +339,15 @@ class AttemptTable(SQLModel, table=True):
     leased_at_us: int = Field(sa_column=big_int())
     ended_at_us: int = Field(sa_column=big_int())
     decided_at_us: int = Field(sa_column=big_int())
+    odometer_uwu: int = Field(sa_column=_added_int())
+    numeric_class: str = Field(sa_column=_added_text())
 
 
 class AttemptOutputTable(SQLModel, table=True):
     """What attempts returned."""
 
     __tablename__ = "attempt_outputs"
-    attempt_id: int = Field(sa_column=_row_of("attempts.attempt_id"))
+    attempt_id: int = Field(sa_column=row_of("attempts.attempt_id"))
     inline: bytes | None = Field(sa_column=blob(nullable=True))
     blob_sha256: str | None = Field(sa_column=text(nullable=True))
     size_bytes: int = Field(sa_column=big_int())

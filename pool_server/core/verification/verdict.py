@@ -1,19 +1,12 @@
-"""When a result is believed: levels, the audit rule, and the verdict over the results of one task.
+"""The verdict over the results of one task: accepted, given up, or waiting for more.
 
-A level fixes how many agreeing attempts of different owners a task needs from the start (the quorum, paid by
-the job) and whether single results are audited. The audit rule says with which secret probability a recorded
-result is checked once more; the draw itself (after the digest is recorded) is made by a port. Once a task is
-drawn for an audit it needs two agreeing owners, whatever its level.
-
-Not decided here: how outputs are compared (`core.comparison`), what a failed check costs (`core.trust`).
+Once a task is drawn for an audit it needs two agreeing owners, whatever its level. Not decided here: how
+outputs are compared (`core.comparison`), what a failed check costs (`core.trust`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum, unique
-from typing import Protocol
 
-from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.core.comparison import (
     AgreementGroup,
     Candidate,
@@ -23,88 +16,6 @@ from pool_server.core.comparison import (
     agrees,
 )
 from pool_server.core.jobs import PROGRAM_FAILED_OWNERS, RetryBounds, TaskFailure
-
-
-@unique
-class VerificationLevel(StrEnum):
-    """How much verification a job buys."""
-
-    SPOT = "spot"
-    STANDARD = "standard"
-    CAREFUL = "careful"
-    STRICT = "strict"
-    FULL = "full"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelTerms:
-    """What a level means."""
-
-    quorum: int
-    """Agreeing attempts of different owners that the job pays for."""
-    epsilon: float | None
-    """The error target that audits keep; None where nothing is drawn."""
-    builds_trust: bool
-    """Whether accepted work that was paid counts as clean history: only where a check could have found it
-    wrong."""
-
-
-LEVELS: dict[VerificationLevel, LevelTerms] = {
-    VerificationLevel.SPOT: LevelTerms(quorum=1, epsilon=1e-2, builds_trust=True),
-    VerificationLevel.STANDARD: LevelTerms(quorum=1, epsilon=1e-3, builds_trust=True),
-    VerificationLevel.CAREFUL: LevelTerms(quorum=1, epsilon=1e-4, builds_trust=True),
-    VerificationLevel.STRICT: LevelTerms(quorum=1, epsilon=1e-6, builds_trust=True),
-    VerificationLevel.FULL: LevelTerms(quorum=2, epsilon=None, builds_trust=True),
-    VerificationLevel.NONE: LevelTerms(quorum=1, epsilon=None, builds_trust=False),
-}
-
-#: Agreeing owners that an audited task needs.
-AUDITED_AGREEMENT = 2
-
-
-class AuditRule(Protocol):
-    """How likely a result must be checked. Pure: chance is drawn elsewhere."""
-
-    def probability(self, *, epsilon: float, work_uwu: int, clean_uwu: int) -> float:
-        """Return the audit probability, 0 to 1, of a result.
-
-        Args:
-            epsilon: The level's error target.
-            work_uwu: Work of the attempt, micro-WU.
-            clean_uwu: Accepted work of this vehicle in this class since its last failed check, micro-WU.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryAuditRule:
-    """p = k v / (n + k v) with k = f / epsilon: no strategy gets more than epsilon of wrong work accepted."""
-
-    assumed_faulty_share: float = 0.2
-    """f, above 0 and at most 1; 1 is safe for any fleet."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.assumed_faulty_share <= 1:
-            raise PoolError(
-                ErrorCode.INVALID_ARGUMENT,
-                f"the assumed faulty share is above 0 and at most 1, not {self.assumed_faulty_share!r}",
-            )
-
-    def probability(self, *, epsilon: float, work_uwu: int, clean_uwu: int) -> float:
-        """Return p; 1 for a vehicle without history."""
-        if clean_uwu <= 0:
-            return 1.0
-        weighted = max(1.0, self.assumed_faulty_share / epsilon) * work_uwu
-        return weighted / (clean_uwu + weighted)
-
-
-class AuditDraw(Protocol):
-    """The secret chance of audits, bound to what was committed."""
-
-    def uniform(self, *, output_digest: bytes, attempt_id: int) -> float:
-        """Return a number in [0, 1) that nobody can foresee and that a repeat gives again."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

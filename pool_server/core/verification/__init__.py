@@ -1,0 +1,25 @@
+"""When a result is believed: levels, the audit rule, and the verdict over the results of one task.
+
+A level fixes how many agreeing attempts of different owners a task needs from the start (the quorum, paid by
+the job) and whether single results are audited. Pure: chance, clocks and rows are elsewhere.
+"""
+
+from pool_server.core.verification.audit import AUDITED_AGREEMENT, AuditDraw, AuditRule, HistoryAuditRule
+from pool_server.core.verification.levels import LEVELS, LevelTerms, VerificationLevel
+from pool_server.core.verification.verdict import Accept, GiveUp, TaskStanding, Verdict, Wait, judge
+
+__all__ = [
+    "AUDITED_AGREEMENT",
+    "LEVELS",
+    "Accept",
+    "AuditDraw",
+    "AuditRule",
+    "GiveUp",
+    "HistoryAuditRule",
+    "LevelTerms",
+    "TaskStanding",
+    "Verdict",
+    "VerificationLevel",
+    "Wait",
+    "judge",
+]

@@ -1,0 +1,216 @@
+"""Verification: trusted nodes, numeric classes, comparators, look-backs, findings, disputes."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "class_faults",
+        sa.Column(
+            "class_fault_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("numeric_class", sa.String(), nullable=False),
+        sa.Column("program_sha256", sa.String(), nullable=False),
+        sa.Column("vehicle_count", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("task_count", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("found_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint("vehicle_count >= 0 AND task_count >= 0", name="class_fault_counters_sign"),
+        sa.PrimaryKeyConstraint("class_fault_id"),
+    )
+    op.create_index("class_faults_by_class", "class_faults", ["numeric_class", "program_sha256"], unique=True)
+    op.create_table(
+        "findings",
+        sa.Column(
+            "finding_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("vehicle_id", sa.String(), nullable=False),
+        sa.Column("owner_id", sa.String(), nullable=False),
+        sa.Column("attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("job_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("task_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("finding", sa.String(), nullable=False),
+        sa.Column("claimed_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("accepted_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("agreeing_owners", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("trusted_node", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("unit_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("clawed_back_micros", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("numeric_class", sa.String(), nullable=False),
+        sa.Column("program_sha256", sa.String(), nullable=False),
+        sa.Column("found_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("finding_id"),
+    )
+    op.create_index("findings_by_attempt", "findings", ["attempt_id", "finding_id"], unique=False)
+    op.create_index("findings_by_task", "findings", ["task_id", "finding_id"], unique=False)
+    op.create_index("findings_by_vehicle", "findings", ["vehicle_id", "finding_id"], unique=False)
+    op.create_table(
+        "look_backs",
+        sa.Column(
+            "look_back_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("vehicle_id", sa.String(), nullable=False),
+        sa.Column("owner_id", sa.String(), nullable=False),
+        sa.Column("cause_attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("cursor_attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("questioned_count", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("wrong_count", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("opened_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint("state IN ('opening', 'checking', 'done')", name="look_back_state_known"),
+        sa.CheckConstraint(
+            "cursor_attempt_id >= 0 AND questioned_count >= 0 AND wrong_count >= 0",
+            name="look_back_counters_sign",
+        ),
+        sa.PrimaryKeyConstraint("look_back_id"),
+    )
+    op.create_index("look_backs_by_vehicle", "look_backs", ["vehicle_id", "look_back_id"], unique=False)
+    op.create_index(
+        "look_backs_open",
+        "look_backs",
+        ["look_back_id"],
+        unique=False,
+        sqlite_where=sa.text("state <> 'done'"),
+    )
+    op.create_table(
+        "unit_queries",
+        sa.Column(
+            "query_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("vehicle_id", sa.String(), nullable=False),
+        sa.Column("unit_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("want_state", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("inline", sa.LargeBinary(), nullable=True),
+        sa.Column("blob_sha256", sa.String(), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("asked_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("answered_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint("state IN ('asked', 'answered', 'withheld')", name="unit_query_state_known"),
+        sa.PrimaryKeyConstraint("query_id"),
+    )
+    op.create_index("unit_queries_by_attempt", "unit_queries", ["attempt_id", "query_id"], unique=False)
+    op.create_index(
+        "unit_queries_by_time",
+        "unit_queries",
+        ["expires_at_us", "query_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'asked'"),
+    )
+    op.create_index(
+        "unit_queries_open",
+        "unit_queries",
+        ["vehicle_id", "query_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'asked'"),
+    )
+    op.create_table(
+        "questioned_attempts",
+        sa.Column(
+            "attempt_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("look_back_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("vehicle_id", sa.String(), nullable=False),
+        sa.Column("owner_id", sa.String(), nullable=False),
+        sa.Column("receipt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("net_micros", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("opened_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint("(state = 'open') = (closed_at_us = 0)", name="questioned_end_has_time"),
+        sa.CheckConstraint("state IN ('open', 'upheld', 'wrong')", name="questioned_state_known"),
+        sa.CheckConstraint("net_micros >= 0", name="questioned_money_sign"),
+        sa.ForeignKeyConstraint(
+            ["attempt_id"],
+            ["attempts.attempt_id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["look_back_id"],
+            ["look_backs.look_back_id"],
+        ),
+        sa.PrimaryKeyConstraint("attempt_id"),
+    )
+    op.create_index(
+        "questioned_by_look_back", "questioned_attempts", ["look_back_id", "attempt_id"], unique=False
+    )
+    op.create_index("questioned_by_receipt", "questioned_attempts", ["receipt_id"], unique=False)
+    op.create_index(
+        "questioned_by_vehicle", "questioned_attempts", ["vehicle_id", "attempt_id"], unique=False
+    )
+    op.add_column(
+        "attempts", sa.Column("odometer_uwu", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column(
+        "attempts", sa.Column("numeric_class", sa.String(), server_default=sa.text("''"), nullable=False)
+    )
+    op.add_column(
+        "fleet_trust", sa.Column("odometer_uwu", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column(
+        "fleet_trust", sa.Column("final_uwu", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column(
+        "fleet_vehicles", sa.Column("trusted", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column(
+        "fleet_vehicles",
+        sa.Column("numeric_class", sa.String(), server_default=sa.text("''"), nullable=False),
+    )
+    op.add_column(
+        "fleet_vehicles",
+        sa.Column("numeric_families_json", sa.String(), server_default=sa.text("'{}'"), nullable=False),
+    )
+    op.add_column("jobs", sa.Column("ulps", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
+    op.add_column(
+        "jobs",
+        sa.Column("output_comparators_json", sa.String(), server_default=sa.text("'{}'"), nullable=False),
+    )
+    op.add_column(
+        "jobs", sa.Column("certificate_sha256", sa.String(), server_default=sa.text("''"), nullable=False)
+    )
+    op.add_column(
+        "jobs", sa.Column("rechecking_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column(
+        "jobs", sa.Column("replaced_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column("tasks", sa.Column("evidence", sa.String(), server_default=sa.text("''"), nullable=False))
+    op.add_column(
+        "tasks", sa.Column("replaced_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column(
+        "tasks", sa.Column("visible_at_us", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+
+
+def downgrade() -> None:
+    raise RuntimeError("the books are not taken back to an older schema; restore a backup instead")

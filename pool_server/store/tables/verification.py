@@ -1,0 +1,130 @@
+"""Tables of verification: look-backs, what they question, findings, class faults, disputes in progress.
+
+Findings are the evidence that owners and operators read; nothing here is needed to lease or to pay what goes
+the straight road.
+"""
+
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import text as sql
+from sqlmodel import Field, SQLModel
+
+from pool_server.store.columns import big_int, blob, row_id, text
+from pool_server.store.tables.work import not_negative, row_of
+
+
+class LookBackTable(SQLModel, table=True):
+    """Vehicles whose results are looked at again after a failed check: how far each look-back has come."""
+
+    __tablename__ = "look_backs"
+    __table_args__ = (
+        CheckConstraint("state IN ('opening', 'checking', 'done')", name="look_back_state_known"),
+        not_negative("look_back_counters_sign", "cursor_attempt_id", "questioned_count", "wrong_count"),
+        Index("look_backs_open", "look_back_id", sqlite_where=sql("state <> 'done'")),
+        Index("look_backs_by_vehicle", "vehicle_id", "look_back_id"),
+    )
+    look_back_id: int = Field(sa_column=row_id())
+    vehicle_id: str = Field(sa_column=text())
+    owner_id: str = Field(sa_column=text())
+    cause_attempt_id: int = Field(sa_column=big_int())
+    state: str = Field(sa_column=text())
+    cursor_attempt_id: int = Field(sa_column=big_int())
+    questioned_count: int = Field(sa_column=big_int())
+    wrong_count: int = Field(sa_column=big_int())
+    opened_at_us: int = Field(sa_column=big_int())
+    closed_at_us: int = Field(sa_column=big_int())
+
+
+class QuestionedTable(SQLModel, table=True):
+    """Paid attempts that a look-back checks again, and their money while it does."""
+
+    __tablename__ = "questioned_attempts"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'upheld', 'wrong')", name="questioned_state_known"),
+        CheckConstraint("(state = 'open') = (closed_at_us = 0)", name="questioned_end_has_time"),
+        CheckConstraint("net_micros >= 0", name="questioned_money_sign"),
+        Index("questioned_by_vehicle", "vehicle_id", "attempt_id"),
+        Index("questioned_by_look_back", "look_back_id", "attempt_id"),
+        Index("questioned_by_receipt", "receipt_id"),
+    )
+    attempt_id: int = Field(sa_column=row_of("attempts.attempt_id"))
+    look_back_id: int = Field(sa_column=big_int(foreign_key="look_backs.look_back_id"))
+    task_id: int = Field(sa_column=big_int())
+    vehicle_id: str = Field(sa_column=text())
+    owner_id: str = Field(sa_column=text())
+    receipt_id: int = Field(sa_column=big_int())
+    net_micros: int = Field(sa_column=big_int())
+    state: str = Field(sa_column=text())
+    opened_at_us: int = Field(sa_column=big_int())
+    closed_at_us: int = Field(sa_column=big_int())
+
+
+class FindingTable(SQLModel, table=True):
+    """What checks found: the evidence for and against vehicles. Append-only but for the appeal."""
+
+    __tablename__ = "findings"
+    __table_args__ = (
+        Index("findings_by_vehicle", "vehicle_id", "finding_id"),
+        Index("findings_by_task", "task_id", "finding_id"),
+        Index("findings_by_attempt", "attempt_id", "finding_id"),
+    )
+    finding_id: int = Field(sa_column=row_id())
+    vehicle_id: str = Field(sa_column=text())
+    owner_id: str = Field(sa_column=text())
+    attempt_id: int = Field(sa_column=big_int())
+    task_id: int = Field(sa_column=big_int())
+    job_id: int = Field(sa_column=big_int())
+    task_index: int = Field(sa_column=big_int())
+    kind: str = Field(sa_column=text())
+    finding: str = Field(sa_column=text())
+    claimed_digest: bytes = Field(sa_column=blob())
+    accepted_digest: bytes = Field(sa_column=blob())
+    agreeing_owners: int = Field(sa_column=big_int())
+    trusted_node: int = Field(sa_column=big_int())
+    unit_index: int = Field(sa_column=big_int())
+    clawed_back_micros: int = Field(sa_column=big_int())
+    numeric_class: str = Field(sa_column=text())
+    program_sha256: str = Field(sa_column=text())
+    found_at_us: int = Field(sa_column=big_int())
+
+
+class ClassFaultTable(SQLModel, table=True):
+    """Numeric classes that are wrong on a program as a whole."""
+
+    __tablename__ = "class_faults"
+    __table_args__ = (
+        not_negative("class_fault_counters_sign", "vehicle_count", "task_count"),
+        Index("class_faults_by_class", "numeric_class", "program_sha256", unique=True),
+    )
+    class_fault_id: int = Field(sa_column=row_id())
+    numeric_class: str = Field(sa_column=text())
+    program_sha256: str = Field(sa_column=text())
+    vehicle_count: int = Field(sa_column=big_int())
+    task_count: int = Field(sa_column=big_int())
+    found_at_us: int = Field(sa_column=big_int())
+
+
+class UnitQueryTable(SQLModel, table=True):
+    """Questions about committed states, and their answers: a dispute in progress."""
+
+    __tablename__ = "unit_queries"
+    __table_args__ = (
+        CheckConstraint("state IN ('asked', 'answered', 'withheld')", name="unit_query_state_known"),
+        Index("unit_queries_by_attempt", "attempt_id", "query_id"),
+        Index("unit_queries_open", "vehicle_id", "query_id", sqlite_where=sql("state = 'asked'")),
+        Index("unit_queries_by_time", "expires_at_us", "query_id", sqlite_where=sql("state = 'asked'")),
+    )
+    query_id: int = Field(sa_column=row_id())
+    task_id: int = Field(sa_column=big_int())
+    attempt_id: int = Field(sa_column=big_int())
+    vehicle_id: str = Field(sa_column=text())
+    unit_index: int = Field(sa_column=big_int())
+    want_state: int = Field(sa_column=big_int())
+    state: str = Field(sa_column=text())
+    digest: bytes = Field(sa_column=blob())
+    inline: bytes | None = Field(sa_column=blob(nullable=True))
+    blob_sha256: str | None = Field(sa_column=text(nullable=True))
+    size_bytes: int = Field(sa_column=big_int())
+    reason: str = Field(sa_column=text())
+    asked_at_us: int = Field(sa_column=big_int())
+    expires_at_us: int = Field(sa_column=big_int())
+    answered_at_us: int = Field(sa_column=big_int())
