@@ -33,6 +33,7 @@ def _known(column: str, values: Iterable[StrEnum], name: str) -> CheckConstraint
 
 
 def not_negative(name: str, *columns: str) -> CheckConstraint:
+    """Make a constraint that columns hold no negative number."""
     return CheckConstraint(" AND ".join(f"{column} >= 0" for column in columns), name=name)
 
 
