@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pool_protocol.errors import PoolError
-from pool_server.cli import books, fleet, init, payouts, principals, report, run
+from pool_server.cli import books, fleet, init, payouts, principals, report, run, simulate
 from pool_server.cli.remote import Remote
 
 _EPILOG = """\b
@@ -59,6 +59,7 @@ for command in (
     books.ledger,
     books.price,
     books.keys,
+    simulate.simulate,
 ):
     cli.add_command(command)
 

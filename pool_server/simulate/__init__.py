@@ -1,0 +1,1 @@
+"""Simulators that run production decisions over simulated vehicles."""
