@@ -129,10 +129,12 @@ class HistoryAuditRule:
         if share <= 0 or catch <= 0:
             return AuditPlan(catch_probability=catch, auditors=1, draw_probability=catch)
         # Multiplied, not by logarithms: a rounded quotient would ask for one auditor too many or too few.
+        # The allowance for rounding keeps one auditor where p is 1 - f_a to the last bit.
+        missed = (1 - catch) * (1 + 1e-12)
         auditors, in_league = 1, share
-        while in_league > 1 - catch and auditors < AUDITORS_MAX:
+        while in_league > missed and auditors < AUDITORS_MAX:
             auditors, in_league = auditors + 1, in_league * share
-        if in_league > 1 - catch:
+        if in_league > missed:
             return AuditPlan(
                 catch_probability=catch, auditors=auditors, draw_probability=1.0, needs_trusted=True
             )
