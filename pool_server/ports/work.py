@@ -209,6 +209,18 @@ class ReadyTask(NamedTuple):
     inputs: TensorRef
 
 
+class ClassGuest(NamedTuple):
+    """A vehicle of a known numeric class, as it asks for tasks."""
+
+    numeric_class: str
+    trusted: bool
+    unlike: tuple[str, ...]
+    """Classes whose results it cannot be compared with on the job's program."""
+    now_us: int
+    ended_after_us: int
+    """Results of such classes keep it away that are not older than this."""
+
+
 class TaskTake(NamedTuple):
     """One attempt of a task goes out."""
 
@@ -239,6 +251,8 @@ class AttemptRow(NamedTuple):
     ended_at_us: int
     """When its report came, or when it ended without one."""
     decided_at_us: int
+    numeric_class: str = ""
+    """The vehicle's numeric class when it was leased; "" is unknown."""
 
 
 class ReportedValues(NamedTuple):
@@ -315,11 +329,13 @@ class TaskRepository(Protocol):
         """Read tasks by id."""
         ...
 
-    def ready(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
+    def ready(
+        self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int, guest: ClassGuest | None = None
+    ) -> list[ReadyTask]:
         """Tasks of a job that an owner may be given, most urgent first, then oldest.
 
         Left out are tasks on which the owner has an attempt that counts, or one that ended without a result
-        after `retry_before_us`.
+        after `retry_before_us`; and where the vehicle's class is known (`guest`) tasks that wait for others.
         """
         ...
 

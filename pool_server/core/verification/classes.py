@@ -57,6 +57,8 @@ class ClassView:
     """Owners with a vehicle at work, by class."""
     faulty: frozenset[str] = frozenset()
     """Classes that are known to be wrong on this program."""
+    unconfirmed: frozenset[str] = frozenset()
+    """Classes that no other has confirmed on this program yet, though another could."""
     asked: Ask | None = None
     """What the task asks for now."""
     lapsed: bool = False
@@ -77,6 +79,13 @@ class ClassView:
         mine = self.owners.get(numeric_class, 0)
         return all(count <= mine for name, count in self.owners.items() if name != numeric_class)
 
+    def needs_another(self, numeric_class: str) -> bool:
+        """Say whether a class that agrees with itself must still be confirmed by another."""
+        asked = self.asked == Ask(scope=Scope.ACROSS, numeric_class=numeric_class)
+        if asked and self.lapsed:
+            return not self.is_largest(numeric_class)
+        return asked or numeric_class in self.unconfirmed
+
     def weight(self, classes: set[str]) -> int:
         """Return the owners at work in these classes."""
         return sum(self.owners.get(name, 0) for name in classes)
@@ -88,8 +97,9 @@ def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: Clas
     1. A group with a trusted node or a vehicle of unknown class: yes.
     2. Contradicted by another class: only a group of several classes against one of a single class, or one
        whose classes have more owners at work than those of every rival.
-    3. Alone, of several classes: yes. Of one: not where the class is known to be wrong on this program, and
-       not while another class is asked. Where none came in time, the largest class decides alone.
+    3. Alone, of several classes: yes. Of one: not where the class is known to be wrong on this program; and
+       where it was never confirmed on it, or another class is asked: only the largest class, and only after
+       none came in time. Under `exact` one class suffices.
     """
     classes = view.classes(group)
     if UNKNOWN_CLASS in classes or any(member.attempt_id in view.trusted for member in group.members):
@@ -99,14 +109,12 @@ def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: Clas
     if rivals:
         spans = len(classes) > 1 and all(len(rival) == 1 for rival in rivals)
         return spans or all(view.weight(classes) > view.weight(rival) for rival in rivals)
-    if len(classes) > 1 or view.exact:
+    if len(classes) > 1:
         return True
     [numeric_class] = classes
     if numeric_class in view.faulty:
         return False
-    if view.asked == Ask(scope=Scope.ACROSS, numeric_class=numeric_class):
-        return view.lapsed and view.is_largest(numeric_class)
-    return True
+    return view.exact or not view.needs_another(numeric_class)
 
 
 def _strange(others: set[str], classes: set[str], view: ClassView) -> set[str]:
@@ -188,7 +196,7 @@ def next_ask(groups: Sequence[AgreementGroup], view: ClassView) -> Ask | None:
     if len(classes) == 1:
         [only] = classes
         ask = Ask(scope=Scope.ACROSS, numeric_class=only)
-        if only in view.faulty or (view.asked == ask and not (view.lapsed and view.is_largest(only))):
+        if only in view.faulty or view.needs_another(only):
             return ask
     return None
 

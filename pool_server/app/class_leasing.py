@@ -1,0 +1,50 @@
+"""What numeric classes mean for leases: which jobs and which tasks a vehicle is offered.
+
+The audits themselves look like all work; here is only decided who is asked.
+"""
+
+from collections.abc import Sequence
+
+from pool_server.app.class_bench import Comparability, is_exact
+from pool_server.app.work_policy import WorkPolicy
+from pool_server.core.matching import JobOffer
+from pool_server.core.verification.classes import UNKNOWN_CLASS
+from pool_server.ports.classes import VehicleClass
+from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.work import ClassGuest, JobRow
+
+
+def fitting_offers(uow: UnitOfWork, offers: list[JobOffer], own_class: VehicleClass) -> list[JobOffer]:
+    """Leave out the programs that a vehicle's class is known to be wrong on."""
+    if not offers or own_class.numeric_class == UNKNOWN_CLASS:
+        return offers
+    faulty = uow.classes.faulty_programs(own_class.numeric_class)
+    return [offer for offer in offers if offer.program_sha256 not in faulty] if faulty else offers
+
+
+def class_guest(
+    uow: UnitOfWork, job: JobRow, own_class: VehicleClass, *, policy: WorkPolicy, now_us: int
+) -> ClassGuest | None:
+    """Return how a vehicle asks a job for tasks; None while its class is unknown: then all fit.
+
+    Checks of exact results stay within a class, as far as it has owners enough to check itself.
+    """
+    name = own_class.numeric_class
+    if name == UNKNOWN_CLASS:
+        return None
+    return ClassGuest(
+        numeric_class=name,
+        trusted=own_class.trusted,
+        unlike=_unlike(uow, job, name, owners_min=policy.class_owners_min) if is_exact(job) else (),
+        now_us=now_us,
+        ended_after_us=now_us - policy.class_patience_us,
+    )
+
+
+def _unlike(uow: UnitOfWork, job: JobRow, name: str, *, owners_min: int) -> tuple[str, ...]:
+    owners = uow.classes.owners(at_most=owners_min)
+    others: Sequence[str] = [
+        other for other, count in owners.items() if other != name and count >= owners_min
+    ]
+    alike = Comparability(uow, job.program_sha256)
+    return tuple(other for other in others if not alike(name, other))
