@@ -96,6 +96,7 @@ class ClassBench:
         self._asks: dict[int, ClassAskRow | None] = {}
         self._changed: dict[int, ClassAskRow | None] = {}
         self._owners: dict[str, int] | None = None
+        self._others: dict[tuple[str, str], bool] = {}
         self._faulty: dict[str, frozenset[str]] = {}
         self._findings: list[FaultFindingRow] = []
 
@@ -188,10 +189,16 @@ class ClassBench:
         )
         if not (due or shared < rule.cross_class_share):
             return False
-        if not board.uow.classes.has_other(name, owner_id=attempt.row.owner_id):
+        if not self._has_other(name, attempt.row.owner_id):
             return False
         self._put(attempt.task, ask)
         return due
+
+    def _has_other(self, name: str, owner_id: str) -> bool:
+        key = (name, owner_id)
+        if key not in self._others:
+            self._others[key] = self._board.uow.classes.has_other(name, owner_id=owner_id)
+        return self._others[key]
 
     # --- verdicts -------------------------------------------------------------------------------
 

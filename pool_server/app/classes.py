@@ -53,9 +53,8 @@ def settle_class_asks(
         board.resolve(task)
     settle_board(board)
     # What still has an old ask is decided, or of no known class any more: nobody waits for it.
-    uow.classes.drop_asks(
-        sorted(set(task_ids) & set(uow.classes.lapsed(now_us=now_us, limit=ASKS_PER_SWEEP)))
-    )
+    left = uow.classes.asks(task_ids).values()
+    uow.classes.drop_asks([row.task_id for row in left if row.until_us <= now_us])
     return len(task_ids)
 
 
@@ -64,14 +63,13 @@ def waiting_for_another_class(uow: UnitOfWork, job_id: int) -> int:
     asks = uow.classes.job_asks(job_id)
     if not asks:
         return 0
-    present = frozenset(uow.classes.owners(at_most=1))
-    return sum(count for ask, count in asks.items() if not _can_come(ask, present))
+    return sum(count for ask, count in asks.items() if not _can_come(uow, ask))
 
 
-def _can_come(ask: Ask, present: frozenset[str]) -> bool:
+def _can_come(uow: UnitOfWork, ask: Ask) -> bool:
     if ask.scope is Scope.WITHIN:
-        return ask.numeric_class in present
-    return bool(present - {ask.numeric_class})
+        return ask.numeric_class in uow.classes.owners(at_most=1)
+    return uow.classes.has_other(ask.numeric_class, owner_id="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

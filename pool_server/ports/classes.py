@@ -82,7 +82,7 @@ class ClassRepository(Protocol):
         ...
 
     def has_other(self, numeric_class: str, *, owner_id: str) -> bool:
-        """Whether another owner has a vehicle at work that is of another class, or trusted."""
+        """Whether another owner has a vehicle at work that is of another class, or of none that is known."""
         ...
 
     # --- asks

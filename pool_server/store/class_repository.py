@@ -111,10 +111,9 @@ class SqlClassRepository:
         return found
 
     def has_other(self, numeric_class: str, *, owner_id: str) -> bool:
-        """Whether another owner has a vehicle at work that is of another class, or trusted."""
+        """Whether another owner has a vehicle at work that is of another class, or of none that is known."""
         rows = self._driver.run(
-            "SELECT 1 FROM fleet_vehicles WHERE (numeric_class > ? OR "
-            "(numeric_class > '' AND numeric_class < ?) OR trusted = 1) "
+            "SELECT 1 FROM fleet_vehicles WHERE (numeric_class > ? OR numeric_class < ?) "
             f"AND state IN ({_ACTIVE}) AND owner_id <> ? LIMIT 1",
             (numeric_class, numeric_class, owner_id),
         )
