@@ -96,7 +96,7 @@ class ClassBench:
         self._asks: dict[int, ClassAskRow | None] = {}
         self._changed: dict[int, ClassAskRow | None] = {}
         self._owners: dict[str, int] | None = None
-        self._others: dict[tuple[str, str], bool] = {}
+        self._others: dict[tuple[str, str, str], bool] = {}
         self._faulty: dict[str, frozenset[str]] = {}
         self._findings: list[FaultFindingRow] = []
 
@@ -137,15 +137,15 @@ class ClassBench:
         if not names:
             return None
         job, ask, exact = task.job, self._ask(task), is_exact(task.job)
-        owners = self._all_owners()
-        alone = exact or not owners.keys() - names
+        owners, faulty = self._all_owners(), self._faulty_classes(job.program_sha256)
+        alone = exact or not owners.keys() - names - faulty
         return ClassView(
             exact=exact,
             class_of={number: item.numeric_class for number, item in found.items()},
             trusted=frozenset(number for number, item in found.items() if item.trusted),
             comparable=Comparability(self._board.uow, job.program_sha256),
             owners=owners,
-            faulty=self._faulty_classes(job.program_sha256),
+            faulty=faulty,
             unconfirmed=frozenset()
             if alone
             else frozenset(n for n in names if not self._is_confirmed(n, job)),
@@ -189,15 +189,16 @@ class ClassBench:
         )
         if not (due or shared < rule.cross_class_share):
             return False
-        if not self._has_other(name, attempt.row.owner_id):
+        if not self._has_other(name, attempt):
             return False
         self._put(attempt.task, ask)
         return due
 
-    def _has_other(self, name: str, owner_id: str) -> bool:
-        key = (name, owner_id)
+    def _has_other(self, name: str, attempt: "BoardAttempt") -> bool:
+        key = (name, attempt.row.owner_id, attempt.task.job.program_sha256)
         if key not in self._others:
-            self._others[key] = self._board.uow.classes.has_other(name, owner_id=owner_id)
+            faulty = self._faulty_classes(key[2])
+            self._others[key] = self._board.uow.classes.has_other(name, owner_id=key[1], but=faulty)
         return self._others[key]
 
     # --- verdicts -------------------------------------------------------------------------------

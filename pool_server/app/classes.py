@@ -58,18 +58,19 @@ def settle_class_asks(
     return len(task_ids)
 
 
-def waiting_for_another_class(uow: UnitOfWork, job_id: int) -> int:
+def waiting_for_another_class(uow: UnitOfWork, job_id: int, *, program_sha256: str) -> int:
     """Return how many ready tasks of a job ask for a class from which no vehicle is at work."""
     asks = uow.classes.job_asks(job_id)
     if not asks:
         return 0
-    return sum(count for ask, count in asks.items() if not _can_come(uow, ask))
+    faulty = uow.classes.faulty_classes(program_sha256)
+    return sum(count for ask, count in asks.items() if not _can_come(uow, ask, faulty))
 
 
-def _can_come(uow: UnitOfWork, ask: Ask) -> bool:
+def _can_come(uow: UnitOfWork, ask: Ask, faulty: frozenset[str]) -> bool:
     if ask.scope is Scope.WITHIN:
         return ask.numeric_class in uow.classes.owners(at_most=1)
-    return uow.classes.has_other(ask.numeric_class, owner_id="")
+    return uow.classes.has_other(ask.numeric_class, owner_id="", but=faulty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -292,7 +292,7 @@ def _waiting(uow: UnitOfWork, job: JobRow) -> tuple[WaitingReason | None, int]:
         return WaitingReason.NO_VEHICLES, 0
     if job.level is VerificationLevel.NONE or not job.attempt_count:
         return None, 0
-    count = waiting_for_another_class(uow, job.job_id)
+    count = waiting_for_another_class(uow, job.job_id, program_sha256=job.program_sha256)
     if count:
         return WaitingReason.WAITING_FOR_ANOTHER_CLASS, count
     owner_ids = uow.fleet.active_owners(at_most=OWNERS_COUNTED_MAX)

@@ -3,7 +3,7 @@
 Manners as in `ports.work`. The class "" is the unknown one and never among the answers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pool_server.core.trust import TrustRecord
@@ -81,8 +81,11 @@ class ClassRepository(Protocol):
         """Owners with a vehicle at work by class, each counted no further than `at_most`."""
         ...
 
-    def has_other(self, numeric_class: str, *, owner_id: str) -> bool:
-        """Whether another owner has a vehicle at work that is of another class, or of none that is known."""
+    def has_other(self, numeric_class: str, *, owner_id: str, but: Collection[str] = ()) -> bool:
+        """Whether another owner has a vehicle at work of another class, or of none that is known.
+
+        Classes in `but` do not count.
+        """
         ...
 
     # --- asks

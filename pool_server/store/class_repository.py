@@ -1,6 +1,6 @@
 """Numeric classes in SQL: vehicles' classes, what tasks ask of classes, class faults."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pool_server.core.fleet import ACTIVE_STATES
@@ -9,7 +9,7 @@ from pool_server.core.verification.classes import Ask, ClassFault, Scope
 from pool_server.ports.classes import ClassAskRow, ClassFigures, FaultFindingRow, VehicleClass
 from pool_server.store.driver import Driver
 from pool_server.store.id_blocks import SqlIdBlocks
-from pool_server.store.statements import fetch_in, insert_many
+from pool_server.store.statements import fetch_in, insert_many, marks
 
 #: Classes looked at in one command: far more than honest fleets have; strangers could claim any number.
 CLASSES_MAX = 256
@@ -110,12 +110,16 @@ class SqlClassRepository:
                 found[name] = int(count)
         return found
 
-    def has_other(self, numeric_class: str, *, owner_id: str) -> bool:
-        """Whether another owner has a vehicle at work that is of another class, or of none that is known."""
+    def has_other(self, numeric_class: str, *, owner_id: str, but: Collection[str] = ()) -> bool:
+        """Whether another owner has a vehicle at work of another class, or of none that is known.
+
+        Classes in `but` do not count.
+        """
         rows = self._driver.run(
             "SELECT 1 FROM fleet_vehicles WHERE (numeric_class > ? OR numeric_class < ?) "
-            f"AND state IN ({_ACTIVE}) AND owner_id <> ? LIMIT 1",
-            (numeric_class, numeric_class, owner_id),
+            f"AND numeric_class NOT IN ({marks(len(but))}) AND state IN ({_ACTIVE}) AND owner_id <> ? "
+            "LIMIT 1",
+            (numeric_class, numeric_class, *but, owner_id),
         )
         return bool(rows.fetchall())
 
