@@ -9,9 +9,9 @@ from pool_server.app.class_bench import Comparability, is_exact
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.matching import JobOffer
 from pool_server.core.verification.classes import UNKNOWN_CLASS
-from pool_server.ports.classes import VehicleClass
+from pool_server.ports.classes import ClassGuest, VehicleClass
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import ClassGuest, JobRow
+from pool_server.ports.work import JobRow
 
 
 def fitting_offers(uow: UnitOfWork, offers: list[JobOffer], own_class: VehicleClass) -> list[JobOffer]:

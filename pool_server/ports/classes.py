@@ -54,6 +54,18 @@ class VehicleClass(NamedTuple):
     trusted: bool
 
 
+class ClassGuest(NamedTuple):
+    """A vehicle of a known numeric class, as it asks for tasks."""
+
+    numeric_class: str
+    trusted: bool
+    unlike: tuple[str, ...]
+    """Classes whose results it cannot be compared with on the job's program."""
+    now_us: int
+    ended_after_us: int
+    """Results of such classes keep it away that are not older than this."""
+
+
 class ClassRepository(Protocol):
     """Numeric classes: `uow.classes`."""
 

@@ -22,6 +22,7 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.settlement import Payer
 from pool_server.core.verification import VerificationLevel
+from pool_server.ports.classes import ClassGuest
 
 # --- jobs ---------------------------------------------------------------------------------------
 
@@ -207,18 +208,6 @@ class ReadyTask(NamedTuple):
     wanted: int
     job_funded_count: int
     inputs: TensorRef
-
-
-class ClassGuest(NamedTuple):
-    """A vehicle of a known numeric class, as it asks for tasks."""
-
-    numeric_class: str
-    trusted: bool
-    unlike: tuple[str, ...]
-    """Classes whose results it cannot be compared with on the job's program."""
-    now_us: int
-    ended_after_us: int
-    """Results of such classes keep it away that are not older than this."""
 
 
 class TaskTake(NamedTuple):

@@ -5,7 +5,8 @@ from typing import Any
 
 from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
-from pool_server.ports.work import ClassGuest, DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
+from pool_server.ports.classes import ClassGuest
+from pool_server.ports.work import DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
 from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, insert_many, marks, set_from_values, write_rows
 

@@ -139,6 +139,7 @@ def test_a_faulty_class_is_told_to_the_operator_in_plain_words(pool: PoolHandle,
     buyer.call("AddTasks", market_pb.AddTasksRequest(job_id=created.job_id, first_index=0, tasks=tasks))
     buyer.call("CloseJob", market_pb.CloseJobRequest(job_id=created.job_id))
     # 2. All work until nothing is left.
+    job = market_pb.JobView()
     for _ in range(100):
         for car, agent, compute in fleet:
             lease = ask(car, agent)
