@@ -13,7 +13,7 @@ from pool_protocol.numeric import Family, comparable, families_of, parse_probe
 from pool_protocol.program.manifest import parse_manifest
 from pool_server.core.comparison import AgreementGroup, Candidate, ComparatorKind, agreement_groups
 from pool_server.core.jobs import AttemptState
-from pool_server.core.trust import class_history
+from pool_server.core.trust import class_history, exact_history
 from pool_server.core.verification.audit import AuditDraw
 from pool_server.core.verification.classes import (
     UNKNOWN_CLASS,
@@ -22,6 +22,7 @@ from pool_server.core.verification.classes import (
     Scope,
     Weighed,
     entitled,
+    may_check_itself,
     next_ask,
     weigh,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
 
 #: Owners of a class counted: more make no difference to a verdict.
-_OWNERS_MAX: Final = 1_000
+OWNERS_MAX: Final = 20_000
 #: Keeps the second draw apart from the first.
 _ACROSS: Final = b"across"
 CLASS_FAULT: Final = "CLASS_FAULT"
@@ -123,7 +124,7 @@ class ClassBench:
 
     def _all_owners(self) -> dict[str, int]:
         if self._owners is None:
-            self._owners = self._board.uow.classes.owners(at_most=_OWNERS_MAX)
+            self._owners = self._board.uow.classes.owners(at_most=OWNERS_MAX)
         return self._owners
 
     def _is_confirmed(self, name: str, job: JobRow) -> bool:
@@ -138,13 +139,14 @@ class ClassBench:
             return None
         job, ask, exact = task.job, self._ask(task), is_exact(task.job)
         owners, faulty = self._all_owners(), self._faulty_classes(job.program_sha256)
-        alone = exact or not owners.keys() - names - faulty
+        alone = exact or not owners.keys() - names - faulty - {UNKNOWN_CLASS}
         return ClassView(
             exact=exact,
             class_of={number: item.numeric_class for number, item in found.items()},
             trusted=frozenset(number for number, item in found.items() if item.trusted),
             comparable=Comparability(self._board.uow, job.program_sha256),
             owners=owners,
+            faulty_share=self._board.policy.class_rule.league_share,
             faulty=faulty,
             unconfirmed=frozenset()
             if alone
@@ -181,6 +183,10 @@ class ClassBench:
             return True
         rule = board.policy.class_rule
         if is_exact(job):
+            alike = Comparability(board.uow, job.program_sha256)
+            owners, share = self._all_owners(), rule.league_share
+            if not may_check_itself(name, owners, alike=alike, faulty_share=share):
+                self._put(attempt.task, ask)
             return False
         clean_uwu = board.record_of(class_history(name, job.program_sha256, job.level)).clean_uwu
         due = drawn < rule.probability(epsilon=epsilon, work_uwu=job.work_uwu_per_task, clean_uwu=clean_uwu)
@@ -252,6 +258,8 @@ class ClassBench:
                 self._findings.append(self._finding(attempt, group, view))
             elif view.class_of[candidate.attempt_id] not in view.classes(group):
                 attempt.move(AttemptState.DISCARDED, reason=ANOTHER_CLASS)
+                key = exact_history(view.class_of[candidate.attempt_id], task.job.program_sha256)
+                board.trust[key] = board.record_of(key).rejected()
         for name in {view.class_of[candidate.attempt_id] for candidate in weighed.faults}:
             program = task.job.program_sha256
             self._faulty[program] = self._faulty_classes(program) | {name}
@@ -309,7 +317,8 @@ class ClassBench:
         if known is not None and known.ask == ask and known.until_us > now_us:
             return
         owners = self._all_owners().get(ask.numeric_class, 0)
-        largest = all(count <= owners for count in self._all_owners().values())
+        others = [count for name, count in self._all_owners().items() if name != UNKNOWN_CLASS]
+        largest = all(count <= owners for count in others)
         patience_us = policy.class_patience_us
         if ask.scope is Scope.ACROSS and not largest:
             patience_us = max(patience_us, policy.vehicle_silence_us)

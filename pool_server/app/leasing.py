@@ -8,7 +8,7 @@ from other work.
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.money import work_price_micros
-from pool_server.app.class_leasing import class_guest, fitting_offers
+from pool_server.app.class_leasing import class_guest, differs_here, fitting_offers
 from pool_server.app.money import fund_attempts
 from pool_server.app.pricing import posted_price
 from pool_server.app.work_commands import AttemptGrant, LeaseGranted, LeaseWork, NoWorkNow
@@ -206,6 +206,8 @@ def _lease_from_job(
     job = uow.jobs.get(offer.job_id)
     if job is None or offer.price_micros_per_wu is None:
         raise InvariantError(f"job {offer.job_id} is offered and not there")
+    if differs_here(uow, job, own_class, policy=policy):
+        return None
     spread = job.ready_count < command.attempts_max * _SPREAD_BELOW
     size = lease_size(
         attempts_max=command.attempts_max,

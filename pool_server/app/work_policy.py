@@ -45,8 +45,6 @@ class WorkPolicy:
     class_rule: ClassAuditRule = field(default_factory=ClassAuditRule)
     class_patience_us: int = 30 * SECOND_US
     """How long a result waits for a vehicle of the numeric class that should check it; then others may."""
-    class_owners_min: int = 2
-    """Owners at work that a class must have before checks of its exact results are kept within it."""
 
     def __post_init__(self) -> None:
         if not LEASE_LIFETIME_US_MIN <= self.lease_timeout_us <= LEASE_LIFETIME_US_MAX:

@@ -31,6 +31,11 @@ def class_history(numeric_class: str, program_sha256: str, level: VerificationLe
     return f"class:{numeric_class}", f"{program_sha256}/{level.value}"
 
 
+def exact_history(numeric_class: str, program_sha256: str) -> tuple[str, str]:
+    """Name the record of how often a class returned other bits than others did on a program."""
+    return f"class:{numeric_class}", f"{program_sha256}/exact"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustRecord:
     """History of one vehicle in one class."""

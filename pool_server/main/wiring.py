@@ -93,6 +93,7 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
         class_rule=ClassAuditRule(
             assumed_faulty_share=config.assumed_faulty_class_share,
             cross_class_share=config.cross_class_audit_share,
+            league_share=config.assumed_faulty_share,
         ),
         class_patience_us=config.class_patience_s * SECOND_US,
     )

@@ -90,7 +90,7 @@ class ClassRepository(Protocol):
         ...
 
     def owners(self, *, at_most: int) -> dict[str, int]:
-        """Owners with a vehicle at work by class, each counted no further than `at_most`."""
+        """Owners with a vehicle at work by class, the unknown one included, each counted to `at_most`."""
         ...
 
     def has_other(self, numeric_class: str, *, owner_id: str, but: Collection[str] = ()) -> bool:

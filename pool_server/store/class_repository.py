@@ -98,9 +98,9 @@ class SqlClassRepository:
         return None if row is None else str(row[0])
 
     def owners(self, *, at_most: int) -> dict[str, int]:
-        """Owners with a vehicle at work by class, each counted no further than `at_most`."""
+        """Owners with a vehicle at work by class, the unknown one included, each counted to `at_most`."""
         found: dict[str, int] = {}
-        for (name,) in self._driver.run(_DISTINCT):
+        for (name,) in [("",), *self._driver.run(_DISTINCT)]:
             count = self._driver.run(
                 "SELECT count(*) FROM (SELECT DISTINCT owner_id FROM fleet_vehicles "
                 f"WHERE numeric_class = ? AND state IN ({_ACTIVE}) LIMIT ?) AS owners",

@@ -54,7 +54,9 @@ class ClassView:
     comparable: Callable[[str, str], bool] = lambda one, other: one == other
     """Whether two known classes must return equal bits for this program."""
     owners: Mapping[str, int] = field(default_factory=dict)
-    """Owners with a vehicle at work, by class."""
+    """Owners with a vehicle at work, by class; the unknown one included."""
+    faulty_share: float = 0.2
+    """The share of owners that may be in league: a class no larger than that may be theirs altogether."""
     faulty: frozenset[str] = frozenset()
     """Classes that are known to be wrong on this program."""
     unconfirmed: frozenset[str] = frozenset()
@@ -77,18 +79,45 @@ class ClassView:
     def is_largest(self, numeric_class: str) -> bool:
         """Say whether no other class has more owners at work."""
         mine = self.owners.get(numeric_class, 0)
-        return all(count <= mine for name, count in self.owners.items() if name != numeric_class)
+        return all(count <= mine for name, count in self.owners.items() if name != UNKNOWN_CLASS)
 
     def needs_another(self, numeric_class: str) -> bool:
         """Say whether a class that agrees with itself must still be confirmed by another."""
         asked = self.asked == Ask(scope=Scope.ACROSS, numeric_class=numeric_class)
         if asked and self.lapsed:
             return not self.is_largest(numeric_class)
+        if self.exact:
+            return not may_check_itself(
+                numeric_class, self.owners, alike=self.comparable, faulty_share=self.faulty_share
+            )
         return asked or numeric_class in self.unconfirmed
 
     def weight(self, classes: set[str]) -> int:
         """Return the owners at work in these classes."""
         return sum(self.owners.get(name, 0) for name in classes)
+
+
+def may_check_itself(
+    numeric_class: str,
+    owners: Mapping[str, int],
+    *,
+    alike: Callable[[str, str], bool],
+    faulty_share: float,
+) -> bool:
+    """Say whether a class is large enough that its vehicles may vouch for each other under `exact`.
+
+    What a vehicle says of its class is a claim. If checks stayed within every class claimed, a few in league
+    could claim one of their own and check each other. So a class vouches for itself only where it has two
+    owners, and more of the owners at work than are assumed to be in league; or where there is no other.
+    Classes that are comparable on the program at hand count as one.
+    """
+    everybody = sum(owners.values())
+    mine = sum(
+        count
+        for name, count in owners.items()
+        if name == numeric_class or (name != UNKNOWN_CLASS and alike(numeric_class, name))
+    )
+    return mine == everybody or (mine >= CLASS_FAULT_OWNERS and mine > faulty_share * everybody)
 
 
 def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: ClassView) -> bool:
@@ -99,7 +128,7 @@ def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: Clas
        whose classes have more owners at work than those of every rival.
     3. Alone, of several classes: yes. Of one: not where the class is known to be wrong on this program; and
        where it was never confirmed on it, or another class is asked: only the largest class, and only after
-       none came in time. Under `exact` one class suffices.
+       none came in time. Under `exact` a class that may check itself suffices.
     """
     classes = view.classes(group)
     if UNKNOWN_CLASS in classes or any(member.attempt_id in view.trusted for member in group.members):
@@ -114,7 +143,7 @@ def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: Clas
     [numeric_class] = classes
     if numeric_class in view.faulty:
         return False
-    return view.exact or not view.needs_another(numeric_class)
+    return not view.needs_another(numeric_class)
 
 
 def _strange(others: set[str], classes: set[str], view: ClassView) -> set[str]:
@@ -187,10 +216,8 @@ def next_ask(groups: Sequence[AgreementGroup], view: ClassView) -> Ask | None:
 
     None where nothing asks for a class: then everybody may come, as far as `exact` lets them.
     """
-    if view.exact:
-        return None
     classes = {name for group in groups for name in view.classes(group)} - {UNKNOWN_CLASS}
-    if len(groups) > 1 and len(classes) > 1:
+    if len(groups) > 1 and len(classes) > 1 and not view.exact:
         smallest = min(classes, key=lambda name: (view.owners.get(name, 0), name))
         return Ask(scope=Scope.ACROSS, numeric_class=smallest)
     if len(classes) == 1:
@@ -209,9 +236,12 @@ class ClassAuditRule:
     """Share of work of (class, program) pairs that are wrong as a whole, above 0 and at most 1."""
     cross_class_share: float = 0.05
     """Share of audits that go to another class in any case, 0 to 1."""
+    league_share: float = 0.2
+    """Share of owners that may be in league, 0 to 1: see `may_check_itself`."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.assumed_faulty_share <= 1 and 0 <= self.cross_class_share <= 1):
+        shares = (self.cross_class_share, self.league_share)
+        if not (0 < self.assumed_faulty_share <= 1 and all(0 <= share <= 1 for share in shares)):
             raise PoolError(ErrorCode.INVALID_ARGUMENT, "a share of the class rule is out of bounds")
 
     def probability(self, *, epsilon: float, work_uwu: int, clean_uwu: int) -> float:

@@ -242,6 +242,32 @@ def test_a_liar_within_its_class_is_rejected_under_exact(small: Workshop) -> Non
     assert small.vehicle(liar).state is VehicleState.QUARANTINED
 
 
+def test_a_league_with_a_class_of_its_own_does_not_check_itself(tmp_path: Path) -> None:
+    """What a vehicle says of its class is a claim: three of sixteen may not choose their own auditors."""
+    policy = WorkPolicy(audit_rule=HistoryAuditRule(assumed_faulty_share=1.0))
+    pool = Workshop(tmp_path / "pool.sqlite3", policy=policy)
+    league = [join(pool, f"x{number}", "invented") for number in range(3)]
+    honest = [join(pool, f"a{number}", "a") for number in range(13)]
+    job_id = pool.job(20, level=VerificationLevel.CAREFUL, close=True)
+    for _ in range(40):
+        for car in (*league, *honest):
+            granted = pool.ask(car, 2)
+            if isinstance(granted, LeaseGranted):
+                pool.hand_in(granted, error=1.0 if car in league else 0.0)
+        pool.wait(seconds=5)
+        sweep(pool)
+    assert pool.view(job_id).accepted_count == 20
+    assert all(pool.value(job_id, index) == index + 1 for index in range(20))
+    assert [pool.held(f"x{number}") for number in range(3)] == [0, 0, 0]
+    # They are not called frauds: their bits might rightly differ. But they compute in vain no more.
+    assert pool.view(job_id).rejected_count == 0
+    pool.job(1, level=VerificationLevel.CAREFUL)
+    assert isinstance(pool.ask(league[0]), NoWorkNow)
+    assert isinstance(pool.ask(honest[0]), LeaseGranted)
+    pool.books.assert_sound()
+    pool.books.engine.dispose()
+
+
 def test_vehicles_without_a_probe_are_compared_with_everybody(small: Workshop) -> None:
     first, old = join(small, "a0", "a"), small.car("old")
     small.job(1, level=VerificationLevel.CAREFUL, close=True)

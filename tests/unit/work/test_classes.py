@@ -64,7 +64,12 @@ WITHIN_F = Ask(scope=Scope.WITHIN, numeric_class="f")
         ([("a", "1"), ("a", "1")], {"asked": ACROSS_A}, False),
         ([("a", "1"), ("a", "1")], {"asked": ACROSS_A, "lapsed": True}, True),
         ([("f", "1"), ("f", "1")], {"asked": ACROSS_F, "lapsed": True}, False),
-        ([("f", "1"), ("f", "1")], {"exact": True, "unconfirmed": frozenset({"f"})}, True),
+        ([("b", "1"), ("b", "1")], {"exact": True, "unconfirmed": frozenset({"b"})}, True),
+        # Ten of 140 owners may all be in league.
+        ([("f", "1"), ("f", "1")], {"exact": True}, False),
+        ([("f", "1"), ("f", "1")], {"exact": True, "owners": {"f": 10}}, True),
+        ([("f", "1"), ("f", "1")], {"exact": True, "owners": {"f": 10, "": 90}}, False),
+        ([("f", "1"), ("f", "1")], {"exact": True, "comparable": lambda *_: True}, True),
         ([("f", "1"), ("f", "1")], {"exact": True, "faulty": frozenset({"f"})}, False),
         ([("f", "1"), ("f", "1"), ("a", "2")], {"exact": True}, False),
         ([("f", "1"), ("f", "1"), ("a", "2")], {"exact": True, "comparable": lambda *_: True}, True),

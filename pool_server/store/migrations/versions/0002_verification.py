@@ -210,7 +210,9 @@ def upgrade() -> None:
         "fleet_vehicles",
         sa.Column("numeric_families_json", sa.String(), server_default=sa.text("'{}'"), nullable=False),
     )
-    op.create_index("vehicles_by_class", "fleet_vehicles", ["numeric_class"], unique=False)
+    op.create_index(
+        "vehicles_by_class", "fleet_vehicles", ["numeric_class", "state", "owner_id"], unique=False
+    )
     op.add_column("jobs", sa.Column("ulps", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
     op.add_column(
         "jobs",
