@@ -12,6 +12,9 @@ def waiting_text(reason: str, count: int) -> str:
         case "WAITING_FOR_ANOTHER_OWNER":
             some = "1 result waits" if count == 1 else f"{count} results wait"
             return f"{some} to be checked by another owner's car; none is connected"
+        case "WAITING_FOR_ANOTHER_CLASS":
+            some = "1 result waits" if count == 1 else f"{count} results wait"
+            return f"{some} to be checked by a car of another numeric class; none is connected"
         case "NO_VEHICLES":
             return "no car is connected"
         case "PRICE_ABOVE_CAP":

@@ -93,6 +93,25 @@ class ServerConfig:
         at_least=0.001,
         at_most=1.0,
     )
+    cross_class_audit_share: float = _key(
+        0.05,
+        "Share of audits that go to another numeric class or a trusted node, where the comparator allows it.",
+        at_least=0.0,
+        at_most=1.0,
+    )
+    assumed_faulty_class_share: float = _key(
+        0.01,
+        "Share of work of numeric classes that are wrong as a whole that confirmations by other classes are "
+        "sized for.",
+        at_least=0.0001,
+        at_most=1.0,
+    )
+    class_patience_s: int = _key(
+        30,
+        "How long a result waits for a vehicle of the numeric class that should check it, seconds.",
+        at_least=0,
+        at_most=86_400,
+    )
     quarantine_after: int = _key(
         1, "Rejected results after which a vehicle is put in quarantine.", at_least=1
     )

@@ -20,8 +20,10 @@ from car_agent.cli.client import AgentNotRunningError, get_status
 from car_agent.core.signals import ChargeState, PlugState, VehicleSignals
 from car_agent.journal.consent import ConsentFile
 from car_agent.journal.identity import Identity, certificate_span_us, load_identity
+from car_agent.journal.probe_file import ProbeFile
 from car_agent.journal.settings import AgentSettings, PolicyFile, read_settings
 from car_agent.journal.state_directory import StateDirectory
+from car_agent.main.numeric import probe_key
 from car_agent.main.sources import SimulationChoice, open_source
 from car_agent.runner.frames import Frame, FrameType
 from car_agent.runner.process import DEFAULT_COMMAND, WorkerProcess, WorkerSettings
@@ -77,7 +79,7 @@ async def examine(directory: StateDirectory) -> list[Finding]:
     findings.append(_clock(clock))
     findings.append(_daemon(directory))
     findings.append(await _source(settings, clock))
-    findings += await _worker(settings)
+    findings += await _worker(settings, directory)
     findings += await _pool(directory, clock)
     return findings
 
@@ -185,7 +187,7 @@ async def _source(settings: AgentSettings, clock: Clock) -> Finding:
     return Finding(Level.OK, "source", text)
 
 
-async def _worker(settings: AgentSettings) -> list[Finding]:
+async def _worker(settings: AgentSettings, directory: StateDirectory) -> list[Finding]:
     """Start a real worker in a scratch directory of its own, and end it."""
     clock = SystemClock()
     answer: asyncio.Future[Frame | str] = asyncio.get_running_loop().create_future()
@@ -230,7 +232,20 @@ async def _worker(settings: AgentSettings) -> list[Finding]:
         sandbox = Finding(Level.WARN, "sandbox", f"not enforced here: {'; '.join(missing)}")
     else:
         sandbox = Finding(Level.OK, "sandbox", ", ".join(result.texts("sandbox_applied")) or "not reported")
-    return [started, sandbox]
+    return [started, sandbox, _numeric(directory, worker_settings, result.text("jaxlib"))]
+
+
+def _numeric(directory: StateDirectory, worker: WorkerSettings, jaxlib_version: str) -> Finding:
+    """Say which numeric class this machine is of. Nothing is computed for it: the car may not be charging."""
+    kept = ProbeFile(directory.numeric).read()
+    when = "the worker finds it when it first computes while the car charges"
+    if kept is None:
+        return Finding(Level.OK, "numeric class", f"not known yet; {when}")
+    key, probe = kept
+    if key != probe_key(worker, jaxlib_version=jaxlib_version):
+        why = f"{probe.class_id} was found with other versions or another processor"
+        return Finding(Level.WARN, "numeric class", f"{why}; {when} again")
+    return Finding(Level.OK, "numeric class", f"{probe.class_id}, profile {probe.profile}, current")
 
 
 async def _pool(directory: StateDirectory, clock: Clock) -> list[Finding]:

@@ -65,6 +65,11 @@ class StateDirectory:
         return self.path / "journal.sqlite3"
 
     @property
+    def numeric(self) -> Path:
+        """What the numeric probe found on this machine."""
+        return self.path / "numeric.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the running daemon."""
         return self.path / "lock"

@@ -41,6 +41,7 @@ from car_agent.core.status import AgentEvent, AgentSnapshot
 from car_agent.journal.settings import AgentSettings
 from car_agent.journal.store import JournalledEvent, JournalledLease
 from car_agent.main.books import Books
+from car_agent.main.numeric import NumericProbes
 from car_agent.main.pace import Pace
 from car_agent.main.pool_link import PoolLink
 from car_agent.main.view import WorkerMood, take_snapshot
@@ -76,6 +77,7 @@ class Agent:
         books: Books,
         forecast: DepartureForecast,
         clock: Clock,
+        probes: NumericProbes | None = None,
     ) -> None:
         """Begin unpaired and stopped; `report`, `pair_with` and the owner change that."""
         self._settings = settings
@@ -88,8 +90,13 @@ class Agent:
         self._policy_state = PolicyState()
         self._signals: VehicleSignals | None = None
         self._driver = WorkDriver(
-            settings=worker, clock=clock, listener=self, attempt_deadline_s=settings.attempt_deadline_s
+            settings=worker,
+            clock=clock,
+            listener=self,
+            probes=probes,
+            attempt_deadline_s=settings.attempt_deadline_s,
         )
+        self._probes = probes
         self._pace = Pace(attempts_max=settings.lease_attempts_max)
         self._link: PoolLink | None = None
         self._recovered: list[JournalledLease] = []
@@ -279,6 +286,7 @@ class Agent:
             sandbox_missing=self._sandbox_missing,
             jaxlib_version=self._jaxlib_version,
             platforms=(self._settings.platforms,),
+            numeric=None if self._probes is None else self._probes.current,
         )
 
     def needs_stream(self) -> bool:

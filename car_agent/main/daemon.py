@@ -19,12 +19,14 @@ from car_agent.core.forecast import EtaForecast
 from car_agent.journal.consent import ConsentFile
 from car_agent.journal.identity import Identity, load_identity
 from car_agent.journal.lock import exclusive
+from car_agent.journal.probe_file import ProbeFile
 from car_agent.journal.settings import AgentSettings, PolicyFile
 from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import Journal, JournalledLease
 from car_agent.journal.thread import JournalThread
 from car_agent.main.agent import Agent
 from car_agent.main.books import Books
+from car_agent.main.numeric import NumericProbes
 from car_agent.main.pool_link import PoolLink
 from car_agent.main.switchboard import Switchboard
 from car_agent.runner.process import DEFAULT_COMMAND, WorkerSettings
@@ -71,9 +73,11 @@ class Daemon:
             try:
                 books = Books(thread, self.clock)
                 consent = ConsentFile(self.directory.consent)
+                worker = self._worker_settings()
                 agent = Agent(
                     settings=self.settings,
-                    worker=self._worker_settings(),
+                    worker=worker,
+                    probes=NumericProbes(ProbeFile(self.directory.numeric), worker),
                     policy=policy,
                     switches=consent.read(),
                     books=books,

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from car_agent.runner.frames import FailureKind, Frame, FrameType
-from car_agent.runner.judge import judge_outputs
+from car_agent.runner.judge import judge_outputs, probe_families
 from car_agent.runner.process import WorkerProcess, WorkerSettings
 from car_agent.runner.warm_set import WarmSet
-from car_agent.runner.work import AttemptOutcome, AttemptWork, LeaseWork, Outcome
+from car_agent.runner.work import AttemptOutcome, AttemptWork, LeaseWork, Outcome, ProbeDesk
 from pool_protocol import limits
 from pool_protocol.clock import Clock
 from pool_protocol.errors import ErrorCode, PoolError
@@ -79,6 +79,8 @@ class _Current:
     sent: deque[_Queued] = field(default_factory=deque)
     sent_bytes: int = 0
     loading: set[str] = field(default_factory=set)
+    jaxlib_version: str = ""
+    probing: bool = False
     watched_since_ns: int = 0
     crash_cause: str = ""
 
@@ -92,12 +94,14 @@ class WorkDriver:
         settings: WorkerSettings,
         clock: Clock,
         listener: DriverListener,
+        probes: ProbeDesk | None = None,
         attempt_deadline_s: float = 3_600.0,
     ) -> None:
         """Drive workers made with `settings`; an attempt may run for `attempt_deadline_s`."""
         self._settings = settings
         self._clock = clock
         self._listener = listener
+        self._probes = probes
         self._attempt_deadline_s = attempt_deadline_s
         self._waiting: deque[_Queued] = deque()
         self._current: _Current | None = None
@@ -305,8 +309,11 @@ class WorkDriver:
             case FrameType.READY:
                 current.ready = True
                 self._start_failures = 0
+                self._begin_probe(current, frame.text("jaxlib"))
                 self._listener.worker_ready(tuple(frame.texts("sandbox_missing")), frame.text("jaxlib"))
                 self._pump()
+            case FrameType.PROBED:
+                self._take_probe(current, frame)
             case FrameType.LOADED:
                 current.loading.discard(frame.text("program_sha256"))
                 current.watched_since_ns = self._clock.monotonic_ns()
@@ -330,6 +337,20 @@ class WorkDriver:
                 self._pump()
             case _:
                 raise PoolError(ErrorCode.WORKER_LOST, f"a worker does not send {frame.type}")
+
+    def _begin_probe(self, current: _Current, jaxlib_version: str) -> None:
+        """Let a worker that is up run the numeric probe first, where what it found last does not hold."""
+        current.jaxlib_version = jaxlib_version
+        if self._probes is not None and current.process is not None and self._probes.wants(jaxlib_version):
+            current.probing = True
+            current.process.send(FrameType.PROBE, {})
+
+    def _take_probe(self, current: _Current, frame: Frame) -> None:
+        if self._probes is None or not current.probing:
+            raise PoolError(ErrorCode.WORKER_LOST, "the worker answered a probe that nobody asked for")
+        current.probing = False
+        current.watched_since_ns = self._clock.monotonic_ns()
+        self._probes.took(current.jaxlib_version, probe_families(frame))
 
     def _head(self, current: _Current, frame: Frame) -> _Queued:
         """Return the attempt that a frame is about: the worker answers in order, and only what it was asked.

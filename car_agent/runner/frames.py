@@ -6,12 +6,13 @@ than the limits below is refused before it is read. A frame's meaning is decided
 
     supervisor -> worker   load {program_sha256, manifest} [artifact]        constants {key} [safetensors]
                            run {attempt_id, program_sha256, constants_key, steps, unit_steps} [inputs]
-                           shutdown {}
+                           probe {}                                                 shutdown {}
     worker -> supervisor   ready {jax, jaxlib, platforms, sandbox_applied, sandbox_missing}
                            loaded {program_sha256, compile_ms}
                            progress {attempt_id, units_done, units_total}
                            done {attempt_id, run_time_us, unit_digests_hex} [safetensors outputs]
                            failed {attempt_id, kind, detail}
+                           probed {families: ["name:hexadecimal digest", ...]}, none when it failed
 """
 
 import asyncio
@@ -38,12 +39,14 @@ class FrameType(StrEnum):
     LOAD = "load"
     CONSTANTS = "constants"
     RUN = "run"
+    PROBE = "probe"
     SHUTDOWN = "shutdown"
     READY = "ready"
     LOADED = "loaded"
     PROGRESS = "progress"
     DONE = "done"
     FAILED = "failed"
+    PROBED = "probed"
 
 
 @unique

@@ -63,3 +63,16 @@ def _unit_digests(frame: Frame, *, expected: int) -> list[bytes]:
             ErrorCode.WORKER_LOST, f"{len(unit_digests)} unit digests, expected {expected} of 32 bytes"
         )
     return unit_digests
+
+
+def probe_families(frame: Frame) -> dict[str, bytes]:
+    """Return the digests that a worker's probe found, by family; whether they are all is judged later.
+
+    Raises:
+        PoolError: WORKER_LOST when one is not hexadecimal.
+    """
+    entries = [entry.partition(":") for entry in frame.texts("families")]
+    try:
+        return {name: bytes.fromhex(digest) for name, _, digest in entries}
+    except ValueError as error:
+        raise PoolError(ErrorCode.WORKER_LOST, "a probe's digest is not hexadecimal") from error

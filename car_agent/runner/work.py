@@ -1,8 +1,9 @@
 """What goes to the worker and what comes back: plain values between session and runner."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from typing import Protocol
 
 from pool_protocol.program.manifest import ProgramManifest
 
@@ -62,3 +63,15 @@ class AttemptOutcome:
     run_time_us: int = 0
     reason: str = ""
     detail: str = ""
+
+
+class ProbeDesk(Protocol):
+    """Who decides about the numeric probe. Called on the event loop; must not block for long."""
+
+    def wants(self, jaxlib_version: str) -> bool:
+        """Say whether a worker that just came up should run the probe before anything else."""
+        ...
+
+    def took(self, jaxlib_version: str, families: Mapping[str, bytes]) -> None:
+        """Take the digests that the worker found, by family; none when it could not."""
+        ...

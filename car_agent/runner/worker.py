@@ -54,6 +54,8 @@ def _answer(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
             executor.keep_constants(frame.text("key"), frame.buffer)
         case FrameType.RUN:
             _run(frame, sink, executor)
+        case FrameType.PROBE:
+            _probe(sink)
         case _:
             raise SystemExit(f"the supervisor does not send {frame.type}")
 
@@ -94,6 +96,19 @@ def _run(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
         },
         [result.outputs],
     )
+
+
+def _probe(sink: BinaryIO) -> None:
+    """Run the numeric probe. A machine that cannot (out of memory, a broken library) has no class."""
+    from car_agent.runner.probe import run_probe
+
+    try:
+        found = run_probe()
+    except Exception as error:  # noqa: BLE001 - whatever JAX raises, work goes on without a class
+        sys.stderr.write(f"the numeric probe failed: {type(error).__name__}: {error}\n")
+        found = {}
+    families = [f"{family}:{digest.hex()}" for family, digest in found.items()]
+    write_frame_blocking(sink, FrameType.PROBED, {"families": families})
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from car_agent.session.wire import SessionListener, WorkWish
 from pool_protocol.clock import Clock
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.grpc_status import from_rpc_error, from_status
+from pool_protocol.numeric import Probe
 from pool_protocol.v1 import fleet_service_pb2
 from pool_protocol.v1.fleet_service_pb2_grpc import FleetServiceStub
 
@@ -371,5 +372,19 @@ def _want_message(wish: WorkWish) -> fleet_service_pb2.WorkRequest:
             jaxlib_version=wish.jaxlib_version,
             platforms=wish.platforms,
             sandbox_missing=wish.sandbox_missing,
+            numeric=_numeric_message(wish.numeric),
         ),
+    )
+
+
+def _numeric_message(probe: Probe | None) -> fleet_service_pb2.NumericProbe | None:
+    if probe is None:
+        return None
+    return fleet_service_pb2.NumericProbe(
+        probe_version=probe.probe_version,
+        profile=probe.profile,
+        families=[
+            fleet_service_pb2.ProbeDigest(family=family, digest=digest)
+            for family, digest in probe.families.items()
+        ],
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from car_agent.runner.work import LeaseWork
+from pool_protocol.numeric import Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class WorkWish:
     sandbox_missing: tuple[str, ...]
     jaxlib_version: str
     platforms: tuple[str, ...]
+    numeric: Probe | None = None
+    """What the numeric probe found with this worker; None before it ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

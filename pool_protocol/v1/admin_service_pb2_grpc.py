@@ -130,6 +130,11 @@ class AdminServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetPostedPriceRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetPostedPriceResponse.FromString,
                 _registered_method=True)
+        self.ListClasses = channel.unary_unary(
+                '/pool_protocol.v1.AdminService/ListClasses',
+                request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -269,6 +274,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListClasses(self, request, context):
+        """Numeric classes of the fleet, and those that are wrong on a program as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -366,6 +378,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetPostedPrice,
                     request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetPostedPriceRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetPostedPriceResponse.SerializeToString,
+            ),
+            'ListClasses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClasses,
+                    request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -882,6 +899,33 @@ class AdminService(object):
             '/pool_protocol.v1.AdminService/SetPostedPrice',
             pool__protocol_dot_v1_dot_admin__service__pb2.SetPostedPriceRequest.SerializeToString,
             pool__protocol_dot_v1_dot_admin__service__pb2.SetPostedPriceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClasses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.AdminService/ListClasses',
+            pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.FromString,
             options,
             channel_credentials,
             insecure,

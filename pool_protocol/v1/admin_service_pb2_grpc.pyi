@@ -71,6 +71,8 @@ class AdminServiceStub:
     """Replaces an online key by a new one, in a new root version."""
     SetPostedPrice: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetPostedPriceRequest, _admin_service_pb2.SetPostedPriceResponse]
     """The fixed posted price."""
+    ListClasses: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListClassesRequest, _admin_service_pb2.ListClassesResponse]
+    """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -115,6 +117,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Replaces an online key by a new one, in a new root version."""
     SetPostedPrice: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetPostedPriceRequest, _admin_service_pb2.SetPostedPriceResponse]  # type: ignore[assignment]
     """The fixed posted price."""
+    ListClasses: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListClassesRequest, _admin_service_pb2.ListClassesResponse]  # type: ignore[assignment]
+    """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Fleet, jobs, quarantine, money, reports, keys. Needs a token with the scope "operator"."""
@@ -270,5 +274,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.SetPostedPriceResponse, _abc.Awaitable[_admin_service_pb2.SetPostedPriceResponse]]:
         """The fixed posted price."""
+
+    @_abc_1.abstractmethod
+    def ListClasses(
+        self,
+        request: _admin_service_pb2.ListClassesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListClassesResponse, _abc.Awaitable[_admin_service_pb2.ListClassesResponse]]:
+        """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

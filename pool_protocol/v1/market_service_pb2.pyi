@@ -749,12 +749,13 @@ class JobView(_message.Message):
     """Who asked for it."""
     waiting_reason: _builtins.str
     """Why ready tasks are not computed now: PRICE_ABOVE_CAP, NO_VEHICLES, WAITING_FOR_ANOTHER_OWNER (results of
-    some wait to be checked, and no vehicle of an owner who has not computed them is there); empty when they are.
+    some wait to be checked, and no vehicle of an owner who has not computed them is there),
+    WAITING_FOR_ANOTHER_CLASS (the same of numeric classes); empty when they are.
     """
     end_reason: _builtins.str
     """Why it was cancelled: JOB_CANCELLED, DEADLINE_EXCEEDED; empty otherwise."""
     waiting_count: _builtins.int
-    """With WAITING_FOR_ANOTHER_OWNER: tasks whose results wait so, counted no further than 4096."""
+    """With WAITING_FOR_ANOTHER_OWNER, WAITING_FOR_ANOTHER_CLASS: tasks whose results wait so; at most 4096."""
     rechecking_count: _builtins.int
     """Tasks whose accepted result is being checked again, after a vehicle was caught."""
     replaced_count: _builtins.int

@@ -62,6 +62,7 @@ def flush(board: TaskBoard, *, finish_jobs: bool = True) -> list[Suspect]:
         raise InvariantError("a task was decided twice")
     deltas = _count_jobs(board, tasks)
     _close_leases(board, attempts)
+    board.classes.write()
     suspects = _count_vehicles(board, attempts)
     _tell(board, attempts, tasks)
     for job_id, delta in deltas.items():

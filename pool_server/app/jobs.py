@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_server.app.board_flush import finish_job
+from pool_server.app.classes import waiting_for_another_class
 from pool_server.app.job_end import end_job, job_of, reread
 from pool_server.app.job_terms import check_batch, check_room, check_terms, input_sha256, request_sha256
 from pool_server.app.money import reserve_job
@@ -291,6 +292,9 @@ def _waiting(uow: UnitOfWork, job: JobRow) -> tuple[WaitingReason | None, int]:
         return WaitingReason.NO_VEHICLES, 0
     if job.level is VerificationLevel.NONE or not job.attempt_count:
         return None, 0
+    count = waiting_for_another_class(uow, job.job_id, program_sha256=job.program_sha256)
+    if count:
+        return WaitingReason.WAITING_FOR_ANOTHER_CLASS, count
     owner_ids = uow.fleet.active_owners(at_most=OWNERS_COUNTED_MAX)
     if len(owner_ids) == OWNERS_COUNTED_MAX:
         return None, 0

@@ -8,6 +8,7 @@ from other work.
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.money import work_price_micros
+from pool_server.app.class_leasing import class_guest, differs_here, fitting_offers
 from pool_server.app.money import fund_attempts
 from pool_server.app.pricing import posted_price
 from pool_server.app.work_commands import AttemptGrant, LeaseGranted, LeaseWork, NoWorkNow
@@ -25,6 +26,7 @@ from pool_server.core.matching import (
 )
 from pool_server.core.settlement import AttemptFunding, Payer, unresolved_expiry_us
 from pool_server.core.verification import LEVELS
+from pool_server.ports.classes import VehicleClass
 from pool_server.ports.fleet import VehicleRow, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import AttemptRow, JobDelta, JobRow, LeaseRow, ReadyTask, TaskTake
@@ -142,7 +144,8 @@ def _granted(
 def _lease_from_jobs(
     uow: UnitOfWork, command: LeaseWork, vehicle: VehicleRow, *, policy: WorkPolicy, now_us: int
 ) -> LeaseGranted | NoWorkNow:
-    offers = _offers(uow)
+    own_class = uow.classes.of_vehicle(vehicle.vehicle_id)
+    offers = fitting_offers(uow, _offers(uow), own_class)
     newest_lease_id = uow.leases.newest_id()
     priced = [offer for offer in offers if offer.price_micros_per_wu is not None]
     affordable = [
@@ -158,7 +161,7 @@ def _lease_from_jobs(
         )
     ordered = order_offers(affordable, warm_programs=command.warm_programs, newest_lease_id=newest_lease_id)
     for offer in asked_offers(ordered, now_us=now_us):
-        granted = _lease_from_job(uow, command, vehicle, offer, policy=policy, now_us=now_us)
+        granted = _lease_from_job(uow, command, vehicle, offer, own_class, policy=policy, now_us=now_us)
         if granted is not None:
             return granted
     return _no_work(
@@ -195,6 +198,7 @@ def _lease_from_job(
     command: LeaseWork,
     vehicle: VehicleRow,
     offer: JobOffer,
+    own_class: VehicleClass,
     *,
     policy: WorkPolicy,
     now_us: int,
@@ -202,6 +206,8 @@ def _lease_from_job(
     job = uow.jobs.get(offer.job_id)
     if job is None or offer.price_micros_per_wu is None:
         raise InvariantError(f"job {offer.job_id} is offered and not there")
+    if differs_here(uow, job, own_class, policy=policy):
+        return None
     spread = job.ready_count < command.attempts_max * _SPREAD_BELOW
     size = lease_size(
         attempts_max=command.attempts_max,
@@ -217,6 +223,7 @@ def _lease_from_job(
         owner_id=vehicle.owner_id,
         retry_before_us=now_us - policy.retry_same_owner_us,
         limit=size,
+        guest=class_guest(uow, job, own_class, policy=policy, now_us=now_us),
     )
     if not tasks:
         return None
@@ -236,7 +243,7 @@ def _lease_from_job(
         ended_at_us=0,
     )
     uow.leases.insert(lease)
-    attempts = _attempts(uow, lease, job, tasks, now_us=now_us)
+    attempts = _attempts(uow, lease, job, tasks, own_class.numeric_class, now_us=now_us)
     uow.attempts.insert(attempts)
     takes = [
         TaskTake(task.task_id, attempt.payer is Payer.JOB)
@@ -271,7 +278,13 @@ def _lease_from_job(
 
 
 def _attempts(
-    uow: UnitOfWork, lease: LeaseRow, job: JobRow, tasks: list[ReadyTask], *, now_us: int
+    uow: UnitOfWork,
+    lease: LeaseRow,
+    job: JobRow,
+    tasks: list[ReadyTask],
+    numeric_class: str,
+    *,
+    now_us: int,
 ) -> list[AttemptRow]:
     """Make the attempts' rows, funded: by the job up to its quorum, beyond it by the pool."""
     quorum = LEVELS[job.level].quorum
@@ -312,6 +325,7 @@ def _attempts(
             now_us,
             0,
             0,
+            numeric_class,
         )
         for offset, task in enumerate(tasks)
     ]

@@ -253,7 +253,8 @@ class _Desk:
                 epsilon=epsilon, work_uwu=work_uwu, clean_uwu=board.history(attempt).clean_uwu
             )
             drawn = self.draws.uniform(output_digest=report.output_digest, attempt_id=attempt.row.attempt_id)
-            if drawn < probability:
+            due = board.classes.must_confirm(attempt, epsilon=epsilon, drawn=drawn, draws=self.draws)
+            if due or drawn < probability:
                 board.audit(task)
         board.resolve(task)
 

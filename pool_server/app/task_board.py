@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pool_protocol.errors import ErrorCode, InvariantError
 from pool_protocol.limits import INLINE_TENSORS
 from pool_protocol.tensors import decode
+from pool_server.app.class_bench import ClassBench, entitlement
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.comparison import AgreementGroup, Candidate, Tensors
 from pool_server.core.jobs import (
@@ -167,6 +168,7 @@ class TaskBoard:
         self.progressed: set[int] = set()
         self.stopped: dict[tuple[str, str], list[int]] = {}
         self.blobs = blobs
+        self.classes = ClassBench(self)
         self._next_seq: dict[int, int] = {}
 
     # --- loading --------------------------------------------------------------------------------
@@ -255,27 +257,26 @@ class TaskBoard:
             return
         returned = task.in_state(_A.RETURNED)
         if task.agreement_needed == 1 and len(returned) == 1:
+            self.classes.accepted_alone(returned[0])
             self._accept(task, [returned[0]], [], [])
             return
         by_id = {attempt.row.attempt_id: attempt for attempt in returned}
-        verdict = judge(
-            TaskStanding(
-                agreement_needed=task.agreement_needed,
-                returned=[
-                    Candidate(
-                        attempt_id=attempt_id, owner_id=attempt.row.owner_id, output_digest=attempt.digest
-                    )
-                    for attempt_id, attempt in by_id.items()
-                ],
-                live_count=len(task.in_state(_A.LEASED)),
-                attempt_count=task.row.attempt_count,
-                failure_count=task.failure_count,
-                program_failed_owners=_program_failed_owners(task),
-                bounds=task.job.bounds,
-            ),
-            task.job.comparator,
-            self._outputs_of,
+        standing = TaskStanding(
+            agreement_needed=task.agreement_needed,
+            returned=[
+                Candidate(attempt_id=attempt_id, owner_id=attempt.row.owner_id, output_digest=attempt.digest)
+                for attempt_id, attempt in by_id.items()
+            ],
+            live_count=len(task.in_state(_A.LEASED)),
+            attempt_count=task.row.attempt_count,
+            failure_count=task.failure_count,
+            program_failed_owners=_program_failed_owners(task),
+            bounds=task.job.bounds,
         )
+        view = self.classes.view(task, returned)
+        verdict = judge(standing, task.job.comparator, self.outputs_of, entitled=entitlement(view))
+        if view is not None:
+            verdict = self.classes.weigh(task, verdict, view, standing, by_id)
         match verdict:
             case Accept(group=group, rejected=rejected, unjudged=unjudged):
                 self._accept(task, _of(group, by_id), _of(rejected, by_id), _of(unjudged, by_id))
@@ -360,7 +361,10 @@ class TaskBoard:
 
     def history(self, attempt: BoardAttempt) -> TrustRecord:
         """Return the history that an attempt belongs to, as it is now."""
-        key = self.trust_key(attempt)
+        return self.record_of(self.trust_key(attempt))
+
+    def record_of(self, key: tuple[str, str]) -> TrustRecord:
+        """Return a history by its name, as it is now."""
         record = self.trust.get(key)
         if record is None:
             record = self.uow.fleet.trust(*key)
@@ -369,7 +373,8 @@ class TaskBoard:
 
     # --- outputs --------------------------------------------------------------------------------
 
-    def _outputs_of(self, attempt_id: int) -> Tensors:
+    def outputs_of(self, attempt_id: int) -> Tensors:
+        """Read the arrays of an attempt on the board."""
         attempt = self.attempts[attempt_id]
         ref = attempt.outputs or self.uow.attempts.outputs(attempt_id)
         if ref is None:

@@ -183,6 +183,8 @@ class WaitingReason(StrEnum):
     NO_VEHICLES = "NO_VEHICLES"
     WAITING_FOR_ANOTHER_OWNER = "WAITING_FOR_ANOTHER_OWNER"
     """Results wait to be checked, and every owner with a vehicle here has had its turn at those tasks."""
+    WAITING_FOR_ANOTHER_CLASS = "WAITING_FOR_ANOTHER_CLASS"
+    """Results wait to be checked by a vehicle of another numeric class, and none is here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

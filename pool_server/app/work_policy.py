@@ -7,6 +7,7 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, MINUTE_US, SECOND_US
 from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import AuditRule, HistoryAuditRule
+from pool_server.core.verification.classes import ClassAuditRule
 
 
 class BlobReader(Protocol):
@@ -41,6 +42,9 @@ class WorkPolicy:
     """Whether buyers may ask for no verification at all."""
     quarantine: QuarantineRule = field(default_factory=QuarantineRule)
     audit_rule: AuditRule = field(default_factory=HistoryAuditRule)
+    class_rule: ClassAuditRule = field(default_factory=ClassAuditRule)
+    class_patience_us: int = 30 * SECOND_US
+    """How long a result waits for a vehicle of the numeric class that should check it; then others may."""
 
     def __post_init__(self) -> None:
         if not LEASE_LIFETIME_US_MIN <= self.lease_timeout_us <= LEASE_LIFETIME_US_MAX:

@@ -26,6 +26,16 @@ def trust_class(kind: str, level: VerificationLevel) -> str:
     return f"{kind}/{level.value}"
 
 
+def class_history(numeric_class: str, program_sha256: str, level: VerificationLevel) -> tuple[str, str]:
+    """Name the history of a numeric class on a program, kept beside those of vehicles."""
+    return f"class:{numeric_class}", f"{program_sha256}/{level.value}"
+
+
+def exact_history(numeric_class: str, program_sha256: str) -> tuple[str, str]:
+    """Name the record of how often a class returned other bits than others did on a program."""
+    return f"class:{numeric_class}", f"{program_sha256}/exact"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustRecord:
     """History of one vehicle in one class."""
@@ -42,6 +52,17 @@ class TrustRecord:
         return replace(
             self, clean_uwu=self.clean_uwu + work_uwu, accepted_attempts=self.accepted_attempts + 1
         )
+
+    def reset(self) -> "TrustRecord":
+        """Return the record after a wrong answer that was no fraud: history starts again, without blame."""
+        return replace(self, clean_uwu=0)
+
+    def halved(self) -> "TrustRecord":
+        """Return the record after the vehicle computes differently: a new driver, library or processor.
+
+        What it did before says less of what it does now; half of it counts on.
+        """
+        return replace(self, clean_uwu=self.clean_uwu // 2)
 
     def rejected(self) -> "TrustRecord":
         """Return the record after one rejected attempt: history starts again at nothing."""

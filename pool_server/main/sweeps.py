@@ -1,5 +1,6 @@
 """What time makes due, and how often it is looked at."""
 
+from pool_server.app.classes import settle_class_asks
 from pool_server.app.earnings import release_held
 from pool_server.app.expiry import expire_jobs, expire_leases, expire_unjudged, lose_silent_vehicles
 from pool_server.app.forgetting import forget_ended
@@ -26,6 +27,9 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     def unjudged(uow: UnitOfWork, now_us: int) -> int:
         return expire_unjudged(uow, policy=policy, now_us=now_us, blobs=blobs)
 
+    def asks(uow: UnitOfWork, now_us: int) -> int:
+        return settle_class_asks(uow, policy=policy, now_us=now_us, blobs=blobs)
+
     def silent(uow: UnitOfWork, now_us: int) -> int:
         return lose_silent_vehicles(uow, policy=policy, now_us=now_us)
 
@@ -42,6 +46,7 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
         Sweep(name="expired leases", run=leases),
         Sweep(name="expired jobs", run=jobs),
         Sweep(name="unjudged results", run=unjudged, every=_RARELY),
+        Sweep(name="class asks", run=asks),
         Sweep(name="held money", run=held),
         Sweep(name="silent vehicles", run=silent, every=_RARELY),
         Sweep(name="unresolved money", run=pending, every=_RARELY),

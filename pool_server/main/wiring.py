@@ -14,6 +14,7 @@ from pool_server.core.effects import Effect
 from pool_server.core.settlement import MoneyTerms
 from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import HistoryAuditRule
+from pool_server.core.verification.classes import ClassAuditRule
 from pool_server.identity.directory import PoolDirectory
 from pool_server.identity.pki import Authority, KeyPair
 from pool_server.identity.signing import PoolKeys
@@ -89,6 +90,12 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
         allow_level_none=config.allow_level_none,
         quarantine=QuarantineRule(rejections_max=config.quarantine_after),
         audit_rule=HistoryAuditRule(assumed_faulty_share=config.assumed_faulty_share),
+        class_rule=ClassAuditRule(
+            assumed_faulty_share=config.assumed_faulty_class_share,
+            cross_class_share=config.cross_class_audit_share,
+            league_share=config.assumed_faulty_share,
+        ),
+        class_patience_us=config.class_patience_s * SECOND_US,
     )
 
 

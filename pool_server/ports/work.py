@@ -22,6 +22,7 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.settlement import Payer
 from pool_server.core.verification import VerificationLevel
+from pool_server.ports.classes import ClassGuest
 
 # --- jobs ---------------------------------------------------------------------------------------
 
@@ -239,6 +240,8 @@ class AttemptRow(NamedTuple):
     ended_at_us: int
     """When its report came, or when it ended without one."""
     decided_at_us: int
+    numeric_class: str = ""
+    """The vehicle's numeric class when it was leased; "" is unknown."""
 
 
 class ReportedValues(NamedTuple):
@@ -315,11 +318,13 @@ class TaskRepository(Protocol):
         """Read tasks by id."""
         ...
 
-    def ready(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
+    def ready(
+        self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int, guest: ClassGuest | None = None
+    ) -> list[ReadyTask]:
         """Tasks of a job that an owner may be given, most urgent first, then oldest.
 
         Left out are tasks on which the owner has an attempt that counts, or one that ended without a result
-        after `retry_before_us`.
+        after `retry_before_us`; and where the vehicle's class is known (`guest`) tasks that wait for others.
         """
         ...
 

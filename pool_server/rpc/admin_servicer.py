@@ -9,6 +9,7 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.system import IdSource
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_protocol.v1 import admin_service_pb2_grpc, common_pb2
+from pool_server.app.classes import list_classes
 from pool_server.app.deposits import record_deposit
 from pool_server.app.earnings import list_accounts, pool_totals
 from pool_server.app.fleet import get_vehicle, list_vehicles, overview, set_quarantine
@@ -39,6 +40,7 @@ from pool_server.rpc.convert_work import invalid
 from pool_server.rpc.key_desk import KeyDesk
 from pool_server.rpc.owner_figures import vehicle_messages
 from pool_server.rpc.paging import page_size, row_token, row_token_text
+from pool_server.rpc.probe_desk import classes_response
 from pool_server.rpc.store_access import StoreAccess
 
 _Context = Any
@@ -270,6 +272,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
         async with self._long_read:
             return await self._store.read(read)
+
+    async def ListClasses(self, request: pb.ListClassesRequest, context: _Context) -> pb.ListClassesResponse:
+        async with self._long_read:
+            return classes_response(await self._store.read(list_classes))
 
     async def CheckLedger(self, request: pb.CheckLedgerRequest, context: _Context) -> pb.CheckLedgerResponse:
         async with self._long_read:

@@ -19,6 +19,7 @@ from pool_server.ports.shell import VehicleIdentity
 from pool_server.rpc import convert_work
 from pool_server.rpc.hub import Hub, Outbox
 from pool_server.rpc.interceptor import EdgeInterceptor, detail_is_public
+from pool_server.rpc.probe_desk import ProbeDesk
 from pool_server.rpc.store_access import StoreAccess
 from pool_server.rpc.work_desk import WorkDesk
 
@@ -35,6 +36,7 @@ class ExchangeStreams:
         self._desk = desk
         self._hub = hub
         self._edge = edge
+        self.probes = ProbeDesk(store)
 
     async def serve(
         self, requests: AsyncIterator[fleet_pb2.ExchangeRequest], *, vehicle: VehicleIdentity
@@ -109,6 +111,8 @@ class ExchangeStreams:
     ) -> None:
         if request.request_id == 0:
             raise PoolError(ErrorCode.INVALID_ARGUMENT, "request_id begins at 1")
+        # First of all: the results of this very message may be judged by the class that it tells.
+        await self.probes.note(vehicle.vehicle_id, request.want.agent)
         results = None
         if request.HasField("results"):
             results = self._desk.open_results(request.results, vehicle=vehicle)

@@ -120,6 +120,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
             "GetKeys",
             "RotateKey",
             "SetPostedPrice",
+            "ListClasses",
         ),
         Rule(_API, Who.OPERATOR),
     ),

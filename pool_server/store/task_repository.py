@@ -5,6 +5,7 @@ from typing import Any
 
 from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
+from pool_server.ports.classes import ClassGuest
 from pool_server.ports.work import DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
 from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, insert_many, marks, set_from_values, write_rows
@@ -34,6 +35,16 @@ _STARTED = (
     "WHERE a.task_id = t.task_id AND a.owner_id = ? AND a.counting = 0 AND a.ended_at_us > ?) "
     "ORDER BY t.rank, t.task_id LIMIT ?"
 )
+#: For vehicles of a known class: not what asks for others (1), not what is too unlike to compare with (2).
+_NOT_ASKED = (
+    "AND NOT EXISTS (SELECT 1 FROM class_asks AS k WHERE k.task_id = t.task_id AND k.until_us > ? AND "
+    "((k.scope = 'across' AND k.numeric_class = ?) OR (k.scope = 'within' AND k.numeric_class <> ?))) "
+)
+_NOT_UNLIKE = (
+    "AND NOT EXISTS (SELECT 1 FROM attempts AS a WHERE a.task_id = t.task_id AND a.counting = 1 "
+    "AND (a.ended_at_us = 0 OR a.ended_at_us > ?) AND a.numeric_class IN ({marks})) "
+)
+_BEFORE_ORDER = "ORDER BY t.rank, t.task_id LIMIT ?"
 _FRESH = (
     f"SELECT {_READY_COLUMNS} FROM tasks AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
     f"WHERE t.job_id = ? AND t.state = 'ready' AND t.rank = {TaskRank.FRESH.value} ORDER BY t.task_id LIMIT ?"
@@ -115,9 +126,14 @@ class SqlTaskRepository:
         )
         return {row[0]: _task(row) for row in rows}
 
-    def ready(self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int) -> list[ReadyTask]:
+    def ready(
+        self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int, guest: ClassGuest | None = None
+    ) -> list[ReadyTask]:
         """Tasks of a job that an owner may be given, most urgent first, then oldest."""
-        started = self._driver.run(_STARTED, (job_id, owner_id, owner_id, retry_before_us, limit)).fetchall()
+        query, wishes = _started(guest)
+        started = self._driver.run(
+            query, (job_id, owner_id, owner_id, retry_before_us, *wishes, limit)
+        ).fetchall()
         missing = limit - len(started)
         fresh = self._driver.run(_FRESH, (job_id, missing)).fetchall() if missing > 0 else []
         return [
@@ -196,6 +212,19 @@ class SqlTaskRepository:
             before=(job_id,),
         )
         return {row[2]: _decided(row) for row in rows}
+
+
+def _started(guest: ClassGuest | None) -> tuple[str, tuple[Any, ...]]:
+    """Return the query of started tasks, and what the guest's class adds to its parameters."""
+    if guest is None:
+        return _STARTED, ()
+    # A trusted node may confirm every class, and is a witness for its own alone.
+    itself = "" if guest.trusted else guest.numeric_class
+    more, wishes = _NOT_ASKED, [guest.now_us, itself, guest.numeric_class]
+    if guest.unlike:
+        more += _NOT_UNLIKE.format(marks=marks(len(guest.unlike)))
+        wishes += [guest.ended_after_us, *guest.unlike]
+    return _STARTED.replace(_BEFORE_ORDER, more + _BEFORE_ORDER), tuple(wishes)
 
 
 #: attempt_count to decided_at_us of a new task.

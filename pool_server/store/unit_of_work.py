@@ -7,6 +7,7 @@ from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.money import ReceiptIssuer
 from pool_server.ports.unit_of_work import Refusal
 from pool_server.store.attempt_repository import SqlAttemptRepository
+from pool_server.store.class_repository import SqlClassRepository
 from pool_server.store.content_repository import (
     SqlBlobCatalogue,
     SqlProgramRepository,
@@ -51,6 +52,7 @@ class SqlUnitOfWork:
         self.leases = SqlLeaseRepository(driver)
         self.fleet = SqlFleetRepository(driver)
         self.events = SqlEventRepository(driver)
+        self.classes = SqlClassRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

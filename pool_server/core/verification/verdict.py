@@ -65,20 +65,34 @@ class TaskStanding:
     bounds: RetryBounds
 
 
-def judge(standing: TaskStanding, comparator: Comparator, outputs_of: Callable[[int], Tensors]) -> Verdict:
+#: Says whether a group of enough owners may decide, given all groups (`core.verification.classes.entitled`).
+Entitled = Callable[[AgreementGroup, Sequence[AgreementGroup]], bool]
+
+
+def judge(
+    standing: TaskStanding,
+    comparator: Comparator,
+    outputs_of: Callable[[int], Tensors],
+    *,
+    entitled: Entitled | None = None,
+) -> Verdict:
     """Decide what a task's results mean, in this order.
 
-    1. A group of enough different owners: accepted. Of several the largest, then that of the lowest anchor.
+    1. A group of enough different owners that is entitled to decide (all are, unless numeric classes say
+       otherwise): accepted. Of several the largest, then that of the lowest anchor.
     2. PROGRAM_FAILED by two owners: the program is at fault.
     3. None under way, and too many failures or no attempts left: given up. With results that disagree the
        reason is VERIFICATION_UNDECIDED, otherwise TASK_ATTEMPTS_EXHAUSTED.
     4. Otherwise wait, wanting as many attempts as the largest group lacks, within the bound on attempts.
     """
     groups = agreement_groups(comparator, standing.returned, outputs_of)
-    best = min(groups, key=lambda group: (-group.owner_count(), group.anchor.attempt_id), default=None)
-    agreeing = 0 if best is None else best.owner_count()
-    if best is not None and agreeing >= standing.agreement_needed:
-        return _accept(best, groups, comparator, outputs_of)
+    ranked = sorted(groups, key=lambda group: (-group.owner_count(), group.anchor.attempt_id))
+    for group in ranked:
+        enough = group.owner_count() >= standing.agreement_needed
+        if enough and (entitled is None or entitled(group, groups)):
+            return _accept(group, groups, comparator, outputs_of)
+    # A group of enough owners that may not decide lacks one more.
+    agreeing = min(ranked[0].owner_count(), standing.agreement_needed - 1) if ranked else 0
     if standing.program_failed_owners >= PROGRAM_FAILED_OWNERS:
         return GiveUp(TaskFailure.PROGRAM_FAILED)
     undecided = TaskFailure.VERIFICATION_UNDECIDED if len(groups) > 1 else TaskFailure.TASK_ATTEMPTS_EXHAUSTED

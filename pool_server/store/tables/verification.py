@@ -66,6 +66,7 @@ class FindingTable(SQLModel, table=True):
         Index("findings_by_vehicle", "vehicle_id", "finding_id"),
         Index("findings_by_task", "task_id", "finding_id"),
         Index("findings_by_attempt", "attempt_id", "finding_id"),
+        Index("findings_by_class", "numeric_class", "program_sha256"),
     )
     finding_id: int = Field(sa_column=row_id())
     vehicle_id: str = Field(sa_column=text())
@@ -101,6 +102,21 @@ class ClassFaultTable(SQLModel, table=True):
     vehicle_count: int = Field(sa_column=big_int())
     task_count: int = Field(sa_column=big_int())
     found_at_us: int = Field(sa_column=big_int())
+
+
+class ClassAskTable(SQLModel, table=True):
+    """Undecided tasks whose next opinion shall come from some numeric classes and not from others."""
+
+    __tablename__ = "class_asks"
+    __table_args__ = (
+        CheckConstraint("scope IN ('across', 'within')", name="class_ask_scope_known"),
+        Index("class_asks_by_time", "until_us", "task_id"),
+        Index("class_asks_by_class", "numeric_class", "task_id"),
+    )
+    task_id: int = Field(sa_column=row_of("tasks.task_id"))
+    scope: str = Field(sa_column=text())
+    numeric_class: str = Field(sa_column=text())
+    until_us: int = Field(sa_column=big_int())
 
 
 class UnitQueryTable(SQLModel, table=True):

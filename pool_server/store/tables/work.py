@@ -75,6 +75,7 @@ class FleetVehicleTable(SQLModel, table=True):
         ),
         Index("fleet_vehicles_by_state", "state", "last_seen_us", "vehicle_id"),
         Index("fleet_vehicles_by_owner", "owner_id", "vehicle_id"),
+        Index("vehicles_by_class", "numeric_class", "state", "owner_id"),
     )
     vehicle_id: str = Field(sa_column=text(primary_key=True))
     owner_id: str = Field(sa_column=text())

@@ -31,12 +31,14 @@ from car_agent.journal.identity import (
     new_pairing_keys,
     save_identity,
 )
+from car_agent.journal.probe_file import ProbeFile
 from car_agent.journal.settings import AgentSettings, PolicyFile
 from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import Journal
 from car_agent.journal.thread import JournalThread
 from car_agent.main.agent import Agent
 from car_agent.main.books import Books
+from car_agent.main.numeric import NumericProbes
 from car_agent.main.pool_link import PoolLink
 from car_agent.main.switchboard import Switchboard
 from car_agent.runner.process import WorkerSettings
@@ -459,6 +461,7 @@ class Rig:
             books=books,
             forecast=EtaForecast(),
             clock=self.clock,
+            probes=NumericProbes(ProbeFile(self.directory.numeric), self.worker),
         )
         self.switchboard = Switchboard(
             self.agent, consent=consent, policy_file=PolicyFile(self.directory.policy), clock=self.clock

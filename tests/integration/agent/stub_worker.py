@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from car_agent.runner.frames import FrameType, read_frame_blocking, write_frame_blocking
+from pool_protocol.numeric import Family
 
 READY = {
     "jax": "0",
@@ -45,6 +46,11 @@ def main() -> None:
         if frame.type is FrameType.LOAD:
             fields = {"program_sha256": frame.text("program_sha256"), "compile_ms": 0}
             write_frame_blocking(sink, FrameType.LOADED, fields)
+        if frame.type is FrameType.PROBE:
+            with Path("probed").open("a", encoding="ascii") as probed:
+                probed.write("probe\n")
+            families = [] if mode == "has no probe" else [f"{family.value}:{'ab' * 32}" for family in Family]
+            write_frame_blocking(sink, FrameType.PROBED, {"families": families})
         if frame.type is not FrameType.RUN:
             continue
         with Path("ran").open("a", encoding="ascii") as ran:

@@ -16,12 +16,15 @@ from car_agent.cli.commands import parse_duration_s
 from car_agent.cli.show import status_text
 from car_agent.control import ControlServer
 from car_agent.journal.consent import ConsentFile
+from car_agent.journal.probe_file import ProbeFile, ProbeKey
 from car_agent.journal.state_directory import StateDirectory
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.grpc_status import from_rpc_error
+from pool_protocol.numeric import PROFILE
 from pool_protocol.v1 import agent_control_service_pb2 as pb
 from pool_protocol.v1.agent_control_service_pb2_grpc import AgentControlServiceStub
 from tests.integration.agent.rig import FakeFleet, Rig, until
+from tests.support.classes import probe
 
 pytestmark = pytest.mark.slow
 
@@ -206,11 +209,14 @@ def test_doctor_says_what_works_and_what_to_do(tmp_path: Path) -> None:
     assert "opt-in" in found["consent"]["text"]
     assert found["worker"]["level"] == "ok"
     assert found["sandbox"]["level"] == "warn"
+    assert "not known yet" in found["numeric class"]["text"]
     assert found["source"]["level"] == "ok"
     assert found["keys"]["level"] == "warn"
     assert "pair" in found["keys"]["text"]
     assert (state / "consent.json").read_text() == "{", "examining changes nothing"
     (state / "consent.json").unlink()
+    key = ProbeKey(agent_version="0", jaxlib_version="0", profile=PROFILE, platform="cpu", machine="another")
+    ProbeFile(state / "numeric.json").write(key, probe())
     state.chmod(0o755)
     opened = {
         line["check"]: line
@@ -218,3 +224,5 @@ def test_doctor_says_what_works_and_what_to_do(tmp_path: Path) -> None:
     }
     assert opened["state"]["level"] == "fail"
     assert "chmod 700" in opened["state"]["text"]
+    assert opened["numeric class"]["level"] == "warn"
+    assert probe().class_id in opened["numeric class"]["text"]

@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("finding_id"),
     )
     op.create_index("findings_by_attempt", "findings", ["attempt_id", "finding_id"], unique=False)
+    op.create_index("findings_by_class", "findings", ["numeric_class", "program_sha256"], unique=False)
     op.create_index("findings_by_task", "findings", ["task_id", "finding_id"], unique=False)
     op.create_index("findings_by_vehicle", "findings", ["vehicle_id", "finding_id"], unique=False)
     op.create_table(
@@ -130,6 +131,26 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'asked'"),
     )
     op.create_table(
+        "class_asks",
+        sa.Column(
+            "task_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("numeric_class", sa.String(), nullable=False),
+        sa.Column("until_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint("scope IN ('across', 'within')", name="class_ask_scope_known"),
+        sa.ForeignKeyConstraint(
+            ["task_id"],
+            ["tasks.task_id"],
+        ),
+        sa.PrimaryKeyConstraint("task_id"),
+    )
+    op.create_index("class_asks_by_class", "class_asks", ["numeric_class", "task_id"], unique=False)
+    op.create_index("class_asks_by_time", "class_asks", ["until_us", "task_id"], unique=False)
+    op.create_table(
         "questioned_attempts",
         sa.Column(
             "attempt_id",
@@ -188,6 +209,9 @@ def upgrade() -> None:
     op.add_column(
         "fleet_vehicles",
         sa.Column("numeric_families_json", sa.String(), server_default=sa.text("'{}'"), nullable=False),
+    )
+    op.create_index(
+        "vehicles_by_class", "fleet_vehicles", ["numeric_class", "state", "owner_id"], unique=False
     )
     op.add_column("jobs", sa.Column("ulps", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
     op.add_column(
