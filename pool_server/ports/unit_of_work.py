@@ -12,6 +12,7 @@ from typing import Protocol
 from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
+from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.fleet import EventRepository, FleetRepository
 from pool_server.ports.money import (
     IdBlocks,
@@ -134,6 +135,11 @@ class UnitOfWork(Protocol):
     @property
     def events(self) -> EventRepository:
         """The story of the work."""
+        ...
+
+    @property
+    def disputes(self) -> DisputeRepository:
+        """Disputes over step tasks, and the questions asked in them."""
         ...
 
     def write_refusals(self) -> None:

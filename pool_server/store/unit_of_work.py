@@ -13,6 +13,7 @@ from pool_server.store.content_repository import (
     SqlQuoteRepository,
     SqlSettingsRepository,
 )
+from pool_server.store.dispute_repository import SqlDisputeRepository
 from pool_server.store.driver import Driver
 from pool_server.store.fleet_repository import SqlEventRepository, SqlFleetRepository
 from pool_server.store.id_blocks import SqlIdBlocks
@@ -51,6 +52,7 @@ class SqlUnitOfWork:
         self.leases = SqlLeaseRepository(driver)
         self.fleet = SqlFleetRepository(driver)
         self.events = SqlEventRepository(driver)
+        self.disputes = SqlDisputeRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""
