@@ -9,6 +9,7 @@ Not decided here: whether an answer stands up (`app.unit_answers`), what the ref
 (`app.refereeing`).
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -83,9 +84,9 @@ def awaits_dispute(board: "TaskBoard", task: "BoardTask", outputs_of: OutputsOf)
 def agreement_left(board: "TaskBoard", task: "BoardTask") -> int:
     """Return how many agreeing owners a task still needs, at least 1.
 
-    An opinion that a dispute convicted was an opinion: what was promised is that one honest auditor among so
-    many is enough, and an honest one would have won. So it counts for the result that it lost against, as
-    long as nobody else contradicts.
+    An opinion that a dispute convicted was an opinion: what is promised is that one honest owner among so
+    many is enough, and an honest one would have won. So it counts for the result that it lost against, and so
+    do those that it had beaten itself, as long as nobody else contradicts.
     """
     needed = task.agreement_needed
     if task.job.kind != "step" or needed < 2 or not task.in_state(AttemptState.REJECTED):
@@ -93,13 +94,22 @@ def agreement_left(board: "TaskBoard", task: "BoardTask") -> int:
     returned = task.in_state(AttemptState.RETURNED)
     if len({attempt.digest for attempt in returned}) != 1:
         return needed
-    standing = {attempt.row.attempt_id for attempt in returned}
-    won = sum(
-        1
-        for dispute in board.uow.disputes.of_task(task.row.task_id)
-        if dispute.state is DisputeState.DECIDED and dispute.winner_attempt_id in standing
-    )
-    return max(1, needed - won)
+    return max(1, needed - _beaten(board, task, {attempt.row.attempt_id for attempt in returned}))
+
+
+def _beaten(board: "TaskBoard", task: "BoardTask", winners: set[int]) -> int:
+    losers: dict[int, set[int]] = defaultdict(set)
+    for dispute in board.uow.disputes.of_task(task.row.task_id):
+        winner = dispute.winner_attempt_id
+        if dispute.state is DisputeState.DECIDED and winner:
+            losers[winner] |= {dispute.first_attempt_id, dispute.second_attempt_id} - {winner}
+    beaten: set[int] = set()
+    ahead = list(winners)
+    while ahead:
+        new = losers[ahead.pop()] - beaten
+        beaten |= new
+        ahead += new
+    return len(beaten)
 
 
 def close_dispute(

@@ -37,7 +37,7 @@ class WorkPolicy:
     """When an idle vehicle without a stream asks again."""
     quarantined_retry_ms: int = 60_000
     """When a vehicle in quarantine, or one that drains, asks again."""
-    unit_answer_us: int = DAY_US
+    unit_answer_us: int = 3 * DAY_US
     """How long a vehicle may take to answer for a state that it committed to: a parked car loses network, and
     comes back."""
     allow_level_none: bool = False
