@@ -29,6 +29,7 @@ from pool_server.core.jobs import NO_TENSORS, AttemptOutcome, OutputSpec, Progra
 from pool_server.core.verification import VerificationLevel
 from pool_server.core.verification.dispute import DisputeState
 from pool_server.ports.disputes import DisputeRow, UnitOrder, UnitRun
+from pool_server.ports.unit_of_work import UnitOfWork
 from tests.support.step_cars import (
     PROGRAM_SHA256,
     SIZE,
@@ -120,7 +121,7 @@ class Driver:
         """Send answers."""
         pool = self.pool
 
-        def say_it(uow: object) -> None:
+        def say_it(uow: UnitOfWork) -> None:
             checked = check_answers(
                 uow, answers, vehicle_id=self.vehicle_id, blobs=pool.blobs, now_us=pool.now_us
             )
@@ -485,7 +486,7 @@ def test_a_commitment_that_is_not_the_tasks_is_malformed(pool: Workshop, change:
     step_job(pool)
     car = Driver(pool, "car")
     report = car.report()
-    assert car.submit(report._replace(**change)) is REFUSED  # type: ignore[arg-type]  # fields by name
+    assert car.submit(report._replace(**change)) is REFUSED
     assert states(pool, car) == ["failed"]
 
 
