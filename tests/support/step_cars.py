@@ -23,7 +23,7 @@ from pool_protocol.digests import (
     sha256_hex,
     state_digest,
 )
-from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.errors import PoolError
 from pool_protocol.program.manifest import (
     Argument,
     CustomCalls,
@@ -90,9 +90,15 @@ def initial_state(seed: int) -> State:
     return {"value": np.arange(seed, seed + SIZE, dtype=np.uint32)}
 
 
-def unit_digest(state: State, unit: int) -> bytes:
+def unit_digest(state: State, unit: int, program_sha256: str = PROGRAM_SHA256) -> bytes:
     """What is committed to for a state: leases are blind."""
-    return state_digest(state, job_id="", program_sha256=PROGRAM_SHA256, task_index=0, unit_index=unit)
+    return state_digest(state, job_id="", program_sha256=program_sha256, task_index=0, unit_index=unit)
+
+
+def start_of(inputs: bytes) -> State:
+    """The initial state in a task's inputs."""
+    arrays = tensors.decode(inputs)
+    return {name.removeprefix("state/"): array for name, array in arrays.items()}
 
 
 def open_step_job(
@@ -165,25 +171,35 @@ def lie_at(lying_unit: int) -> Spoil:
 class StepCar(FakeCar):
     """A car that walks, signs its units, and answers for them on a stream."""
 
-    def __init__(self, pool: PoolHandle, *, spoil: Spoil = honest, name: str = "car") -> None:
+    def __init__(
+        self,
+        pool: PoolHandle,
+        *,
+        spoil: Spoil = honest,
+        name: str = "car",
+        step: Callable[[State, int], State] = run,
+        program_sha256: str = PROGRAM_SHA256,
+    ) -> None:
         super().__init__(pool, name=name)
         self.spoil = spoil
+        self.step = step
+        self.program_sha256 = program_sha256
         self.walks: dict[int, Walk] = {}
         self.asked: list[pb.UnitQuery] = []
         self.answer_with: Callable[[pb.UnitQuery], pb.UnitAnswer | None] = self.truthful_answer
 
     def walk(self, attempt: pb.AttemptSpec) -> Walk:
         """Compute an attempt."""
-        arrays = tensors.decode(attempt.inputs.inline)
-        state: State = {"value": arrays["state/value"]}
+        state = start_of(attempt.inputs.inline)
         states: list[State] = []
         done = 0
         while done < attempt.steps:
             count = min(attempt.unit_steps, attempt.steps - done)
-            state = self.spoil(len(states), run(state, count))
+            state = self.spoil(len(states), self.step(state, count))
             states.append(state)
             done += count
-        return Walk(states, [unit_digest(state, unit) for unit, state in enumerate(states)])
+        digests = [unit_digest(state, unit, self.program_sha256) for unit, state in enumerate(states)]
+        return Walk(states, digests)
 
     def work_steps(self) -> list[pb.AttemptAck]:
         """Take a lease, walk, hand in."""
@@ -272,11 +288,11 @@ class AnsweringStream:
 
 @dataclass
 class CountingReferee:
-    """Runs the units it is given, in NumPy, and remembers which."""
+    """Runs the units it is given, in this process, and remembers which."""
 
+    step: Callable[[State, int], State] = run
     numeric_class: str = ""
     fails_with: PoolError | None = None
-    lies: bool = False
     orders: list[UnitOrder] = field(default_factory=list)
 
     async def run_unit(self, order: UnitOrder) -> UnitRun:
@@ -285,11 +301,8 @@ class CountingReferee:
         if self.fails_with is not None:
             raise self.fails_with
         if order.start is None:
-            arrays = tensors.decode(order.inputs.inline or b"")
-            state: State = {"value": arrays["state/value"]}
+            state = start_of(order.inputs.inline or b"")
         else:
             state = dict(tensors.decode(order.start.inline or b""))
-        if order.program_sha256 != PROGRAM_SHA256:
-            raise PoolError(ErrorCode.NOT_FOUND, "another program")
-        after = run(state, order.steps + int(self.lies))
-        return UnitRun(unit_digest(after, order.unit_index), self.numeric_class)
+        after = self.step(state, order.steps)
+        return UnitRun(unit_digest(after, order.unit_index, order.program_sha256), self.numeric_class)
