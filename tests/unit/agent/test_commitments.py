@@ -70,7 +70,9 @@ def test_what_is_old_is_forgotten_with_its_lease(journal: Journal) -> None:
 
 def test_the_oldest_leases_make_room(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 32 * len(DIGESTS) + len(b"lease 1")
-    monkeypatch.setitem(commitments.keep.__kwdefaults__, "bytes_max", 2 * size)
+    defaults = commitments.keep.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "bytes_max", 2 * size)
     for number in (1, 2, 3):
         report(journal, number, now_us=NOW_US + number)
     assert [journal.commitment(number) is not None for number in (1, 2, 3)] == [False, True, True]
