@@ -61,6 +61,8 @@ class _Asked:
 
     bundle_id: int | None
     wanted: bool
+    answered: bool
+    """Whether it held answers to the pool's questions."""
     sent_ns: int
 
 
@@ -245,10 +247,12 @@ class Session:
             request.results.ParseFromString(bundle.envelope)
         if wish is not None:
             request.want.CopyFrom(_want_message(wish))
-        request.unit_answers.extend(self._questions.take_answers())
+        answers = self._questions.take_answers()
+        request.unit_answers.extend(answers)
         self._asked[self._next_request_id] = _Asked(
             bundle_id=None if bundle is None else bundle.bundle_id,
             wanted=wish is not None,
+            answered=bool(answers),
             sent_ns=self._clock.monotonic_ns(),
         )
         self._next_request_id += 1
@@ -336,6 +340,8 @@ class Session:
             raise PoolError(ErrorCode.UNAVAILABLE, "an error that cannot be read") from cause
         if error.code in _REVOKING:
             raise error
+        if asked is not None and asked.answered and error.retryable:
+            raise error  # the pool asks again over the next line
         if asked is not None and asked.bundle_id is not None:
             await self._refused(asked.bundle_id, error)
         if asked is None or asked.wanted:

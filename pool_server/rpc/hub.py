@@ -190,10 +190,15 @@ class Hub:
             outbox.push(fleet_pb2.ExchangeResponse(cancel=cancel))
 
     def ask(self, vehicle_id: str, questions: Sequence[UnitQuestion]) -> None:
-        """Push questions about committed states; what is not heard is asked again on the next stream."""
+        """Push questions about committed states; what is not heard is asked again on the next stream.
+
+        Silence convicts, so a question is never dropped in silence: a stream without room for it is ended.
+        """
         outbox = self._streams.get(vehicle_id)
         if outbox is not None and questions:
-            outbox.push(fleet_pb2.ExchangeResponse(unit_queries=unit_queries(questions)))
+            asked = fleet_pb2.ExchangeResponse(unit_queries=unit_queries(questions))
+            if not outbox.push(asked):
+                outbox.close()
 
     def _offer_work(self) -> None:
         waiting = [outbox for outbox in self._streams.values() if outbox.waits_for_work]

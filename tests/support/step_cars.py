@@ -252,6 +252,7 @@ class AnsweringStream:
         self._car = car
         self._requests: queue.Queue[pb.ExchangeRequest | None] = queue.Queue()
         self._next_id = 0
+        self._seen: set[int] = set()
         self.asked = threading.Event()
         self._call = car.stub.Exchange(iter(self._requests.get, None))
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -265,12 +266,13 @@ class AnsweringStream:
             return  # the pool went away
 
     def _answer(self, response: pb.ExchangeResponse) -> None:
-        seen = {query.query_id for query in self._car.asked}
         answers = []
         for query in response.unit_queries:
-            if query.query_id in seen:
+            if query.query_id in self._seen:
                 continue
-            self._car.asked.append(query)
+            self._seen.add(query.query_id)
+            if all(query.query_id != asked.query_id for asked in self._car.asked):
+                self._car.asked.append(query)
             answer = self._car.answer_with(query)
             if answer is not None:
                 answers.append(answer)
