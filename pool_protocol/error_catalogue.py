@@ -320,6 +320,11 @@ _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
         "The program needs too much time or memory to compile or to run.",
         "Make the program smaller, or split the work into more tasks.",
     ),
+    ErrorCode.PROGRAM_UNITS_DIFFER: _entry(
+        "INVALID_ARGUMENT",
+        "The program's states depend on how its steps are cut into units.",
+        "Let a step read nothing but state, inputs and constants; count steps in the state.",
+    ),
     ErrorCode.PROGRAM_DIGEST_MISMATCH: _entry(
         "DATA_LOSS",
         "The program's bytes are not those that its manifest names.",

@@ -112,6 +112,13 @@ class ServerConfig:
         at_least=0,
         at_most=86_400,
     )
+    unit_answer_s: int = _key(
+        3 * 86_400,
+        "How long a vehicle may take to answer for a state of a step task that it signed, seconds; silence "
+        "then counts as a wrong result.",
+        at_least=1,
+        at_most=20 * 86_400,
+    )
     quarantine_after: int = _key(
         1, "Rejected results after which a vehicle is put in quarantine.", at_least=1
     )

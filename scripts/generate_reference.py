@@ -20,6 +20,7 @@ from pool_server.core.jobs import ATTEMPT_LIFECYCLE, JOB_LIFECYCLE, LEASE_LIFECY
 from pool_server.core.lifecycle import Lifecycle
 from pool_server.core.payouts.model import TRANSITIONS as PAYOUT_TRANSITIONS
 from pool_server.core.payouts.model import PayoutState
+from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE
 from pool_server.rpc.policy import POLICY
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -89,6 +90,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "task": lambda: lifecycle(TASK_LIFECYCLE),
     "attempt": lambda: lifecycle(ATTEMPT_LIFECYCLE),
     "lease": lambda: lifecycle(LEASE_LIFECYCLE),
+    "dispute": lambda: lifecycle(DISPUTE_LIFECYCLE),
     "vehicle": lambda: lifecycle(VEHICLE_LIFECYCLE),
     "payout": payouts,
     "phases": phases,

@@ -13,17 +13,19 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from car_agent.journal import commitments
+from car_agent.journal.commitments import KeptCommitment
 from car_agent.journal.durable import sync_directory
 from pool_protocol import limits
 from pool_protocol.errors import ErrorCode, PoolError
 
 _EVENTS_MAX: Final = 500
-_SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
+_SCHEMA_VERSION: Final = 2
+_SCHEMA_1: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE compute_days (day INTEGER PRIMARY KEY, compute_us INTEGER NOT NULL) STRICT;
@@ -48,6 +50,8 @@ CREATE TABLE events (
     event_id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL
 ) STRICT;
 """
+#: What leads from each version to the next.
+_UPGRADES: Final = {0: _SCHEMA_1, 1: commitments.COMMITMENTS_SCHEMA}
 _MICROSECONDS_PER_DAY: Final = limits.DAY_US
 RESULTS_SEQUENCE: Final = "results_sequence"
 _LEASE_SEQUENCE: Final = "lease_sequence"
@@ -96,6 +100,8 @@ class BundleFacts:
     abandoned: int
     uploads: Mapping[str, bytes]
     """Outputs too large for the message, by SHA-256: uploaded before the bundle is sent."""
+    commitments: Mapping[int, bytes] = field(default_factory=dict)
+    """Digests of the units of step attempts, joined, by attempt."""
 
 
 class Journal:
@@ -238,6 +244,9 @@ class Journal:
                 "INSERT OR IGNORE INTO reported (lease_id, attempt_id) VALUES (?, ?)",
                 [(facts.lease_id, attempt_id) for attempt_id in facts.attempt_ids],
             )
+            commitments.keep(
+                connection, lease_id=facts.lease_id, unit_digests=facts.commitments, now_us=now_us
+            )
             if facts.lease_done:
                 connection.execute("UPDATE leases SET finished = 1 WHERE lease_id = ?", (facts.lease_id,))
             self._bump("completed_total", facts.completed)
@@ -273,6 +282,10 @@ class Journal:
             ).fetchone()
             if row is not None:
                 self._forget_settled(row[0])
+
+    def commitment(self, attempt_id: int) -> KeptCommitment | None:
+        """Return what an attempt has committed to; None when that is not kept."""
+        return commitments.read(self._connection, attempt_id)
 
     def _forget_settled(self, lease_id: str) -> None:
         self._connection.execute(
@@ -362,10 +375,10 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, _SCHEMA_VERSION}:
+        if not 0 <= version <= _SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"a journal of version {version}")
-        if version == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+        for older in range(version, _SCHEMA_VERSION):
+            connection.executescript(f"BEGIN; {_UPGRADES[older]} PRAGMA user_version = {older + 1}; COMMIT;")
         check = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if check != "ok":
             raise sqlite3.DatabaseError(str(check))

@@ -149,6 +149,7 @@ class Agent:
     def _abandon(self, lease_ids: Iterable[str], reason: str) -> None:
         if self._link is None:
             return
+        self._link.questions.abandon(lease_ids)
         count = self._link.desk.abandon(lease_ids, outcome=Outcome.ABANDONED, reason=reason)
         if count:
             self.happened("WORK_ABANDONED", f"{count} tasks went back to the pool: {reason}.")
@@ -388,6 +389,9 @@ class Agent:
     def attempt_ended(self, outcome: AttemptOutcome) -> None:
         """An attempt has its outcome."""
         self._progress = -1.0
+        if self._link is not None and self._link.questions.take(outcome):
+            self._mark_changed()
+            return
         now_ns = self._clock.monotonic_ns()
         if self._last_outcome_ns is not None:
             self._pace.took((now_ns - self._last_outcome_ns) / _NS_PER_S)

@@ -15,6 +15,7 @@ from car_agent.main.books import Books
 from car_agent.session.care import Caretaker
 from car_agent.session.intake import LeaseIntake
 from car_agent.session.outbox import Outbox
+from car_agent.session.questions import QuestionDesk
 from car_agent.session.results import ResultDesk
 from car_agent.session.stream import Session
 from car_agent.session.supplies import Supplies
@@ -65,9 +66,17 @@ class PoolLink:
             on_figures=listener.figures_changed,
             on_event=listener.happened,
         )
+        supplies = Supplies(directory.cache, bytes_max=settings.blob_cache_bytes, clock=clock)
+        self.questions = QuestionDesk(
+            journal=journal,
+            supplies=supplies,
+            listener=listener,
+            on_answer=self._ask_again,
+            on_done=on_lease_done,
+        )
         intake = LeaseIntake(
             journal=journal,
-            supplies=Supplies(directory.cache, bytes_max=settings.blob_cache_bytes, clock=clock),
+            supplies=supplies,
             desk=self.desk,
             clock=clock,
             listener=listener,
@@ -81,6 +90,7 @@ class PoolLink:
             caretaker=caretaker,
             intake=intake,
             outbox=self.outbox,
+            questions=self.questions,
             journal=journal,
             clock=clock,
             chance=random.Random(seed),  # noqa: S311

@@ -43,6 +43,7 @@ def _judge(frame: Frame, work: AttemptWork, manifest: ProgramManifest) -> Attemp
         output_digest=digests.output_digest(arrays),
         unit_root=digests.merkle_root(unit_digests) if unit_digests else b"",
         unit_count=len(unit_digests),
+        unit_digests=tuple(unit_digests),
         run_time_us=frame.number("run_time_us"),
     )
 

@@ -60,6 +60,8 @@ class AttemptOutcome:
     unit_root: bytes = b""
     """Step programs: RFC 9162 root over the digests of the state after each unit."""
     unit_count: int = 0
+    unit_digests: tuple[bytes, ...] = ()
+    """The leaves of that tree, kept for the pool's questions."""
     run_time_us: int = 0
     reason: str = ""
     detail: str = ""

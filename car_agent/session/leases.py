@@ -48,7 +48,7 @@ class LeasedAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedLease:
-    """A lease that passed every check of `verify_lease`, which alone makes one."""
+    """A lease that passed every check of `verify_lease`, now or before it was journalled."""
 
     lease_id: str
     program_sha256: str
@@ -113,6 +113,30 @@ def verify_lease(
         expires_at_us=body.expires_at_us,
         sequence=opened.header.sequence,
         envelope_bytes=envelope.SerializeToString(),
+    )
+
+
+def kept_lease(envelope_bytes: bytes) -> VerifiedLease:
+    """Return a lease of our own journal: it was verified before it was written, and has ended since.
+
+    Raises:
+        PoolError: JOURNAL_CORRUPT when it cannot be read.
+    """
+    try:
+        envelope = common_pb2.Envelope.FromString(envelope_bytes)
+        body = fleet_service_pb2.LeaseBody.FromString(envelope.body)
+        attempts = tuple(_attempt_of(spec) for spec in body.attempts)
+        constants = _bundle_of(body.constants) if body.HasField("constants") else None
+    except (DecodeError, PoolError) as error:
+        raise PoolError(ErrorCode.JOURNAL_CORRUPT, "a kept lease cannot be read") from error
+    return VerifiedLease(
+        lease_id=body.lease_id,
+        program_sha256=body.program_sha256,
+        constants=constants if constants is not None and constants.size_bytes else None,
+        attempts=attempts,
+        expires_at_us=body.expires_at_us,
+        sequence=0,
+        envelope_bytes=envelope_bytes,
     )
 
 

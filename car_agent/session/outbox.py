@@ -124,11 +124,20 @@ class Outbox:
         """
         uploads = await self._journal.do(partial(Journal.uploads, bundle_id=bundle.bundle_id))
         for blob_sha256, content in uploads.items():
-            try:
-                await stub.PutBlob(_pieces(blob_sha256, content), timeout=_UPLOAD_TIMEOUT_S)
-            except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from error
+            await put_blob(stub, blob_sha256, content)
             await self._journal.do(partial(Journal.uploaded, bundle_id=bundle.bundle_id, sha256=blob_sha256))
+
+
+async def put_blob(stub: "FleetServiceAsyncStub", blob_sha256: str, content: bytes) -> None:
+    """Upload one blob; durable when this returns.
+
+    Raises:
+        PoolError: the code of a failed call.
+    """
+    try:
+        await stub.PutBlob(_pieces(blob_sha256, content), timeout=_UPLOAD_TIMEOUT_S)
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error
 
 
 async def _pieces(

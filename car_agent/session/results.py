@@ -168,6 +168,11 @@ class ResultDesk:
             completed=completed,
             abandoned=sum(1 for outcome in outcomes if outcome.outcome is Outcome.ABANDONED),
             uploads=uploads,
+            commitments={
+                outcome.attempt_id: b"".join(outcome.unit_digests)
+                for outcome in outcomes
+                if outcome.unit_digests
+            },
         )
         run_time_us = sum(outcome.run_time_us for outcome in outcomes)
         nonce = self._source.nonce()

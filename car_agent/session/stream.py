@@ -26,6 +26,7 @@ from car_agent.session.care import Caretaker
 from car_agent.session.channel import open_channel
 from car_agent.session.intake import LeaseIntake
 from car_agent.session.outbox import Outbox
+from car_agent.session.questions import QuestionDesk
 from car_agent.session.wire import SessionListener, WorkWish
 from pool_protocol.clock import Clock
 from pool_protocol.errors import ErrorCode, PoolError
@@ -61,6 +62,8 @@ class _Asked:
 
     bundle_id: int | None
     wanted: bool
+    answered: bool
+    """Whether it held answers to the pool's questions."""
     sent_ns: int
 
 
@@ -73,6 +76,7 @@ class Session:
         caretaker: Caretaker,
         intake: LeaseIntake,
         outbox: Outbox,
+        questions: QuestionDesk,
         journal: JournalThread,
         clock: Clock,
         chance: random.Random,
@@ -82,6 +86,7 @@ class Session:
         self._caretaker = caretaker
         self._intake = intake
         self._outbox = outbox
+        self._questions = questions
         self._journal = journal
         self._clock = clock
         self._chance = chance
@@ -128,7 +133,8 @@ class Session:
             await self._wake.wait()
 
     def _is_needed(self) -> bool:
-        return bool(self._outbox) or self._listener.needs_stream()
+        owed = bool(self._outbox) or self._questions.has_answers
+        return owed or self._listener.needs_stream()
 
     def _after_failure(self, error: PoolError, failures: int) -> float:
         """Note why the line broke and return how long to wait."""
@@ -171,6 +177,7 @@ class Session:
                 asyncio.create_task(self._read(call), name="session read"),
                 asyncio.create_task(self._intake.run(stub, self._caretaker), name="session intake"),
                 asyncio.create_task(self._caretaker.run(stub), name="session care"),
+                asyncio.create_task(self._questions.run(stub, self._caretaker), name="session questions"),
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -193,6 +200,7 @@ class Session:
     def _begin(self) -> None:
         self._asked.clear()
         self._outbox.reset()
+        self._questions.reset()
         self._next_request_id = 1
         self._touch()
 
@@ -209,7 +217,7 @@ class Session:
             if bundle is not None and not await self._uploaded(bundle, stub):
                 continue
             wish = self._due_wish()
-            if bundle is not None or wish is not None:
+            if bundle is not None or wish is not None or self._questions.has_answers:
                 await self._send(call, bundle, wish)
                 continue
             if not self._asked and (self._draining or not self._is_needed()):
@@ -240,9 +248,12 @@ class Session:
             request.results.ParseFromString(bundle.envelope)
         if wish is not None:
             request.want.CopyFrom(_want_message(wish))
+        answers = self._questions.take_answers()
+        request.unit_answers.extend(answers)
         self._asked[self._next_request_id] = _Asked(
             bundle_id=None if bundle is None else bundle.bundle_id,
             wanted=wish is not None,
+            answered=bool(answers),
             sent_ns=self._clock.monotonic_ns(),
         )
         self._next_request_id += 1
@@ -307,6 +318,8 @@ class Session:
         if response.HasField("cancel"):
             attempt_ids = frozenset(response.cancel.attempt_ids)
             self._listener.attempts_cancelled(attempt_ids, response.cancel.reason)
+        if response.unit_queries:
+            await self._questions.ask(response.unit_queries)
         if response.HasField("drain"):
             self._draining = True
             self._postpone(response.drain.retry_after_ms)
@@ -328,6 +341,8 @@ class Session:
             raise PoolError(ErrorCode.UNAVAILABLE, "an error that cannot be read") from cause
         if error.code in _REVOKING:
             raise error
+        if asked is not None and asked.answered and error.retryable:
+            raise error  # the pool asks again over the next line
         if asked is not None and asked.bundle_id is not None:
             await self._refused(asked.bundle_id, error)
         if asked is None or asked.wanted:

@@ -8,6 +8,7 @@ bounded: what was not used longest goes first.
 import asyncio
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -174,3 +175,16 @@ class Supplies:
             if path.name != keep:
                 path.unlink(missing_ok=True)
                 total -= stat.st_size
+
+
+def shortened(work: LeaseWork, *, lease_id: str, units: int, expires_at_us: int) -> LeaseWork:
+    """Return work that ends after so many units, under a name of its own: its outputs are the state then."""
+    return replace(
+        work,
+        lease_id=lease_id,
+        expires_at_us=expires_at_us,
+        attempts=[
+            replace(attempt, lease_id=lease_id, steps=min(attempt.steps, units * attempt.unit_steps))
+            for attempt in work.attempts
+        ],
+    )

@@ -2,8 +2,9 @@
 
 `python -m pool_protocol.program.admission` is that process. It shuts itself in (`pool_protocol.sandbox`)
 before it imports JAX, reads one program from standard input, and answers with frames on standard output: a
-stage ("vet", "compile") whenever one begins, and one verdict. A hostile program may crash it, hang it or,
-at worst, take it over; the parent believes no more than it checks, and gets a typed error in every case.
+stage ("vet", "compile", "probe") whenever one begins, and one verdict. A hostile program may crash it, hang
+it or, at worst, take it over; the parent believes no more than it checks, and gets a typed error in every
+case.
 
 `vet_in_child` is the parent's side. It blocks, never imports JAX, and starts the child by exec, never by
 fork. Nothing here signs anything: what the pool admits, the caller signs.
@@ -69,6 +70,8 @@ class AdmittedProgram:
     """True when the canonical form is not the bytes that came in."""
     sandbox_missing: Mapping[str, str]
     """What the child's sandbox could not enforce, and why. Empty when everything held."""
+    chunking: str = ""
+    """How the probe of two chunkings ended: PASSED, or why it was not made; empty for map programs."""
 
 
 def vet_in_child(
@@ -267,13 +270,18 @@ def _admitted(verdict: Mapping[str, Any], artifact: bytes, draft: ProgramDraft) 
             raise _refusal(verdict)
         canonical = base64.b64decode(verdict["artifact"], validate=True)
         manifest = parse_manifest(verdict["manifest"].encode("ascii"))
+        chunking = str(verdict["chunking"])[:40]
         missing = {str(layer): str(reason) for layer, reason in verdict["sandbox_missing"].items()}
     except (AttributeError, KeyError, TypeError, UnicodeError, binascii.Error) as error:
         raise PoolError(ErrorCode.ADMISSION_FAILED, f"the verdict is malformed: {error!r}") from error
     if manifest.draft != replace(draft, artifact_sha256=sha256_hex(canonical)):
         raise PoolError(ErrorCode.ADMISSION_FAILED, "the verdict is about another program")
     return AdmittedProgram(
-        artifact=canonical, manifest=manifest, is_rewritten=canonical != artifact, sandbox_missing=missing
+        artifact=canonical,
+        manifest=manifest,
+        is_rewritten=canonical != artifact,
+        sandbox_missing=missing,
+        chunking=chunking,
     )
 
 
@@ -317,6 +325,7 @@ def _judge(stdin: IO[bytes], answers: IO[bytes]) -> dict[str, Any]:
         )
     )
     # Only now: these import JAX, whose threads inherit the sandbox.
+    from pool_protocol.program.chunking import probe_chunkings
     from pool_protocol.program.cost import COST_MODEL
     from pool_protocol.program.load import LoadedProgram
     from pool_protocol.program.vetting import vet_program
@@ -330,12 +339,17 @@ def _judge(stdin: IO[bytes], answers: IO[bytes]) -> dict[str, Any]:
     if fixed_bytes > limits.argument_bytes_max:
         raise PoolError(ErrorCode.PROGRAM_TOO_LARGE, f"arguments and results take {fixed_bytes} bytes")
     _send(answers, _STAGE, b"compile")
-    temporary_bytes = LoadedProgram(vetted.artifact, admitted_draft).temporary_bytes
+    loaded = LoadedProgram(vetted.artifact, admitted_draft)
+    temporary_bytes = loaded.temporary_bytes
     if fixed_bytes + temporary_bytes > limits.peak_memory_bytes_max:
         raise PoolError(
             ErrorCode.PROGRAM_COMPILE_LIMIT,
             f"a call takes {fixed_bytes + temporary_bytes} bytes, allowed are {limits.peak_memory_bytes_max}",
         )
+    _send(answers, _STAGE, b"probe")
+    chunking = probe_chunkings(
+        loaded, step_uwu=vetted.cost.work_uwu, argument_bytes=fixed_bytes + temporary_bytes
+    )
     cost = ProgramCost(
         operations=vetted.operations,
         flops=vetted.cost.flops,
@@ -350,6 +364,7 @@ def _judge(stdin: IO[bytes], answers: IO[bytes]) -> dict[str, Any]:
         "artifact": base64.b64encode(vetted.artifact).decode("ascii"),
         "manifest": ProgramManifest(draft=admitted_draft, cost=cost).to_json().decode("ascii"),
         "sandbox_missing": dict(report.missing),
+        "chunking": chunking,
     }
 
 

@@ -7,7 +7,8 @@ A bundle is judged report by report, in this order of checks:
 3. A report of an attempt that has one: DUPLICATE when it is the same, RESULT_CONFLICT when it is another.
 4. An attempt that was cancelled, or that expired and is not needed any more: LATE, unpaid and without blame.
 5. A report without a result ends the attempt; its task goes to another vehicle, within its bounds.
-6. OUTPUT_MALFORMED: the outputs are not what the program returns, or not what the digest says.
+6. OUTPUT_MALFORMED: the outputs are not what the program returns, or not what the digest says, or a step
+   task's commitment to its units cannot be one of that task.
 7. The result is recorded; then the audit is drawn; then its task is judged.
 
 An acknowledgement is final: sending the same report again gives the same answer (DUPLICATE instead of
@@ -18,9 +19,10 @@ from collections.abc import Mapping
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import ERROR_TEXT_CHARACTERS_MAX, RESULTS_PER_REQUEST_MAX
+from pool_server.app.dispute_gate import commitment_fault_of
 from pool_server.app.outputs import OutputChecker, OutputFinding
 from pool_server.app.quarantine import settle_board
-from pool_server.app.task_board import BoardAttempt, TaskBoard
+from pool_server.app.task_board import BoardAttempt, TaskBoard, read_tensors
 from pool_server.app.work_commands import AckStatus, AttemptAckValue, AttemptReport, SubmitResults
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.fleet import VehicleState
@@ -183,7 +185,7 @@ class _Desk:
             self.board.fail(attempt, reason=report.outcome.name, detail=detail, at_fault=at_fault)
             self.board.resolve(attempt.task)
             return _Answer(attempt=attempt)
-        fault = self._fault(report)
+        fault = self._fault(report, attempt)
         if fault:
             self.board.fail(
                 attempt,
@@ -201,7 +203,7 @@ class _Desk:
         attempt_id = attempt.row.attempt_id
         if report.outcome is not AttemptOutcome.COMPLETED or not self._still_needed(attempt):
             return _late(attempt_id)
-        if self._fault(report):
+        if self._fault(report, attempt):
             return _refused(attempt_id, ErrorCode.OUTPUT_MALFORMED)
         self._record(attempt, report)
         return _Answer(attempt=attempt)
@@ -223,11 +225,13 @@ class _Desk:
             return _duplicate(attempt_id)
         return _refused(attempt_id, ErrorCode.RESULT_CONFLICT)
 
-    def _fault(self, report: AttemptReport) -> str:
+    def _fault(self, report: AttemptReport, attempt: BoardAttempt) -> str:
         finding = self.findings.get(report.attempt_id)
-        if finding is not None and finding.output_digest == report.output_digest:
-            return finding.fault
-        return self.checker.fault(report)
+        known = finding is not None and finding.output_digest == report.output_digest
+        fault = finding.fault if finding is not None and known else self.checker.fault(report)
+        return fault or commitment_fault_of(
+            report, attempt.task.job, lambda: read_tensors(report.outputs, self.board.blobs)
+        )
 
     def _record(self, attempt: BoardAttempt, report: AttemptReport) -> None:
         board, task = self.board, attempt.task

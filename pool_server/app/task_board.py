@@ -15,6 +15,7 @@ from pool_protocol.errors import ErrorCode, InvariantError
 from pool_protocol.limits import INLINE_TENSORS
 from pool_protocol.tensors import decode
 from pool_server.app.class_bench import ClassBench, entitlement
+from pool_server.app.dispute_gate import agreement_left, awaits_dispute
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.comparison import AgreementGroup, Candidate, Tensors
 from pool_server.core.jobs import (
@@ -59,6 +60,7 @@ class BoardAttempt:
         "row",
         "state",
         "task",
+        "wrong_unit",
     )
 
     def __init__(self, row: AttemptRow, task: "BoardTask") -> None:
@@ -72,6 +74,8 @@ class BoardAttempt:
         self.digest = row.output_digest
         self.reported: ReportedValues | None = None
         self.outputs: TensorRef | None = None
+        self.wrong_unit = -1
+        """Where a dispute found it wrong; -1 for all else."""
 
     def move(self, state: AttemptState, *, reason: str = "") -> None:
         """Take a legal step.
@@ -249,20 +253,36 @@ class TaskBoard:
         task.agreement_needed = max(task.agreement_needed, AUDITED_AGREEMENT)
         task.changed = True
 
+    def convict(
+        self, task: BoardTask, attempt_ids: Iterable[int], *, reason: str, unit_index: int = -1
+    ) -> None:
+        """Results are proved wrong before their task is decided: RETURNED -> REJECTED."""
+        for attempt_id in attempt_ids:
+            attempt = task.attempts[attempt_id]
+            attempt.move(_A.REJECTED, reason=reason)
+            attempt.wrong_unit = unit_index
+            self.trust[self.trust_key(attempt)] = self.history(attempt).rejected()
+            self.rejected.append(attempt)
+        task.changed = True
+
     # --- verdicts -------------------------------------------------------------------------------
 
     def resolve(self, task: BoardTask) -> None:
         """Ask for the verdict on a task and apply it."""
         if not task.undecided:
             return
+        if awaits_dispute(self, task, self.outputs_of):
+            self._wait(task, 0, returned_count=len(task.in_state(_A.RETURNED)))
+            return
         returned = task.in_state(_A.RETURNED)
-        if task.agreement_needed == 1 and len(returned) == 1:
+        agreement_needed = agreement_left(self, task)
+        if agreement_needed == 1 and len(returned) == 1:
             self.classes.accepted_alone(returned[0])
             self._accept(task, [returned[0]], [], [])
             return
         by_id = {attempt.row.attempt_id: attempt for attempt in returned}
         standing = TaskStanding(
-            agreement_needed=task.agreement_needed,
+            agreement_needed=agreement_needed,
             returned=[
                 Candidate(attempt_id=attempt_id, owner_id=attempt.row.owner_id, output_digest=attempt.digest)
                 for attempt_id, attempt in by_id.items()

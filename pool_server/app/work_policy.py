@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.limits import LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, MINUTE_US, SECOND_US
+from pool_protocol.limits import DAY_US, LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, MINUTE_US, SECOND_US
 from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import AuditRule, HistoryAuditRule
 from pool_server.core.verification.classes import ClassAuditRule
@@ -38,6 +38,9 @@ class WorkPolicy:
     """When an idle vehicle without a stream asks again."""
     quarantined_retry_ms: int = 60_000
     """When a vehicle in quarantine, or one that drains, asks again."""
+    unit_answer_us: int = 3 * DAY_US
+    """How long a vehicle may take to answer for a state that it committed to: a parked car loses network, and
+    comes back."""
     allow_level_none: bool = False
     """Whether buyers may ask for no verification at all."""
     quarantine: QuarantineRule = field(default_factory=QuarantineRule)
@@ -53,7 +56,13 @@ class WorkPolicy:
                 f"lease_timeout_us is {LEASE_LIFETIME_US_MIN} to {LEASE_LIFETIME_US_MAX}, "
                 f"not {self.lease_timeout_us}",
             )
-        if min(self.lease_grace_us, self.retry_same_owner_us, self.vehicle_silence_us) < 0:
+        durations = (
+            self.lease_grace_us,
+            self.retry_same_owner_us,
+            self.vehicle_silence_us,
+            self.unit_answer_us,
+        )
+        if min(durations) < 0:
             raise PoolError(ErrorCode.INVALID_ARGUMENT, "a duration of the work policy is negative")
 
 

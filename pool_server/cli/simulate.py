@@ -57,7 +57,9 @@ class _Count(click.ParamType["int"]):
     show_default=True,
     help="Share of vehicles that play the strategy; the others are honest.",
 )
-@click.option("--level", type=click.Choice(_LEVELS), default="spot", show_default=True)
+@click.option(
+    "--level", type=click.Choice(_LEVELS), default="spot", show_default=True, help="Whose error target."
+)
 @click.option(
     "--strategy",
     "strategy_names",

@@ -39,4 +39,31 @@ class VehicleQuarantined:
     """Reason code, for example WRONG_RESULT, or the operator's words."""
 
 
-Effect = JobProgressed | WorkAvailable | AttemptsCancelled | VehicleQuarantined
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitQuestion:
+    """A question about a state that an attempt has committed to."""
+
+    query_id: int
+    attempt_id: int
+    unit_index: int
+    want_state: bool
+    """Whether the state is asked for, beside its digest."""
+    expires_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitsAsked:
+    """A vehicle is asked about committed states; questions not heard are sent again on its next stream."""
+
+    vehicle_id: str
+    questions: tuple[UnitQuestion, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefereeWanted:
+    """A dispute has come down to one unit, which the referee should run again."""
+
+    dispute_id: int
+
+
+Effect = JobProgressed | WorkAvailable | AttemptsCancelled | VehicleQuarantined | UnitsAsked | RefereeWanted

@@ -17,6 +17,7 @@ from pool_server.reports import pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
 from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.blob_transfer import BlobTransfer
+from pool_server.rpc.dispute_desk import DisputeDesk
 from pool_server.rpc.enrolment_desk import EnrolmentDesk
 from pool_server.rpc.exchange import ExchangeStreams
 from pool_server.rpc.fleet_servicer import FleetServicer
@@ -78,7 +79,13 @@ class ServerParts:
             store=self.store,
             enrolment=self._enrolment,
             desk=desk,
-            streams=ExchangeStreams(store=self.store, desk=desk, hub=self.hub, edge=edge),
+            streams=ExchangeStreams(
+                store=self.store,
+                desk=desk,
+                disputes=DisputeDesk(store=self.store, policy=self.policy, blob_reader=self.blob_store),
+                hub=self.hub,
+                edge=edge,
+            ),
             programs=self._programs,
             blobs=self._blobs,
             figures=OwnerFigures(store=self.store),

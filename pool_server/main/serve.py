@@ -21,6 +21,7 @@ from pool_server.config import ServerConfig
 from pool_server.identity.directory import DirectoryLock, PoolDirectory, make_folder, write_file
 from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner
+from pool_server.main.disputes import NoReferee, run_disputes
 from pool_server.main.loops import run_sweeps
 from pool_server.main.parts import ServerParts
 from pool_server.main.sweeps import sweeps
@@ -34,6 +35,7 @@ from pool_server.main.wiring import (
     server_hosts,
     work_policy,
 )
+from pool_server.ports.disputes import UnitReferee
 from pool_server.rpc.authentication import Authenticator
 from pool_server.rpc.hub import Hub
 from pool_server.rpc.interceptor import EdgeInterceptor
@@ -59,7 +61,14 @@ class PoolServer:
     """A server over one data directory. `start`, then `wait`, then `stop`, all in one event loop."""
 
     def __init__(
-        self, data: "Path", *, config: ServerConfig, clock: Clock, id_source: IdSource, vet: Vet
+        self,
+        data: "Path",
+        *,
+        config: ServerConfig,
+        clock: Clock,
+        id_source: IdSource,
+        vet: Vet,
+        referee: UnitReferee | None = None,
     ) -> None:
         """Open database, keys and blobs; nothing listens yet.
 
@@ -69,6 +78,7 @@ class PoolServer:
             clock: Wall and monotonic time.
             id_source: Randomness.
             vet: Vets programs; blocking.
+            referee: Runs disputed units again; without one disputes end without blame.
 
         Raises:
             PoolError: NOT_FOUND without a pool; INVALID_STATE while another server runs on it; KEY_INVALID
@@ -78,6 +88,7 @@ class PoolServer:
         self._config = config
         self._clock = clock
         self._ids = id_source
+        self._referee = referee or NoReferee()
         self._directory.require_made()
         self._lock = DirectoryLock(self._directory)
         try:
@@ -106,6 +117,7 @@ class PoolServer:
         self._failed: asyncio.Future[None] | None = None
         self._listeners: Listeners | None = None
         self._sweeping: asyncio.Task[None] | None = None
+        self._disputing: asyncio.Task[None] | None = None
 
     async def start(self) -> Addresses:
         """Listen, sweep, and write `run/addresses.json`.
@@ -162,6 +174,16 @@ class PoolServer:
             )
         )
         self._sweeping.add_done_callback(self._on_sweeping_ended)
+        self._disputing = asyncio.create_task(
+            run_disputes(
+                self._referee,
+                store=store,
+                policy=policy,
+                blobs=self._blob_store,
+                wanted=self._hub.referee_wanted,
+            )
+        )
+        self._disputing.add_done_callback(self._on_sweeping_ended)
         self._write_addresses(addresses)
         _log.info(
             "serving pool %s: api %s, fleet %s",
@@ -192,11 +214,12 @@ class PoolServer:
         """Drain, stop and close. Safe to call after a failed start."""
         with contextlib.suppress(FileNotFoundError):
             self._directory.addresses.unlink()
-        if self._sweeping is not None:
-            self._sweeping.remove_done_callback(self._on_sweeping_ended)
-            self._sweeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeping
+        for task in (self._sweeping, self._disputing):
+            if task is not None:
+                task.remove_done_callback(self._on_sweeping_ended)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         if self._listeners is not None:
             await self._listeners.stop(grace_s=self._config.drain_grace_s)
         self._admission.close()

@@ -5,6 +5,7 @@ from pool_server.app.earnings import release_held
 from pool_server.app.expiry import expire_jobs, expire_leases, expire_unjudged, lose_silent_vehicles
 from pool_server.app.forgetting import forget_ended
 from pool_server.app.money import expire_pending
+from pool_server.app.unit_answers import expire_questions
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.main.loops import Sweep
 from pool_server.ports.unit_of_work import UnitOfWork
@@ -30,6 +31,9 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     def asks(uow: UnitOfWork, now_us: int) -> int:
         return settle_class_asks(uow, policy=policy, now_us=now_us, blobs=blobs)
 
+    def questions(uow: UnitOfWork, now_us: int) -> int:
+        return expire_questions(uow, policy=policy, now_us=now_us, blobs=blobs)
+
     def silent(uow: UnitOfWork, now_us: int) -> int:
         return lose_silent_vehicles(uow, policy=policy, now_us=now_us)
 
@@ -47,6 +51,7 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
         Sweep(name="expired jobs", run=jobs),
         Sweep(name="unjudged results", run=unjudged, every=_RARELY),
         Sweep(name="class asks", run=asks),
+        Sweep(name="unanswered questions", run=questions, every=_RARELY),
         Sweep(name="held money", run=held),
         Sweep(name="silent vehicles", run=silent, every=_RARELY),
         Sweep(name="unresolved money", run=pending, every=_RARELY),

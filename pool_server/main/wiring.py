@@ -87,6 +87,7 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
         lease_timeout_us=config.lease_timeout_s * SECOND_US,
         lease_grace_us=config.lease_grace_s * SECOND_US,
         vehicle_silence_us=config.vehicle_silence_s * SECOND_US,
+        unit_answer_us=config.unit_answer_s * SECOND_US,
         allow_level_none=config.allow_level_none,
         quarantine=QuarantineRule(rejections_max=config.quarantine_after),
         audit_rule=HistoryAuditRule(assumed_faulty_share=config.assumed_faulty_share),

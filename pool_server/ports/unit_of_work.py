@@ -13,6 +13,7 @@ from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.classes import ClassRepository
+from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.fleet import EventRepository, FleetRepository
 from pool_server.ports.money import (
     IdBlocks,
@@ -140,6 +141,11 @@ class UnitOfWork(Protocol):
     @property
     def classes(self) -> ClassRepository:
         """Numeric classes, what tasks ask of them, and class faults."""
+        ...
+
+    @property
+    def disputes(self) -> DisputeRepository:
+        """Disputes over step tasks, and the questions asked in them."""
         ...
 
     def write_refusals(self) -> None:

@@ -17,6 +17,7 @@ from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb2
 from pool_server.ports.shell import VehicleIdentity
 from pool_server.rpc import convert_work
+from pool_server.rpc.dispute_desk import DisputeDesk
 from pool_server.rpc.hub import Hub, Outbox
 from pool_server.rpc.interceptor import EdgeInterceptor, detail_is_public
 from pool_server.rpc.probe_desk import ProbeDesk
@@ -31,9 +32,18 @@ DRAIN_RETRY_MS = 2_000
 class ExchangeStreams:
     """Serves exchange streams."""
 
-    def __init__(self, *, store: StoreAccess, desk: WorkDesk, hub: Hub, edge: EdgeInterceptor) -> None:
+    def __init__(
+        self,
+        *,
+        store: StoreAccess,
+        desk: WorkDesk,
+        disputes: DisputeDesk,
+        hub: Hub,
+        edge: EdgeInterceptor,
+    ) -> None:
         self._store = store
         self._desk = desk
+        self._disputes = disputes
         self._hub = hub
         self._edge = edge
         self.probes = ProbeDesk(store)
@@ -47,6 +57,8 @@ class ExchangeStreams:
             PoolError: DRAINING; UNAVAILABLE when too many streams are open.
         """
         with self._hub.stream(vehicle.vehicle_id) as outbox:
+            # Registered first, read then: a question that is opened in between is pushed, perhaps twice.
+            self._hub.ask(vehicle.vehicle_id, await self._disputes.open_questions(vehicle))
             reading = asyncio.create_task(self._read(requests, vehicle, outbox))
             try:
                 while (response := await outbox.next()) is not None:
@@ -113,6 +125,8 @@ class ExchangeStreams:
             raise PoolError(ErrorCode.INVALID_ARGUMENT, "request_id begins at 1")
         # First of all: the results of this very message may be judged by the class that it tells.
         await self.probes.note(vehicle.vehicle_id, request.want.agent)
+        if request.unit_answers:
+            await self._disputes.answer(request.unit_answers, vehicle=vehicle)
         results = None
         if request.HasField("results"):
             results = self._desk.open_results(request.results, vehicle=vehicle)

@@ -18,9 +18,13 @@ from pool_server.core.effects import (
     AttemptsCancelled,
     Effect,
     JobProgressed,
+    RefereeWanted,
+    UnitQuestion,
+    UnitsAsked,
     VehicleQuarantined,
     WorkAvailable,
 )
+from pool_server.rpc.convert_units import unit_queries
 
 _log = logging.getLogger(__name__)
 #: Messages that may wait for a vehicle. Its own answers make it wait; pushes beyond this are dropped.
@@ -74,6 +78,8 @@ class Hub:
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
+        self.referee_wanted = asyncio.Event()
+        """Set when a dispute has come down to one unit."""
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Name the loop in which streams and watchers live."""
@@ -161,6 +167,10 @@ class Hub:
                     work_available = True
                 case AttemptsCancelled():
                     self._cancel(effect)
+                case UnitsAsked(vehicle_id=vehicle_id, questions=questions):
+                    self.ask(vehicle_id, questions)
+                case RefereeWanted():
+                    self.referee_wanted.set()
                 case VehicleQuarantined():
                     _log.warning(
                         "vehicle %s is in quarantine: %s",
@@ -178,6 +188,17 @@ class Hub:
         if outbox is not None:
             cancel = fleet_pb2.Cancel(attempt_ids=effect.attempt_ids, reason=effect.reason)
             outbox.push(fleet_pb2.ExchangeResponse(cancel=cancel))
+
+    def ask(self, vehicle_id: str, questions: Sequence[UnitQuestion]) -> None:
+        """Push questions about committed states; what is not heard is asked again on the next stream.
+
+        Silence convicts, so a question is never dropped in silence: a stream without room for it is ended.
+        """
+        outbox = self._streams.get(vehicle_id)
+        if outbox is not None and questions:
+            asked = fleet_pb2.ExchangeResponse(unit_queries=unit_queries(questions))
+            if not outbox.push(asked):
+                outbox.close()
 
     def _offer_work(self) -> None:
         waiting = [outbox for outbox in self._streams.values() if outbox.waits_for_work]

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import struct
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from pool_server.identity.signing import PoolSigner
 from pool_server.ports.shell import BlobStore, ProgramRecord
 from pool_server.rpc.store_access import StoreAccess
 
+_log = logging.getLogger(__name__)
 _STATE_PREFIX = "state/"
 #: Artifacts and manifests kept in memory: a fleet asks for the same few programs all the time.
 _CACHED_MAX = 64
@@ -61,6 +63,12 @@ class ProgramDesk:
         draft = parse_draft(manifest_draft)
         admitted = await self._queue.vet(artifact, draft)
         program_sha256 = admitted.manifest.program_id
+        _log.info(
+            "program %s passes; its probe of two chunkings: %s",
+            program_sha256,
+            admitted.chunking or "none for a map program",
+            extra={"action": "program_vetted", "chunking": admitted.chunking},
+        )
         manifest_json = admitted.manifest.to_json()
         await asyncio.to_thread(self._blob_store.put, admitted.artifact, blob_sha256=program_sha256)
         now_us = self._store.now_us()

@@ -14,6 +14,7 @@ from pool_server.store.content_repository import (
     SqlQuoteRepository,
     SqlSettingsRepository,
 )
+from pool_server.store.dispute_repository import SqlDisputeRepository
 from pool_server.store.driver import Driver
 from pool_server.store.fleet_repository import SqlEventRepository, SqlFleetRepository
 from pool_server.store.id_blocks import SqlIdBlocks
@@ -53,6 +54,7 @@ class SqlUnitOfWork:
         self.fleet = SqlFleetRepository(driver)
         self.events = SqlEventRepository(driver)
         self.classes = SqlClassRepository(driver)
+        self.disputes = SqlDisputeRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

@@ -41,6 +41,7 @@ from pool_server.admission.queue import Vet
 from pool_server.config import config_from
 from pool_server.main.initialize import PoolMade, initialize_pool
 from pool_server.main.serve import Addresses, PoolServer
+from pool_server.ports.disputes import UnitReferee
 
 START_TIMEOUT_S = 30.0
 #: Quick sweeps and short goodbyes; the rest is as an operator would have it.
@@ -87,11 +88,14 @@ class VehicleHandle:
 class _Running:
     """One server in a thread of its own."""
 
-    def __init__(self, data: Path, config: dict[str, Any], clock: Clock, vet: Vet) -> None:
+    def __init__(
+        self, data: Path, config: dict[str, Any], clock: Clock, vet: Vet, referee: UnitReferee | None
+    ) -> None:
         self._data = data
         self._config = config
         self._clock = clock
         self._vet = vet
+        self._referee = referee
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,6 +124,7 @@ class _Running:
             clock=self._clock,
             id_source=SystemIds(),
             vet=self._vet,
+            referee=self._referee,
         )
         try:
             self.addresses = await server.start()
@@ -145,6 +150,7 @@ class PoolHandle:
     config: dict[str, Any]
     clock: Clock
     vet: Vet
+    referee: UnitReferee | None = None
     _running: _Running | None = None
     _channels: list[grpc.Channel] = field(default_factory=list)
 
@@ -152,7 +158,7 @@ class PoolHandle:
 
     def start(self) -> None:
         """Start the server; its ports are new ones the first time and stay the same after a restart."""
-        self._running = _Running(self.data_dir, self.config, self.clock, self.vet)
+        self._running = _Running(self.data_dir, self.config, self.clock, self.vet, self.referee)
         api_port, fleet_port = (
             int(text.rsplit(":", 1)[1]) for text in (self.api_address, self.fleet_address)
         )
@@ -325,7 +331,12 @@ def code_of(error: grpc.RpcError) -> str:
 
 @contextmanager
 def running_pool(
-    tmp_path: Path, *, clock: Clock | None = None, vet: Vet = vet_in_child, **config: Any
+    tmp_path: Path,
+    *,
+    clock: Clock | None = None,
+    vet: Vet = vet_in_child,
+    referee: UnitReferee | None = None,
+    **config: Any,
 ) -> Iterator[PoolHandle]:
     """Make a pool in `tmp_path/pool`, run it, and stop it at the end.
 
@@ -334,6 +345,7 @@ def running_pool(
         clock: Wall time of the server; the system's by default. Certificates are checked by TLS against the
             real one, so a test's clock should start near it.
         vet: How programs are vetted; in a sandboxed child by default.
+        referee: Who runs disputed units again.
         config: Settings by key, over those for tests.
     """
     values = {**TEST_CONFIG, **config}
@@ -346,7 +358,7 @@ def running_pool(
         clock=the_clock,
         id_source=SystemIds(),
     )
-    pool = PoolHandle(data_dir=made.data, made=made, config=values, clock=the_clock, vet=vet)
+    pool = PoolHandle(data_dir=made.data, made=made, config=values, clock=the_clock, vet=vet, referee=referee)
     pool.start()
     try:
         yield pool

@@ -119,6 +119,37 @@ class ClassAskTable(SQLModel, table=True):
     until_us: int = Field(sa_column=big_int())
 
 
+class DisputeTable(SQLModel, table=True):
+    """Pairs of results of step tasks that disagree: the unit in which they part, and what came of it."""
+
+    __tablename__ = "disputes"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('asking', 'refereeing', 'decided', 'no_blame', 'ended')", name="dispute_state_known"
+        ),
+        CheckConstraint("(state IN ('asking', 'refereeing')) = (closed_at_us = 0)", name="dispute_has_end"),
+        Index("disputes_by_task", "task_id", "dispute_id"),
+        Index("disputes_refereeing", "dispute_id", sqlite_where=sql("state = 'refereeing'")),
+    )
+    dispute_id: int = Field(sa_column=row_id())
+    task_id: int = Field(sa_column=big_int())
+    first_attempt_id: int = Field(sa_column=big_int())
+    second_attempt_id: int = Field(sa_column=big_int())
+    first_final_digest: bytes = Field(sa_column=blob())
+    second_final_digest: bytes = Field(sa_column=blob())
+    state: str = Field(sa_column=text())
+    rounds: int = Field(sa_column=big_int())
+    unit_index: int = Field(sa_column=big_int())
+    start_digest: bytes = Field(sa_column=blob())
+    winner_attempt_id: int = Field(sa_column=big_int())
+    referee_digest: bytes = Field(sa_column=blob())
+    referee_class: str = Field(sa_column=text())
+    referee_tries: int = Field(sa_column=big_int())
+    reason: str = Field(sa_column=text())
+    opened_at_us: int = Field(sa_column=big_int())
+    closed_at_us: int = Field(sa_column=big_int())
+
+
 class UnitQueryTable(SQLModel, table=True):
     """Questions about committed states, and their answers: a dispute in progress."""
 

@@ -135,8 +135,14 @@ def cars(pool: PoolHandle, path: Path, count: int) -> Iterator[list[Car]]:
 class Buyer:
     """Orders work by plain calls."""
 
-    def __init__(self, pool: PoolHandle) -> None:
+    def __init__(
+        self,
+        pool: PoolHandle,
+        *,
+        level: common_pb2.VerificationLevel.ValueType = common_pb2.VERIFICATION_LEVEL_NONE,
+    ) -> None:
         self.pool = pool
+        self.level = level
         self.principal = pool.create_principal("buyer", "Berta")
         pool.deposit(self.principal, 10**12)
         self.market = pool.market()
@@ -156,7 +162,7 @@ class Buyer:
                 price_mode=common_pb2.PRICE_MODE_SPOT,
                 price_cap_micros_per_wu=10**7,
                 budget_micros=10**11,
-                level=common_pb2.VERIFICATION_LEVEL_NONE,
+                level=self.level,
                 comparator=common_pb2.Comparator(kind=common_pb2.COMPARATOR_KIND_EXACT),
                 steps_per_task=steps,
             ),

@@ -1,4 +1,4 @@
-"""The five lifecycles: every pair of states is either in the table or refused, and the tables make sense."""
+"""The six lifecycles: every pair of states is either in the table or refused, and the tables make sense."""
 
 from enum import StrEnum
 from itertools import product
@@ -27,6 +27,7 @@ from pool_server.core.jobs import (
     TaskState,
 )
 from pool_server.core.lifecycle import Lifecycle
+from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE
 
 LIFECYCLES: list[Lifecycle[Any]] = [
     VEHICLE_LIFECYCLE,
@@ -34,6 +35,7 @@ LIFECYCLES: list[Lifecycle[Any]] = [
     TASK_LIFECYCLE,
     ATTEMPT_LIFECYCLE,
     LEASE_LIFECYCLE,
+    DISPUTE_LIFECYCLE,
 ]
 PAIRS = [
     pytest.param(lifecycle, source, target, id=f"{lifecycle.name}: {source} -> {target}")

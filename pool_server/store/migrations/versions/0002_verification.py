@@ -91,6 +91,46 @@ def upgrade() -> None:
         sqlite_where=sa.text("state <> 'done'"),
     )
     op.create_table(
+        "disputes",
+        sa.Column(
+            "dispute_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("first_attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("second_attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("first_final_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("second_final_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("rounds", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("unit_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("start_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("winner_attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("referee_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("referee_class", sa.String(), nullable=False),
+        sa.Column("referee_tries", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("opened_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint(
+            "(state IN ('asking', 'refereeing')) = (closed_at_us = 0)", name="dispute_has_end"
+        ),
+        sa.CheckConstraint(
+            "state IN ('asking', 'refereeing', 'decided', 'no_blame', 'ended')", name="dispute_state_known"
+        ),
+        sa.PrimaryKeyConstraint("dispute_id"),
+    )
+    op.create_index("disputes_by_task", "disputes", ["task_id", "dispute_id"], unique=False)
+    op.create_index(
+        "disputes_refereeing",
+        "disputes",
+        ["dispute_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'refereeing'"),
+    )
+    op.create_table(
         "unit_queries",
         sa.Column(
             "query_id",

@@ -1,0 +1,123 @@
+"""The last step of a dispute: one unit, run again by the pool itself, and what that means.
+
+`unit_order` says what to run, outside of every transaction; `take_run` judges by what came out. The referee
+runs exactly that unit. When it cannot, or when what it returns refutes neither side, nobody is to blame and
+the task asks for more opinions.
+"""
+
+from pool_protocol.errors import ErrorCode, InvariantError, PoolError
+from pool_server.app.dispute_gate import WRONG_UNIT, close_dispute, convict, start_state
+from pool_server.app.quarantine import settle_board
+from pool_server.app.task_board import TaskBoard
+from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.core.jobs import AttemptState
+from pool_server.core.verification.dispute import DisputeState, Parting, rule_on
+from pool_server.ports.disputes import DisputeRow, UnitOrder, UnitRun
+from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.work import JobRow
+
+DISPUTES_PER_SWEEP = 16
+#: Runs of one unit that may fail by the referee's own fault.
+REFEREE_TRIES_MAX = 3
+CLASS_PROBLEM = "CLASS_PROBLEM"
+
+
+def disputes_to_referee(uow: UnitOfWork) -> list[int]:
+    """Return disputes that have come down to one unit, oldest first."""
+    return uow.disputes.refereeing(limit=DISPUTES_PER_SWEEP)
+
+
+def unit_order(uow: UnitOfWork, dispute_id: int) -> UnitOrder | None:
+    """Return what the referee runs for a dispute; None when it does not wait for one."""
+    dispute = uow.disputes.get(dispute_id)
+    if dispute is None or dispute.state is not DisputeState.REFEREEING:
+        return None
+    job = _job_of(uow, dispute)
+    start = None
+    if dispute.unit_index > 0:
+        held = start_state(uow.disputes.queries(_sides(dispute)), dispute)
+        if held is None:
+            raise InvariantError(f"dispute {dispute_id} waits for the referee without a state")
+        start = held.tensors
+    return UnitOrder(
+        program_sha256=job.program_sha256,
+        constants=uow.jobs.constants(job.job_id),
+        inputs=uow.disputes.task_inputs(dispute.task_id),
+        start=start,
+        unit_index=dispute.unit_index,
+        steps=min(job.unit_steps, job.steps_per_task - dispute.unit_index * job.unit_steps),
+    )
+
+
+def take_run(
+    uow: UnitOfWork,
+    dispute_id: int,
+    run: UnitRun | PoolError,
+    *,
+    policy: WorkPolicy,
+    blobs: BlobReader | None,
+    now_us: int,
+) -> None:
+    """Judge a dispute by the referee's run of its unit, or by the referee's failure to run it."""
+    dispute = uow.disputes.get(dispute_id)
+    if dispute is None or dispute.state is not DisputeState.REFEREEING:
+        return
+    board = TaskBoard(uow, policy=policy, blobs=blobs, now_us=now_us)
+    sides = _sides(dispute)
+    board.load(uow.attempts.get(sides).values())
+    task = board.attempts[sides[0]].task
+    if any(board.attempts[side].state is not AttemptState.RETURNED for side in sides):
+        close_dispute(board, dispute, DisputeState.ENDED, reason="SIDE_GONE")
+    elif isinstance(run, PoolError):
+        _take_failure(board, dispute, run)
+    else:
+        _rule(board, dispute, run)
+    board.resolve(task)
+    settle_board(board)
+
+
+def _rule(board: TaskBoard, dispute: DisputeRow, run: UnitRun) -> None:
+    sides = _sides(dispute)
+    unit_index = dispute.unit_index
+    claimed = {
+        query.attempt_id: query.digest
+        for query in board.uow.disputes.queries(sides)
+        if query.unit_index == unit_index and query.digest
+    }
+    first, second = sides
+    parting = Parting(unit_index, dispute.start_digest, ((first, claimed[first]), (second, claimed[second])))
+    classes = {
+        attempt_id: commitment.numeric_class
+        for attempt_id, commitment in board.uow.disputes.commitments(sides).items()
+    }
+    ruling = rule_on(
+        parting, referee_digest=run.state_digest, referee_class=run.numeric_class, classes=classes
+    )
+    judged = dispute._replace(referee_digest=run.state_digest, referee_class=run.numeric_class)
+    if ruling.wrong:
+        task = board.attempts[first].task
+        convict(board, task, judged, ruling.wrong, reason=WRONG_UNIT, unit_index=unit_index)
+    else:
+        close_dispute(board, judged, DisputeState.NO_BLAME, reason=CLASS_PROBLEM)
+
+
+def _take_failure(board: TaskBoard, dispute: DisputeRow, error: PoolError) -> None:
+    """A program that fails from this state refutes nobody; a referee that is not well is tried again."""
+    tried = dispute._replace(referee_tries=dispute.referee_tries + 1)
+    if error.code is not ErrorCode.PROGRAM_FAILED and tried.referee_tries < REFEREE_TRIES_MAX:
+        if not board.uow.disputes.change(tried, from_state=DisputeState.REFEREEING):
+            raise InvariantError(f"dispute {dispute.dispute_id} is not with the referee any more")
+        return
+    close_dispute(board, tried, DisputeState.NO_BLAME, reason=error.code.value)
+
+
+def _sides(dispute: DisputeRow) -> tuple[int, int]:
+    return dispute.first_attempt_id, dispute.second_attempt_id
+
+
+def _job_of(uow: UnitOfWork, dispute: DisputeRow) -> JobRow:
+    task = uow.tasks.get([dispute.task_id]).get(dispute.task_id)
+    job = None if task is None else uow.jobs.get(task.job_id)
+    if job is None:
+        raise InvariantError(f"dispute {dispute.dispute_id} is about a task that is not there")
+    return job

@@ -1,0 +1,71 @@
+"""Runs the referee beside the calls: one disputed unit after another, outside of every transaction."""
+
+import asyncio
+import contextlib
+import logging
+
+from pool_protocol.errors import ErrorCode, PoolError
+from pool_server.app.refereeing import disputes_to_referee, take_run, unit_order
+from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.ports.disputes import UnitOrder, UnitReferee, UnitRun
+from pool_server.rpc.store_access import StoreAccess
+
+#: A unit that could not be run is tried again after so long, if nothing else calls.
+RETRY_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class NoReferee:
+    """Stands in where no referee was set up: disputes end without blame, by more opinions."""
+
+    async def run_unit(self, order: UnitOrder) -> UnitRun:
+        """Refuse."""
+        raise PoolError(ErrorCode.UNAVAILABLE, f"no referee runs unit {order.unit_index}")
+
+
+async def run_disputes(
+    referee: UnitReferee, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader, wanted: asyncio.Event
+) -> None:
+    """Let the referee run what is disputed, for ever; `wanted` wakes it."""
+    while True:
+        wanted.clear()
+        try:
+            for dispute_id in await store.read(disputes_to_referee):
+                await referee_one(referee, dispute_id, store=store, policy=policy, blobs=blobs)
+        except PoolError as error:
+            if not error.retryable:
+                raise
+            _log.warning("the referee waits: %s", error, extra={"action": "referee_waits"})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_S):
+                await wanted.wait()
+
+
+async def referee_one(
+    referee: UnitReferee, dispute_id: int, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader
+) -> None:
+    """Run one dispute's unit, and write what that means."""
+    order = await store.read(lambda uow: unit_order(uow, dispute_id))
+    if order is None:
+        return
+    run: UnitRun | PoolError
+    try:
+        run = await referee.run_unit(order)
+    except PoolError as error:
+        _log.warning(
+            "unit %d of dispute %d was not run: %s",
+            order.unit_index,
+            dispute_id,
+            error,
+            extra={"action": "referee_failed", "code": error.code.value},
+        )
+        run = error
+    now_us = store.now_us()
+    await store.write(lambda uow: take_run(uow, dispute_id, run, policy=policy, blobs=blobs, now_us=now_us))
+    _log.info(
+        "dispute %d: unit %d was run again",
+        dispute_id,
+        order.unit_index,
+        extra={"action": "refereed", "dispute_id": dispute_id, "unit_index": order.unit_index},
+    )
