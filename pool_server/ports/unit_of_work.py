@@ -27,6 +27,7 @@ from pool_server.ports.shell import (
     QuoteRepository,
     SettingsRepository,
 )
+from pool_server.ports.verification import VerificationRepository
 from pool_server.ports.work import AttemptRepository, JobRepository, LeaseRepository, TaskRepository
 
 
@@ -134,6 +135,11 @@ class UnitOfWork(Protocol):
     @property
     def events(self) -> EventRepository:
         """The story of the work."""
+        ...
+
+    @property
+    def verification(self) -> VerificationRepository:
+        """Look-backs, questioned attempts, findings."""
         ...
 
     def write_refusals(self) -> None:
