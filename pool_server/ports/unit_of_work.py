@@ -13,6 +13,7 @@ from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.fleet import EventRepository, FleetRepository
+from pool_server.ports.leases import LeaseRepository
 from pool_server.ports.money import (
     IdBlocks,
     LedgerRepository,
@@ -28,7 +29,7 @@ from pool_server.ports.shell import (
     SettingsRepository,
 )
 from pool_server.ports.verification import VerificationRepository
-from pool_server.ports.work import AttemptRepository, JobRepository, LeaseRepository, TaskRepository
+from pool_server.ports.work import AttemptRepository, JobRepository, TaskRepository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

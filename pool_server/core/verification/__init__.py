@@ -4,15 +4,25 @@ A level fixes how many agreeing attempts of different owners a task needs from t
 the job) and whether single results are audited. Pure: chance, clocks and rows are elsewhere.
 """
 
-from pool_server.core.verification.audit import AUDITED_AGREEMENT, AuditDraw, AuditRule, HistoryAuditRule
+from pool_server.core.verification.audit import (
+    AGREEMENT_MAX,
+    AUDITED_AGREEMENT,
+    AuditDraw,
+    AuditPlan,
+    AuditRule,
+    HistoryAuditRule,
+    auditors_within,
+)
 from pool_server.core.verification.levels import LEVELS, LevelTerms, VerificationLevel
 from pool_server.core.verification.verdict import Accept, GiveUp, TaskStanding, Verdict, Wait, judge
 
 __all__ = [
+    "AGREEMENT_MAX",
     "AUDITED_AGREEMENT",
     "LEVELS",
     "Accept",
     "AuditDraw",
+    "AuditPlan",
     "AuditRule",
     "GiveUp",
     "HistoryAuditRule",
@@ -21,5 +31,6 @@ __all__ = [
     "Verdict",
     "VerificationLevel",
     "Wait",
+    "auditors_within",
     "judge",
 ]

@@ -1,6 +1,28 @@
-"""The words of findings: what kind of check found something, and what it found. Stored; never renamed."""
+"""The words of evidence and findings: why a result is believed, what checks found. Stored as they are."""
 
 from enum import StrEnum, unique
+
+
+@unique
+class Evidence(StrEnum):
+    """Why an accepted result is believed. A level without verification has none."""
+
+    HISTORY = "HISTORY"
+    """A single result of a vehicle with a history, for which no audit was drawn."""
+    AUDITED = "AUDITED"
+    """An audit was drawn, and other owners agreed."""
+    AGREEMENT = "AGREEMENT"
+    """The level asks for agreeing owners."""
+    TRUSTED_NODE = "TRUSTED_NODE"
+    """The pool's own machine computed it."""
+    CERTIFICATE = "CERTIFICATE"
+    """The job's own check proved it."""
+    RISK = "RISK"
+    """Nobody could check it in time: accepted at the pool's risk."""
+
+
+#: Evidence that no look-back questions: it does not rest on the word of untrusted vehicles.
+PROVED = frozenset({Evidence.TRUSTED_NODE, Evidence.CERTIFICATE})
 
 
 @unique
