@@ -65,7 +65,7 @@ def _vehicle_news(uow: UnitOfWork, labels: dict[str, str]) -> list[AccountEventV
 def _vehicle_sentence(event: WorkEvent, label: str) -> tuple[str, str] | None:
     if event.from_state == VehicleState.QUARANTINED and event.to_state == VehicleState.AVAILABLE:
         return "RELEASED", f"{label} was freed from quarantine."
-    told = _SENTENCES.get(event.to_state)
+    told = None if event.from_state == event.to_state else _SENTENCES.get(event.to_state)
     if told is None:
         return None
     return told[0], told[1].format(label=label, cause=event.cause.rstrip("."))

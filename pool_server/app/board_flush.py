@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from pool_protocol.errors import InvariantError
+from pool_server.app.board_findings import answer_questions, write_findings
 from pool_server.app.money import fund_attempts, release_job, settle_attempts, void_attempts
 from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, WorkAvailable
@@ -56,6 +57,7 @@ def flush(board: TaskBoard, *, finish_jobs: bool = True) -> list[Suspect]:
         # The board takes two steps at once (recorded, then judged); what is written must be one legal step.
         ATTEMPT_LIFECYCLE.check(attempt.row.state, attempt.state, what=str(attempt.row.attempt_id))
     pendings = _move_money(board, attempts)
+    answer_questions(board, attempts)
     _write_attempts(board, attempts, pendings)
     tasks = [task for task in board.tasks.values() if task.changed]
     if board.uow.tasks.change([_task_row(board, task) for task in tasks]) != len(tasks):
@@ -64,6 +66,7 @@ def flush(board: TaskBoard, *, finish_jobs: bool = True) -> list[Suspect]:
     _close_leases(board, attempts)
     board.classes.write()
     suspects = _count_vehicles(board, attempts)
+    write_findings(board, attempts)
     _tell(board, attempts, tasks)
     for job_id, delta in deltas.items():
         board.uow.jobs.add(job_id, delta)
@@ -103,6 +106,11 @@ def _move_money(board: TaskBoard, attempts: list[BoardAttempt]) -> dict[int, int
     accepted: list[BoardAttempt] = []
     for attempt in attempts:
         row = attempt.row
+        if attempt.questioned is not None:
+            # It was paid before: `answer_questions` sees to its money.
+            holds = attempt.state in (AttemptState.RETURNED, AttemptState.ACCEPTED)
+            pendings[row.attempt_id] = row.pending_transfer_id if holds else 0
+            continue
         is_paid = attempt.state is AttemptState.ACCEPTED
         needs = is_paid or attempt.state in FUNDED_ATTEMPT_STATES
         keeps = needs and row.pending_transfer_id > 0 and attempt.payer is row.payer
@@ -170,6 +178,7 @@ def _write_attempts(board: TaskBoard, attempts: list[BoardAttempt], pendings: di
             attempt.ended_at_us,
             0 if attempt.state is AttemptState.RETURNED else now_us,
             attempt.reported,
+            attempt.odometer_uwu,
         )
         for attempt in attempts
     ]
@@ -202,6 +211,8 @@ def _task_row(board: TaskBoard, task: BoardTask) -> TaskRow:
             task.reason,
             task.detail,
             board.now_us,
+            task.evidence,
+            task.replaced_count,
         )
     return row._replace(
         state=task.state,
@@ -226,7 +237,9 @@ def _count_jobs(board: TaskBoard, tasks: list[BoardTask]) -> dict[int, JobDelta]
         if task.undecided:
             continue
         delta.decided_seq += 1
-        delta.spent_micros += task.cost_micros
+        delta.spent_micros += task.cost_micros - task.row.cost_micros
+        delta.rechecking_count -= task.rechecking
+        delta.replaced_count += task.replaced_count - task.row.replaced_count
         delta.accepted_count += task.state is TaskState.ACCEPTED
         delta.failed_count += task.state is TaskState.FAILED
         delta.cancelled_count += task.state is TaskState.CANCELLED
@@ -294,7 +307,11 @@ def _count_vehicles(board: TaskBoard, attempts: list[BoardAttempt]) -> list[Susp
     deltas: dict[str, VehicleDelta] = defaultdict(VehicleDelta)
     for attempt in attempts:
         delta = deltas[attempt.row.vehicle_id]
-        delta.verified_attempts += attempt.state is AttemptState.ACCEPTED
+        if attempt.questioned is None:
+            delta.verified_attempts += attempt.state is AttemptState.ACCEPTED
+        else:
+            # It was counted as verified when it was accepted.
+            delta.verified_attempts -= attempt.state is not AttemptState.ACCEPTED
         delta.rejected_attempts += attempt.state is AttemptState.REJECTED
         delta.abandoned_attempts += attempt.state is AttemptState.EXPIRED or (
             attempt.state is AttemptState.FAILED and attempt.reason == AttemptOutcome.ABANDONED.name
@@ -321,7 +338,8 @@ def _tell(board: TaskBoard, attempts: list[BoardAttempt], tasks: list[BoardTask]
     """Events of all that left the straight road, and what the shell should do."""
     events: list[WorkEvent] = []
     for attempt in attempts:
-        if attempt.state in _STRAIGHT and attempt.row.state is not AttemptState.EXPIRED:
+        is_straight = attempt.state in _STRAIGHT and attempt.questioned is None
+        if is_straight and attempt.row.state is not AttemptState.EXPIRED:
             continue
         if attempt.state is attempt.row.state:
             continue
@@ -331,7 +349,7 @@ def _tell(board: TaskBoard, attempts: list[BoardAttempt], tasks: list[BoardTask]
                 str(attempt.row.attempt_id),
                 attempt.row.state,
                 attempt.state,
-                attempt.reason or "late",
+                attempt.reason or ("late" if attempt.questioned is None else "it is upheld"),
                 board.now_us,
             )
         )
@@ -339,7 +357,7 @@ def _tell(board: TaskBoard, attempts: list[BoardAttempt], tasks: list[BoardTask]
     for task in tasks:
         is_ready = task.state is TaskState.READY
         has_new_work = has_new_work or (is_ready and task.wanted > task.row.wanted)
-        if task.state is task.row.state or task.state is TaskState.ACCEPTED:
+        if task.state is task.row.state or (task.state is TaskState.ACCEPTED and not task.rechecking):
             continue
         events.append(
             WorkEvent(
@@ -347,7 +365,7 @@ def _tell(board: TaskBoard, attempts: list[BoardAttempt], tasks: list[BoardTask]
                 f"{task.row.job_id}/{task.row.task_index}",
                 task.row.state,
                 task.state,
-                task.reason or ("wanted again" if is_ready else "enough under way"),
+                task.reason or _task_cause(task),
                 board.now_us,
             )
         )
@@ -360,3 +378,9 @@ def _tell(board: TaskBoard, attempts: list[BoardAttempt], tasks: list[BoardTask]
     uow.effects.extend(JobProgressed(job_id=job_id) for job_id in sorted(board.progressed))
     if has_new_work:
         uow.effects.append(WorkAvailable())
+
+
+def _task_cause(task: BoardTask) -> str:
+    if task.state is TaskState.ACCEPTED:
+        return "checked again: replaced" if task.replaced_count > task.row.replaced_count else "checked again"
+    return "wanted again" if task.state is TaskState.READY else "enough under way"

@@ -31,7 +31,7 @@ class Earnings:
 
     currency: str
     held_micros: int
-    """Verified, inside the dispute window."""
+    """Verified, inside the dispute window, or questioned by a look-back."""
     available_micros: int
     """Payable."""
     paid_micros: int
@@ -90,8 +90,11 @@ def release_held(uow: UnitOfWork, *, now_us: int) -> int:
     """Move what is out of its dispute window from held to available; return the micros moved.
 
     Deterministic and idempotent: it releases receipts in their order up to the last one that is old enough,
-    and remembers how far it came.
+    and remembers how far it came. Questioned money is not held and stays where it is; while a look-back still
+    questions results nothing is released, so that it finds all that is held.
     """
+    if uow.verification.first_opening() is not None:
+        return 0
     through = uow.receipts.released_through()
     last = uow.receipts.last_verified_until(now_us - uow.terms.dispute_window_us, after_receipt_id=through)
     if last == through:
@@ -135,6 +138,7 @@ def owner_earnings(uow: UnitOfWork, *, owner_id: str, days: int = 0, now_us: int
         )
     terms = uow.terms
     held = account(uow, chart.owner_held_name(owner_id))
+    questioned = account(uow, chart.owner_questioned_name(owner_id))
     available = account(uow, chart.owner_available_name(owner_id))
     sums = uow.receipts.owner_sums(owner_id)
     oldest_us = uow.receipts.oldest_held_us(owner_id)
@@ -142,7 +146,7 @@ def owner_earnings(uow: UnitOfWork, *, owner_id: str, days: int = 0, now_us: int
     schedule_us = terms.payout_schedule_us
     return Earnings(
         currency=terms.currency,
-        held_micros=held.balance_micros if held else 0,
+        held_micros=sum(one.balance_micros for one in (held, questioned) if one),
         available_micros=available.balance_micros if available else 0,
         paid_micros=uow.payouts.paid_micros(owner_id),
         gross_micros=sums.gross_micros,
@@ -194,7 +198,7 @@ def pool_totals(uow: UnitOfWork) -> PoolTotals:
         bank_micros=-credit_balance(AccountCode.BANK),
         buyers_available_micros=credit_balance(AccountCode.BUYER_AVAILABLE),
         escrow_micros=credit_balance(AccountCode.JOB_ESCROW),
-        held_micros=credit_balance(AccountCode.OWNER_HELD),
+        held_micros=credit_balance(AccountCode.OWNER_HELD) + credit_balance(AccountCode.OWNER_QUESTIONED),
         available_micros=credit_balance(AccountCode.OWNER_AVAILABLE),
         clearing_micros=credit_balance(AccountCode.PAYOUT_CLEARING),
         fees_micros=credit_balance(AccountCode.POOL_FEE),

@@ -101,6 +101,23 @@ def set_draining(uow: UnitOfWork, *, vehicle_id: str, draining: bool, now_us: in
         uow.effects.append(WorkAvailable())
 
 
+def set_trusted(uow: UnitOfWork, *, vehicle_id: str, trusted: bool, now_us: int) -> None:
+    """Make a vehicle a trusted node, whose results are the pool's word, or an ordinary one again.
+
+    Raises:
+        PoolError: NOT_FOUND; INVALID_STATE for a retired vehicle.
+    """
+    vehicle = _vehicle(uow, vehicle_id)
+    if vehicle.state is VehicleState.RETIRED:
+        raise PoolError(ErrorCode.INVALID_STATE, f"{vehicle_id} was retired", context={"state": "retired"})
+    if vehicle.trusted == trusted:
+        return
+    if not uow.fleet.set_trusted(vehicle_id, trusted=trusted):
+        raise InvariantError(f"{vehicle_id} is not there any more")
+    cause = "an operator trusts it" if trusted else "an operator trusts it no longer"
+    uow.events.append([WorkEvent("vehicle", vehicle_id, vehicle.state, vehicle.state, cause, now_us)])
+
+
 def rename_vehicle(uow: UnitOfWork, *, vehicle_id: str, label: str) -> None:
     """Give a vehicle the name that its owner chose.
 
@@ -192,6 +209,8 @@ def _views(uow: UnitOfWork, vehicles: list[VehicleRow]) -> list[VehicleViewValue
             running_attempts=running.get(vehicle.vehicle_id, 0),
             clean_uwu=clean.get(vehicle.vehicle_id, 0),
             quarantine_reason=vehicle.quarantine_reason,
+            trusted=vehicle.trusted,
+            numeric_class=vehicle.numeric_class,
         )
         for vehicle in vehicles
     ]

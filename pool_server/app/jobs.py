@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_server.app.board_flush import finish_job
 from pool_server.app.classes import waiting_for_another_class
+from pool_server.app.finality import final_tasks
 from pool_server.app.job_end import end_job, job_of, reread
 from pool_server.app.job_terms import check_batch, check_room, check_terms, input_sha256, request_sha256
 from pool_server.app.money import reserve_job
@@ -233,6 +234,7 @@ def get_results(
 def _results(uow: UnitOfWork, rows: Sequence[DecidedRow]) -> list[TaskResultValue]:
     accepted = [row.task.task_id for row in rows if row.task.state is TaskState.ACCEPTED]
     paid = uow.attempts.paid(accepted)
+    final = final_tasks(uow, [row.task for row in rows if row.task.state is TaskState.ACCEPTED])
     return [
         TaskResultValue(
             index=row.task.task_index,
@@ -245,6 +247,9 @@ def _results(uow: UnitOfWork, rows: Sequence[DecidedRow]) -> list[TaskResultValu
             reason=row.task.reason,
             detail=row.task.detail,
             attempt_count=row.task.attempt_count,
+            final=row.task.task_id in final,
+            replaced_count=row.task.replaced_count,
+            evidence=row.task.evidence if row.task.decided_seq else "",
         )
         for row in rows
     ]
@@ -281,6 +286,8 @@ def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
         ended_at_us=job.ended_at_us,
         deadline_us=job.deadline_us,
         decided_cursor=job.decided_seq,
+        rechecking_count=job.rechecking_count,
+        replaced_count=job.replaced_count,
     )
 
 

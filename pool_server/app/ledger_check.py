@@ -21,6 +21,7 @@ from pool_server.core.ledger.model import Account, AccountCode, TransferCode, Tr
 from pool_server.core.payouts.model import PayoutState
 from pool_server.ports.money import ReceiptRow
 from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.verification import QuestionedState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,8 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
 
     The log against its chain, its sequence and itself; the accounts against the log, their limits and their
     states; receipts against the postings that they stand for, against their signed roots and against the
-    daily sums; held money against unreleased receipts; fees against receipts; payout runs and files against
-    the log.
+    daily sums; held money against unreleased receipts; questioned and clawed back money against the
+    look-backs' questions; fees against receipts; payout runs and files against the log.
     """
     log = LogAudit()
     receipts = _ReceiptsAudit(uow, uow.receipts.all_receipts())
@@ -52,14 +53,16 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
     accounts = AccountsAudit(log)
     held: dict[str, int] = {}
     released: dict[str, int] = {}
+    questioned: dict[str, int] = {}
     for account, opened_at_us, chain_hash in uow.ledger.all_accounts():
         accounts.take(account, opened_at_us, chain_hash)
-        _note_owner(account, log, held=held, released=released)
+        _note_owner(account, log, held=held, released=released, questioned=questioned)
     checks = [
         *log.checks(),
         *accounts.checks(),
         check_open_pendings(log, expired_through_us=uow.ledger.expired_through()),
         *receipts.checks(log, held=held, released=released),
+        *receipts.question_checks(log, questioned=questioned),
         _check_batches(uow),
         _check_days(uow, receipts),
         _check_payouts(uow, log),
@@ -72,11 +75,20 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
     )
 
 
-def _note_owner(account: Account, log: LogAudit, *, held: dict[str, int], released: dict[str, int]) -> None:
+def _note_owner(
+    account: Account,
+    log: LogAudit,
+    *,
+    held: dict[str, int],
+    released: dict[str, int],
+    questioned: dict[str, int],
+) -> None:
     if account.code == AccountCode.OWNER_HELD:
         held[chart.owner_of(account.name)] = account.balance_micros
     elif account.code == AccountCode.OWNER_AVAILABLE:
         released[chart.owner_of(account.name)] = log.released[account.account_id]
+    elif account.code == AccountCode.OWNER_QUESTIONED:
+        questioned[chart.owner_of(account.name)] = account.balance_micros
 
 
 class _ReceiptsAudit:
@@ -86,6 +98,9 @@ class _ReceiptsAudit:
         self.count = 0
         self.days: Counter[str] = Counter()
         self._released_through = uow.receipts.released_through()
+        self._elsewhere = {row.receipt_id: row for row in uow.verification.money_elsewhere()}
+        self._questioned: Counter[str] = Counter()
+        self._clawed_back: Counter[int] = Counter()
         self._receipts = receipts
         self._match = Finding("receipts_match_postings")
         self._held: Counter[str] = Counter()
@@ -110,6 +125,8 @@ class _ReceiptsAudit:
             self._note(receipt)
             if receipt.transfer_id is not None:
                 self._match.add(f"receipt {receipt.receipt_id} has no posting")
+        for receipt_id in sorted(self._elsewhere):
+            self._match.add(f"receipt {receipt_id} is questioned and does not exist")
 
     def checks(self, log: LogAudit, *, held: dict[str, int], released: dict[str, int]) -> list[Check]:
         """Return what receipts show against the log and the accounts."""
@@ -132,12 +149,37 @@ class _ReceiptsAudit:
             ),
         ]
 
+    def question_checks(self, log: LogAudit, *, questioned: dict[str, int]) -> list[Check]:
+        """Return what the look-backs' questions show against the log and the accounts."""
+        return [
+            check_equal(
+                "questioned_is_open_questions",
+                questioned,
+                dict(self._questioned),
+                what=f"{len(questioned)} owners' questioned money",
+            ),
+            check_equal(
+                "clawed_back_is_wrong_results",
+                {str(attempt_id): amount for attempt_id, amount in log.clawed_back.items()},
+                {str(attempt_id): amount for attempt_id, amount in self._clawed_back.items()},
+                what=f"{len(log.clawed_back)} results taken back",
+            ),
+        ]
+
     def _note(self, receipt: ReceiptRow) -> None:
         self.count += 1
         if receipt.receipt_id != self.count:
             self._match.add(f"receipt {receipt.receipt_id} stands at place {self.count}")
-        sums = self._released if receipt.receipt_id <= self._released_through else self._held
-        sums[receipt.owner_id] += receipt.net_micros
+        question = self._elsewhere.pop(receipt.receipt_id, None)
+        if question is None:
+            sums = self._released if receipt.receipt_id <= self._released_through else self._held
+            sums[receipt.owner_id] += receipt.net_micros
+        elif question.net_micros != receipt.net_micros or question.attempt_id != receipt.attempt_id:
+            self._match.add(f"receipt {receipt.receipt_id} is questioned for {question.net_micros}")
+        elif question.state is QuestionedState.OPEN:
+            self._questioned[receipt.owner_id] += receipt.net_micros
+        else:
+            self._clawed_back[receipt.attempt_id] += receipt.net_micros
         self._fees[receipt.batch_id] += receipt.fee_micros
         key = f"{receipt.owner_id} day {receipt.verified_at_us // DAY_US} {receipt.vehicle_id}"
         for name, value in (

@@ -76,7 +76,7 @@ def _line(owner_id: str, work: DayRow | None, balances: dict[int, int], paid_mic
         gross_micros=done.gross_micros,
         fee_micros=done.fee_micros,
         net_micros=done.net_micros,
-        held_micros=balances.get(AccountCode.OWNER_HELD, 0),
+        held_micros=balances.get(AccountCode.OWNER_HELD, 0) + balances.get(AccountCode.OWNER_QUESTIONED, 0),
         available_micros=balances.get(AccountCode.OWNER_AVAILABLE, 0),
         paid_micros=paid_micros,
     )

@@ -77,7 +77,10 @@ def empty_hands(
     rows = uow.attempts.undecided_of_vehicle(vehicle_id)
     board.load(rows)
     for row in rows:
-        board.drop(board.attempts[row.attempt_id], reason=reason)
+        attempt = board.attempts[row.attempt_id]
+        # Questioned results were accepted once: others compute them again, whatever became of their vehicle.
+        if attempt.questioned is None:
+            board.drop(attempt, reason=reason)
     for lease in uow.leases.live(vehicle_id):
         board.lease_ends[lease.lease_id] = LeaseState.CANCELLED
     for task in list(board.tasks.values()):

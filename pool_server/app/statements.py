@@ -19,6 +19,7 @@ from pool_server.ports.unit_of_work import UnitOfWork
 
 _KIND_OF_CODE = {
     TransferCode.AVAILABLE.value: LineKind.RELEASE,
+    TransferCode.UPHELD.value: LineKind.RELEASE,
     TransferCode.PAYOUT.value: LineKind.PAYOUT,
 }
 

@@ -69,6 +69,7 @@ def submit_results(
     """
     lease, vehicle = _lease_of(uow, command)
     board = TaskBoard(uow, policy=policy, blobs=blobs, now_us=now_us)
+    board.trusted[vehicle.vehicle_id] = vehicle.trusted
     board.load(uow.attempts.of_lease(lease).values())
     desk = _Desk(board, vehicle, specs=board.job(lease.job_id).outputs, draws=draws, findings=findings or {})
     answers = [desk.take(report, lease) for report in command.reports]
@@ -250,16 +251,16 @@ class _Desk:
         self.speed_uwu_per_s = updated_speed(
             self.speed_uwu_per_s, work_uwu=work_uwu, run_time_us=report.run_time_us
         )
-        # The digest is recorded: only now is the audit drawn, once per task.
+        # The digest is recorded: only now is the audit drawn, once per task. A trusted node is not audited.
         epsilon = LEVELS[task.job.level].epsilon
-        if epsilon is not None and task.agreement_needed == 1:
-            probability = board.policy.audit_rule.probability(
+        if epsilon is not None and task.agreement_needed == 1 and not self.vehicle.trusted:
+            plan = board.policy.audit_rule.plan(
                 epsilon=epsilon, work_uwu=work_uwu, clean_uwu=board.history(attempt).clean_uwu
             )
             drawn = self.draws.uniform(output_digest=report.output_digest, attempt_id=attempt.row.attempt_id)
             due = board.classes.must_confirm(attempt, epsilon=epsilon, drawn=drawn, draws=self.draws)
-            if due or drawn < probability:
-                board.audit(task)
+            if due or drawn < plan.draw_probability:
+                board.audit(task, owner_id=attempt.row.owner_id, auditors=plan.auditors)
         board.resolve(task)
 
 

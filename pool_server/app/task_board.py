@@ -7,20 +7,21 @@ effects.
 
 What an attempt's money must be follows from its state and payer alone: leased and returned attempts hold a
 pending transfer, accepted ones are paid, all others hold nothing. `flush` compares that with the row.
+
+A task that a look-back opened again has attempts that are *questioned*: they were paid before, and their
+money is set aside. They are neither funded nor paid here a second time, and are not dropped: where nobody can
+tell, the task is as it was before.
 """
 
 from collections.abc import Iterable, Sequence
 
 from pool_protocol.errors import ErrorCode, InvariantError
-from pool_protocol.limits import INLINE_TENSORS
-from pool_protocol.tensors import decode
+from pool_server.app.board_rows import BoardAttempt, BoardTask, bounds_of, program_failed_owners, read_tensors
 from pool_server.app.class_bench import ClassBench, entitlement
 from pool_server.app.dispute_gate import agreement_left, awaits_dispute
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.comparison import AgreementGroup, Candidate, Tensors
 from pool_server.core.jobs import (
-    ATTEMPT_LIFECYCLE,
-    FUNDED_ATTEMPT_STATES,
     TASK_LIFECYCLE,
     AttemptState,
     LeaseState,
@@ -32,120 +33,23 @@ from pool_server.core.matching import TaskRank
 from pool_server.core.settlement import Payer
 from pool_server.core.trust import TrustRecord, trust_class
 from pool_server.core.verification import (
+    AGREEMENT_MAX,
     AUDITED_AGREEMENT,
     LEVELS,
     Accept,
     GiveUp,
     TaskStanding,
     Wait,
+    auditors_within,
     judge,
 )
+from pool_server.core.verification.findings import Evidence, FindingKind
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import AttemptRow, JobRow, ReportedValues, TaskRow
+from pool_server.ports.work import AttemptRow, JobRow, ReportedValues
+
+__all__ = ["BoardAttempt", "BoardTask", "TaskBoard", "read_tensors"]
 
 _A = AttemptState
-
-
-class BoardAttempt:
-    """An attempt as this command changes it."""
-
-    __slots__ = (
-        "detail",
-        "digest",
-        "ended_at_us",
-        "outputs",
-        "payer",
-        "reason",
-        "reported",
-        "row",
-        "state",
-        "task",
-        "wrong_unit",
-    )
-
-    def __init__(self, row: AttemptRow, task: "BoardTask") -> None:
-        self.row = row
-        self.task = task
-        self.state = row.state
-        self.payer = row.payer
-        self.reason = row.reason
-        self.detail = ""
-        self.ended_at_us = row.ended_at_us
-        self.digest = row.output_digest
-        self.reported: ReportedValues | None = None
-        self.outputs: TensorRef | None = None
-        self.wrong_unit = -1
-        """Where a dispute found it wrong; -1 for all else."""
-
-    def move(self, state: AttemptState, *, reason: str = "") -> None:
-        """Take a legal step.
-
-        Raises:
-            InvariantError: it is not legal.
-        """
-        ATTEMPT_LIFECYCLE.check(self.state, state, what=str(self.row.attempt_id))
-        self.state = state
-        if reason:
-            self.reason = reason
-
-    @property
-    def changed(self) -> bool:
-        """Whether there is anything to write."""
-        return self.state is not self.row.state
-
-
-class BoardTask:
-    """A task as this command changes it."""
-
-    __slots__ = (
-        "agreement_needed",
-        "attempts",
-        "canonical",
-        "changed",
-        "cost_micros",
-        "decided_seq",
-        "detail",
-        "failure_count",
-        "job",
-        "rank",
-        "reason",
-        "row",
-        "state",
-        "wanted",
-    )
-
-    def __init__(self, row: TaskRow, job: JobRow) -> None:
-        self.row = row
-        self.job = job
-        self.state = row.state
-        self.rank = row.rank
-        self.wanted = row.wanted
-        self.agreement_needed = row.agreement_needed
-        self.failure_count = row.failure_count
-        self.attempts: dict[int, BoardAttempt] = {}
-        self.canonical: BoardAttempt | None = None
-        self.cost_micros = 0
-        self.decided_seq = 0
-        self.reason = ""
-        self.detail = ""
-        self.changed = False
-
-    @property
-    def undecided(self) -> bool:
-        """Whether results still matter."""
-        return self.state is TaskState.READY or self.state is TaskState.RUNNING
-
-    def in_state(self, state: AttemptState) -> list[BoardAttempt]:
-        """Attempts in a state, by id."""
-        return [attempt for attempt in self.attempts.values() if attempt.state is state]
-
-    def job_funded(self) -> int:
-        """Attempts under way or waiting that the job pays for."""
-        return sum(
-            1
-            for attempt in self.attempts.values()
-            if attempt.state in FUNDED_ATTEMPT_STATES and attempt.payer is Payer.JOB
-        )
 
 
 class TaskBoard:
@@ -172,8 +76,10 @@ class TaskBoard:
         self.progressed: set[int] = set()
         self.stopped: dict[tuple[str, str], list[int]] = {}
         self.blobs = blobs
+        self.trusted: dict[str, bool] = {}
         self.classes = ClassBench(self)
         self._next_seq: dict[int, int] = {}
+        self._active_owners: list[str] | None = None
 
     # --- loading --------------------------------------------------------------------------------
 
@@ -201,11 +107,13 @@ class TaskBoard:
         # A task with one attempt has no other: the common case costs no second query.
         crowded = [task_id for task_id in missing if found[task_id].attempt_count > 1]
         others = self.uow.attempts.of_tasks(crowded) if crowded else []
+        reopened = [task_id for task_id in missing if found[task_id].rechecking]
+        questioned = self.uow.verification.open_of_tasks(reopened) if reopened else {}
         for row in sorted((*rows, *others)):
             if row.attempt_id in self.attempts:
                 continue
             task = self.tasks[row.task_id]
-            attempt = BoardAttempt(row, task)
+            attempt = BoardAttempt(row, task, questioned=questioned.get(row.attempt_id))
             task.attempts[row.attempt_id] = attempt
             self.attempts[row.attempt_id] = attempt
 
@@ -248,10 +156,35 @@ class TaskBoard:
             attempt.move(_A.DISCARDED, reason=reason)
         attempt.task.changed = True
 
-    def audit(self, task: BoardTask) -> None:
-        """The draw fell on this task: it needs agreeing owners."""
-        task.agreement_needed = max(task.agreement_needed, AUDITED_AGREEMENT)
+    def audit(self, task: BoardTask, *, owner_id: str, auditors: int = 1) -> None:
+        """The draw fell on this task: it needs agreeing owners, as many as there are to outvote a liar."""
+        if auditors > 1:
+            if self._active_owners is None:
+                self._active_owners = self.uow.fleet.active_owners(at_most=AGREEMENT_MAX + 1)
+            others = len(self._active_owners) - (owner_id in self._active_owners)
+            auditors = auditors_within(auditors, audited_owners=1, other_owners=others)
+        task.agreement_needed = max(task.agreement_needed, AUDITED_AGREEMENT, 1 + auditors)
         task.changed = True
+
+    def reject(
+        self,
+        attempt: BoardAttempt,
+        *,
+        found_by: FindingKind | None = None,
+        reason: str = "WRONG_RESULT",
+    ) -> None:
+        """A check found the result wrong: its vehicle's history ends, and its other results are looked at.
+
+        Args:
+            attempt: Recorded, or questioned.
+            found_by: Which check; None where the task's other results contradict it.
+            reason: Reason code.
+        """
+        attempt.move(_A.REJECTED, reason=reason)
+        attempt.found_by = found_by
+        attempt.task.changed = True
+        self.trust[self.trust_key(attempt)] = self.history(attempt).rejected()
+        self.rejected.append(attempt)
 
     def convict(
         self, task: BoardTask, attempt_ids: Iterable[int], *, reason: str, unit_index: int = -1
@@ -259,10 +192,8 @@ class TaskBoard:
         """Results are proved wrong before their task is decided: RETURNED -> REJECTED."""
         for attempt_id in attempt_ids:
             attempt = task.attempts[attempt_id]
-            attempt.move(_A.REJECTED, reason=reason)
+            self.reject(attempt, found_by=FindingKind.DISPUTE, reason=reason)
             attempt.wrong_unit = unit_index
-            self.trust[self.trust_key(attempt)] = self.history(attempt).rejected()
-            self.rejected.append(attempt)
         task.changed = True
 
     # --- verdicts -------------------------------------------------------------------------------
@@ -281,17 +212,23 @@ class TaskBoard:
             self._accept(task, [returned[0]], [], [])
             return
         by_id = {attempt.row.attempt_id: attempt for attempt in returned}
+        self._learn_trusted(returned)
         standing = TaskStanding(
             agreement_needed=agreement_needed,
             returned=[
-                Candidate(attempt_id=attempt_id, owner_id=attempt.row.owner_id, output_digest=attempt.digest)
+                Candidate(
+                    attempt_id=attempt_id,
+                    owner_id=attempt.row.owner_id,
+                    output_digest=attempt.digest,
+                    trusted=self.trusted[attempt.row.vehicle_id],
+                )
                 for attempt_id, attempt in by_id.items()
             ],
             live_count=len(task.in_state(_A.LEASED)),
             attempt_count=task.row.attempt_count,
             failure_count=task.failure_count,
-            program_failed_owners=_program_failed_owners(task),
-            bounds=task.job.bounds,
+            program_failed_owners=program_failed_owners(task),
+            bounds=bounds_of(task),
         )
         view = self.classes.view(task, returned)
         verdict = judge(standing, task.job.comparator, self.outputs_of, entitled=entitlement(view))
@@ -310,7 +247,7 @@ class TaskBoard:
         if target is not task.state:
             task.state = TASK_LIFECYCLE.check(task.state, target, what=str(task.row.task_id))
         # Beyond the quorum somebody waits for us: an audit, or a disagreement to be settled.
-        waited_for = returned_count >= LEVELS[task.job.level].quorum
+        waited_for = task.rechecking or returned_count >= LEVELS[task.job.level].quorum
         task.rank = TaskRank.WAITED_FOR if waited_for else TaskRank.STARTED
         task.wanted = wanted
         task.changed = True
@@ -324,24 +261,64 @@ class TaskBoard:
     ) -> None:
         job = task.job
         terms = LEVELS[job.level]
+        task.evidence = self._evidence(task, group)
+        builds_trust = terms.builds_trust and task.evidence is not Evidence.RISK
         for position, attempt in enumerate(group):
             attempt.move(_A.ACCEPTED)
-            attempt.payer = Payer.JOB if position < terms.quorum else Payer.VERIFICATION
-            if attempt.payer is Payer.JOB:
+            if attempt.questioned is not None:
+                continue
+            by_job = position < terms.quorum and not task.rechecking
+            attempt.payer = Payer.JOB if by_job else Payer.VERIFICATION
+            if by_job:
                 task.cost_micros += attempt.row.amount_micros
-            if terms.builds_trust and attempt.row.amount_micros:
-                key = self.trust_key(attempt)
-                self.trust[key] = self.history(attempt).accepted(job.work_uwu_per_task)
+            if builds_trust and attempt.row.amount_micros:
+                before = self.history(attempt)
+                lag_uwu = self.policy.finality_lag_uwu(
+                    job.level, work_uwu=job.work_uwu_per_task, clean_uwu=before.clean_uwu
+                )
+                record = before.accepted(job.work_uwu_per_task, lag_uwu=lag_uwu)
+                self.trust[self.trust_key(attempt)] = record
+                attempt.odometer_uwu = record.odometer_uwu
         for attempt in rejected:
-            attempt.move(_A.REJECTED, reason="WRONG_RESULT")
-            self.trust[self.trust_key(attempt)] = self.history(attempt).rejected()
-            self.rejected.append(attempt)
+            self.reject(attempt)
         for attempt in unjudged:
             attempt.move(_A.DISCARDED, reason="BETWEEN_TOLERANCES")
         task.canonical = group[0]
+        if task.rechecking and group[0].questioned is None:
+            task.replaced_count += 1
+        self._decide(task, TaskState.ACCEPTED, stop_reason="TASK_DECIDED")
+
+    def _evidence(self, task: BoardTask, group: Sequence[BoardAttempt]) -> Evidence | str:
+        self._learn_trusted(group)
+        if any(self.trusted[attempt.row.vehicle_id] for attempt in group):
+            return Evidence.TRUSTED_NODE
+        if task.proof is not None:
+            return task.proof
+        terms = LEVELS[task.job.level]
+        if len(group) > 1:
+            return Evidence.AGREEMENT if terms.quorum > 1 else Evidence.AUDITED
+        return Evidence.HISTORY if terms.builds_trust else ""
+
+    def accept_at_risk(self, task: BoardTask) -> None:
+        """Nobody came to check the results of an undecided task: they are accepted, and build no trust."""
+        task.proof = Evidence.RISK
+        self._accept(task, task.in_state(_A.RETURNED), [], [])
+
+    def restore(self, task: BoardTask, *, reason: str) -> None:
+        """Nobody can tell whether questioned results are wrong: the task is as it was before."""
+        for attempt in task.in_state(_A.RETURNED):
+            if attempt.questioned is None:
+                self.drop(attempt, reason=reason)
+                continue
+            attempt.move(_A.ACCEPTED)
+            task.canonical = task.canonical or attempt
+        task.evidence = Evidence.RISK
         self._decide(task, TaskState.ACCEPTED, stop_reason="TASK_DECIDED")
 
     def _give_up(self, task: BoardTask, reason: TaskFailure) -> None:
+        if task.rechecking:
+            self.restore(task, reason=reason.value)
+            return
         for attempt in task.in_state(_A.RETURNED):
             self.drop(attempt, reason=reason.value)
         if reason is TaskFailure.PROGRAM_FAILED:
@@ -351,7 +328,13 @@ class TaskBoard:
         self._decide(task, TaskState.FAILED, stop_reason="TASK_DECIDED")
 
     def end(self, task: BoardTask, state: TaskState, *, reason: str) -> None:
-        """End an undecided task with its job: CANCELLED or FAILED, whatever its results."""
+        """End an undecided task with its job: CANCELLED or FAILED, whatever its results.
+
+        A task that was accepted before and is checked again keeps its result.
+        """
+        if task.rechecking:
+            self.restore(task, reason=reason)
+            return
         for attempt in task.in_state(_A.RETURNED):
             self.drop(attempt, reason=reason)
         task.reason = reason
@@ -391,6 +374,13 @@ class TaskBoard:
             self.trust[key] = record
         return record
 
+    def _learn_trusted(self, attempts: Iterable[BoardAttempt]) -> None:
+        vehicle_ids = {attempt.row.vehicle_id for attempt in attempts}
+        unknown = sorted(vehicle_ids - self.trusted.keys())
+        if unknown:
+            found = self.uow.fleet.trusted_among(unknown)
+            self.trusted.update((vehicle_id, vehicle_id in found) for vehicle_id in unknown)
+
     # --- outputs --------------------------------------------------------------------------------
 
     def outputs_of(self, attempt_id: int) -> Tensors:
@@ -400,32 +390,6 @@ class TaskBoard:
         if ref is None:
             raise InvariantError(f"attempt {attempt_id} has a result and no outputs")
         return read_tensors(ref, self.blobs)
-
-
-def read_tensors(ref: TensorRef, blobs: BlobReader | None) -> Tensors:
-    """Decode outputs that were accepted before, wherever they are.
-
-    Raises:
-        PoolError: what the blob store and the decoder raise.
-        InvariantError: they are a blob and nobody said where blobs are.
-    """
-    if ref.inline is not None:
-        return decode(ref.inline, INLINE_TENSORS)
-    if ref.blob_sha256 is None:
-        return {}
-    if blobs is None:
-        raise InvariantError("outputs are a blob, and this use case was given no blob store")
-    return decode(blobs.get(ref.blob_sha256))
-
-
-def _program_failed_owners(task: BoardTask) -> int:
-    return len(
-        {
-            attempt.row.owner_id
-            for attempt in task.attempts.values()
-            if attempt.state is _A.FAILED and attempt.reason == TaskFailure.PROGRAM_FAILED
-        }
-    )
 
 
 def _of(group: AgreementGroup | Sequence[Candidate], by_id: dict[int, BoardAttempt]) -> list[BoardAttempt]:

@@ -222,6 +222,10 @@ class JobViewValue:
     deadline_us: int
     decided_cursor: int
     """The newest cursor of `decided_after`."""
+    rechecking_count: int = 0
+    """Tasks whose accepted result is being checked again."""
+    replaced_count: int = 0
+    """Results that such a check replaced so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +246,11 @@ class TaskResultValue:
     reason: str
     detail: str
     attempt_count: int
+    final: bool = False
+    """Whether no look-back can question the result any more."""
+    replaced_count: int = 0
+    evidence: str = ""
+    """Why the result is believed; empty while undecided, and where the level asks for no verification."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +292,8 @@ class VehicleViewValue:
     clean_uwu: int
     """Clean work since the last failed check, over all classes."""
     quarantine_reason: str
+    trusted: bool = False
+    numeric_class: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

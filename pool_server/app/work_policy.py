@@ -6,8 +6,9 @@ from typing import Protocol
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import DAY_US, LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, MINUTE_US, SECOND_US
 from pool_server.core.trust import QuarantineRule
-from pool_server.core.verification import AuditRule, HistoryAuditRule
+from pool_server.core.verification import LEVELS, AuditRule, HistoryAuditRule, VerificationLevel
 from pool_server.core.verification.classes import ClassAuditRule
+from pool_server.core.verification.finality import lag_uwu
 
 
 class BlobReader(Protocol):
@@ -48,6 +49,10 @@ class WorkPolicy:
     class_rule: ClassAuditRule = field(default_factory=ClassAuditRule)
     class_patience_us: int = 30 * SECOND_US
     """How long a result waits for a vehicle of the numeric class that should check it; then others may."""
+    assumed_faulty_share: float = 0.2
+    """The rule's f, by which results become final."""
+    accept_unverified_after_us: int = DAY_US
+    """A result that waits for other owners for so long is accepted at the pool's risk."""
 
     def __post_init__(self) -> None:
         if not LEASE_LIFETIME_US_MIN <= self.lease_timeout_us <= LEASE_LIFETIME_US_MAX:
@@ -56,14 +61,25 @@ class WorkPolicy:
                 f"lease_timeout_us is {LEASE_LIFETIME_US_MIN} to {LEASE_LIFETIME_US_MAX}, "
                 f"not {self.lease_timeout_us}",
             )
-        durations = (
+        durations_us = (
             self.lease_grace_us,
             self.retry_same_owner_us,
             self.vehicle_silence_us,
             self.unit_answer_us,
+            self.accept_unverified_after_us,
         )
-        if min(durations) < 0:
+        if min(durations_us) < 0:
             raise PoolError(ErrorCode.INVALID_ARGUMENT, "a duration of the work policy is negative")
+
+    def finality_lag_uwu(self, level: VerificationLevel, *, work_uwu: int, clean_uwu: int) -> int:
+        """Return how much clean work follows a result of this level before it is final."""
+        # Where nothing is drawn every result is checked: the shortest lag will do.
+        return lag_uwu(
+            epsilon=LEVELS[level].epsilon or 1.0,
+            assumed_faulty_share=self.assumed_faulty_share,
+            work_uwu=work_uwu,
+            clean_uwu=clean_uwu if LEVELS[level].epsilon else 0,
+        )
 
 
 DEFAULT_POLICY = WorkPolicy()

@@ -61,6 +61,8 @@ class Candidate:
     owner_id: str
     output_digest: bytes
     """32 bytes, already checked against the outputs."""
+    trusted: bool = False
+    """Whether a trusted node returned it: the pool's own word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class AgreementGroup:
     def anchor(self) -> Candidate:
         """The member whose outputs stand for the group."""
         return self.members[0]
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a trusted node is among the members."""
+        return any(member.trusted for member in self.members)
 
     def owner_count(self) -> int:
         """Count the different owners in the group."""

@@ -64,6 +64,7 @@ JOB_LIFECYCLE: Lifecycle[JobState] = Lifecycle(
     transitions={
         (JobState.OPEN, JobState.CLOSING): "its buyer closes it to new tasks",
         (JobState.CLOSING, JobState.DONE): "its last task is decided",
+        (JobState.DONE, JobState.CLOSING): "a look-back opens tasks of it again",
         **from_each(
             (JobState.OPEN, JobState.CLOSING),
             JobState.CANCELLED,
@@ -91,6 +92,7 @@ TASK_LIFECYCLE: Lifecycle[TaskState] = Lifecycle(
             "a bound on attempts is reached, its program fails, or the job's deadline passes",
         ),
         **from_each((TaskState.READY, TaskState.RUNNING), TaskState.CANCELLED, "its job is cancelled"),
+        (TaskState.ACCEPTED, TaskState.READY): "a look-back questions its result",
     },
 )
 
@@ -120,6 +122,9 @@ ATTEMPT_LIFECYCLE: Lifecycle[AttemptState] = Lifecycle(
         (AttemptState.RETURNED, AttemptState.DISCARDED): (
             "its task ends without judging it, or its vehicle is quarantined or retired"
         ),
+        (AttemptState.ACCEPTED, AttemptState.RETURNED): (
+            "a look-back questions it: its money is set aside until others have computed its task again"
+        ),
         (AttemptState.EXPIRED, AttemptState.RETURNED): "its late result is recorded: the task still needs it",
         (AttemptState.EXPIRED, AttemptState.ACCEPTED): "its late result is recorded and decides its task",
         (AttemptState.EXPIRED, AttemptState.REJECTED): "its late result is recorded and disagrees",
@@ -139,14 +144,14 @@ LEASE_LIFECYCLE: Lifecycle[LeaseState] = Lifecycle(
     },
 )
 
-#: Tasks that no result can change any more.
+#: Tasks that wait for nothing; only a look-back opens an accepted one again.
 DECIDED_TASK_STATES = frozenset({TaskState.ACCEPTED, TaskState.FAILED, TaskState.CANCELLED})
 #: Attempts that bind their owner to the task: under way, or with a result that counts. An owner has at most
 #: one of them per task.
 COUNTING_ATTEMPT_STATES = frozenset(
     {AttemptState.LEASED, AttemptState.RETURNED, AttemptState.ACCEPTED, AttemptState.REJECTED}
 )
-#: Attempts that hold a pending transfer (unless their work is donated).
+#: Attempts that hold a pending transfer (unless their work is donated, or they were paid and are questioned).
 FUNDED_ATTEMPT_STATES = frozenset({AttemptState.LEASED, AttemptState.RETURNED})
 #: Jobs whose tasks are leased.
 ACTIVE_JOB_STATES = frozenset({JobState.OPEN, JobState.CLOSING})

@@ -12,6 +12,7 @@ from enum import StrEnum, unique
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.core.verification import VerificationLevel
+from pool_server.core.verification.finality import final_through_uwu
 
 
 @unique
@@ -46,11 +47,30 @@ class TrustRecord:
     """Attempts accepted in all."""
     rejected_attempts: int = 0
     """Attempts rejected in all."""
+    odometer_uwu: int = 0
+    """Accepted work in all, micro-WU: never goes back."""
+    final_uwu: int = 0
+    """Results up to here on the odometer are final."""
 
-    def accepted(self, work_uwu: int) -> "TrustRecord":
-        """Return the record after one accepted attempt."""
-        return replace(
-            self, clean_uwu=self.clean_uwu + work_uwu, accepted_attempts=self.accepted_attempts + 1
+    def accepted(self, work_uwu: int, *, lag_uwu: int | None = None) -> "TrustRecord":
+        """Return the record after one accepted attempt.
+
+        Args:
+            work_uwu: Its work.
+            lag_uwu: The lag of `core.verification.finality`; None makes nothing final.
+        """
+        clean_uwu, odometer_uwu = self.clean_uwu + work_uwu, self.odometer_uwu + work_uwu
+        final_uwu = self.final_uwu
+        if lag_uwu is not None:
+            final_uwu = final_through_uwu(
+                odometer_uwu=odometer_uwu, clean_uwu=clean_uwu, floor_uwu=final_uwu, lag_uwu=lag_uwu
+            )
+        return TrustRecord(
+            clean_uwu=clean_uwu,
+            accepted_attempts=self.accepted_attempts + 1,
+            rejected_attempts=self.rejected_attempts,
+            odometer_uwu=odometer_uwu,
+            final_uwu=final_uwu,
         )
 
     def reset(self) -> "TrustRecord":
@@ -65,7 +85,10 @@ class TrustRecord:
         return replace(self, clean_uwu=self.clean_uwu // 2)
 
     def rejected(self) -> "TrustRecord":
-        """Return the record after one rejected attempt: history starts again at nothing."""
+        """Return the record after one rejected attempt: history starts again at nothing.
+
+        The odometer stays, and what was final stays so.
+        """
         return replace(self, clean_uwu=0, rejected_attempts=self.rejected_attempts + 1)
 
 

@@ -31,6 +31,10 @@ class VehicleRow(NamedTuple):
     speed_uwu_per_s: int
     """0: unknown."""
     quarantine_reason: str
+    trusted: bool = False
+    """True for the operator's own vehicle: its results are the pool's word."""
+    numeric_class: str = ""
+    """Vehicles of one class return the same bits; empty while unknown."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +84,14 @@ class FleetRepository(Protocol):
 
     def set_speed(self, vehicle_id: str, speed_uwu_per_s: int) -> None:
         """Note a vehicle's speed."""
+        ...
+
+    def set_trusted(self, vehicle_id: str, *, trusted: bool) -> bool:
+        """Make a vehicle a trusted node, or an ordinary one; False when there is none."""
+        ...
+
+    def trusted_among(self, vehicle_ids: Sequence[str]) -> set[str]:
+        """Which of these vehicles are trusted nodes."""
         ...
 
     def set_label(self, vehicle_id: str, label: str) -> bool:

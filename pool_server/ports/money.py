@@ -241,7 +241,10 @@ class ReceiptRepository(Protocol):
         ...
 
     def held_by_owner(self, *, after_receipt_id: int, through_receipt_id: int) -> list[HeldSum]:
-        """Return the sums of a range of receipts per owner, by owner."""
+        """Return the sums of a range of receipts per owner, by owner.
+
+        Money that is questioned, or was taken back, is left out.
+        """
         ...
 
     def advance_released(self, *, from_receipt_id: int, to_receipt_id: int) -> None:

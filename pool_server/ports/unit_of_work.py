@@ -15,6 +15,7 @@ from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.classes import ClassRepository
 from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.fleet import EventRepository, FleetRepository
+from pool_server.ports.leases import LeaseRepository
 from pool_server.ports.money import (
     IdBlocks,
     LedgerRepository,
@@ -29,7 +30,8 @@ from pool_server.ports.shell import (
     QuoteRepository,
     SettingsRepository,
 )
-from pool_server.ports.work import AttemptRepository, JobRepository, LeaseRepository, TaskRepository
+from pool_server.ports.verification import VerificationRepository
+from pool_server.ports.work import AttemptRepository, JobRepository, TaskRepository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,11 @@ class UnitOfWork(Protocol):
     @property
     def disputes(self) -> DisputeRepository:
         """Disputes over step tasks, and the questions asked in them."""
+        ...
+
+    @property
+    def verification(self) -> VerificationRepository:
+        """Look-backs, questioned attempts, findings."""
         ...
 
     def write_refusals(self) -> None:

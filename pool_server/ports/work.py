@@ -1,4 +1,4 @@
-"""What the work's use cases need of a store: jobs, tasks, attempts and leases; vehicles are in `ports.fleet`.
+"""What the work's use cases need of a store: jobs, tasks and attempts; vehicles are in `ports.fleet`.
 
 Rows of the hot path are named tuples, everything in bulk; nothing here decides anything. A guarded write says
 how many rows it changed, and the use case compares: the guard is the lifecycle's table, see `core.lifecycle`.
@@ -64,6 +64,10 @@ class JobRow:
     decided_seq: int = 0
     """Decisions so far: the newest cursor."""
     last_lease_id: int = 0
+    rechecking_count: int = 0
+    """Tasks whose accepted result a look-back checks again; they count as undecided."""
+    replaced_count: int = 0
+    """Results that such a check replaced."""
 
     @property
     def undecided_count(self) -> int:
@@ -87,6 +91,8 @@ class JobDelta:
     decided_seq: int = 0
     last_lease_id: int = 0
     """The new value, not an addition; 0 leaves it."""
+    rechecking_count: int = 0
+    replaced_count: int = 0
 
 
 class OfferRow(NamedTuple):
@@ -197,6 +203,16 @@ class TaskRow(NamedTuple):
     reason: str
     detail: str
     decided_at_us: int
+    evidence: str = ""
+    """An `Evidence`, why its result is believed, once it was accepted. An undecided task that has one was
+    accepted before, and a look-back checks its result again."""
+    replaced_count: int = 0
+    """How often such a check replaced its result."""
+
+    @property
+    def rechecking(self) -> bool:
+        """Whether its result, accepted before, is checked again."""
+        return bool(self.evidence) and not self.decided_seq
 
 
 class ReadyTask(NamedTuple):
@@ -242,6 +258,8 @@ class AttemptRow(NamedTuple):
     decided_at_us: int
     numeric_class: str = ""
     """The vehicle's numeric class when it was leased; "" is unknown."""
+    odometer_uwu: int = 0
+    """Where its vehicle's history stood once it was accepted; 0 where it counts for none."""
 
 
 class ReportedValues(NamedTuple):
@@ -268,6 +286,7 @@ class AttemptChange(NamedTuple):
     decided_at_us: int
     reported: ReportedValues | None
     """None keeps what the row holds."""
+    odometer_uwu: int = 0
 
 
 class GrantRow(NamedTuple):
@@ -343,6 +362,10 @@ class TaskRepository(Protocol):
         """Write tasks that were READY or RUNNING. Rows changed."""
         ...
 
+    def reopen(self, rows: Sequence[TaskRow]) -> int:
+        """Write tasks that were ACCEPTED and are READY again. Rows changed."""
+        ...
+
     def end_undecided(self, job_id: int, *, state: TaskState, reason: str, seq_base: int, now_us: int) -> int:
         """READY or RUNNING -> CANCELLED or FAILED for all tasks of a job, cursors `seq_base` + index + 1."""
         ...
@@ -409,36 +432,4 @@ class AttemptRepository(Protocol):
 
     def counts_by_state(self) -> dict[str, int]:
         """Attempts by state."""
-        ...
-
-
-class LeaseRepository(Protocol):
-    """Leases: `uow.leases`."""
-
-    def insert(self, lease: LeaseRow) -> None:
-        """Insert a live lease."""
-        ...
-
-    def get(self, lease_id: int) -> LeaseRow | None:
-        """Read a lease."""
-        ...
-
-    def many(self, lease_ids: Sequence[int]) -> list[LeaseRow]:
-        """Read leases, by id."""
-        ...
-
-    def live(self, vehicle_id: str) -> list[LeaseRow]:
-        """A vehicle's live leases, by id."""
-        ...
-
-    def newest_id(self) -> int:
-        """The newest lease's id; 0 when there is none."""
-        ...
-
-    def overdue(self, *, before_us: int, limit: int) -> list[LeaseRow]:
-        """Live leases that ended before a time, by (end, id)."""
-        ...
-
-    def close_attempts(self, lease_id: int, *, closed: int, state: LeaseState, ended_at_us: int) -> bool:
-        """Take `closed` attempts off a live lease's open ones and set its state. True when it was live."""
         ...

@@ -8,12 +8,14 @@ from pool_server.core.fleet import ACTIVE_STATES, VehicleState
 from pool_server.core.trust import TrustRecord
 from pool_server.ports.fleet import VehicleDelta, VehicleRow, WorkEvent
 from pool_server.store.driver import Driver
-from pool_server.store.statements import insert_many, marks
+from pool_server.store.statements import fetch_in, insert_many, marks
 
 _COLUMNS = (
     "vehicle_id, owner_id, label, state, enrolled_at_us, last_seen_us, verified_attempts, rejected_attempts, "
-    "abandoned_attempts, rejected_since_release, speed_uwu_per_s, quarantine_reason"
+    "abandoned_attempts, rejected_since_release, speed_uwu_per_s, quarantine_reason, "
+    "trusted, numeric_class"
 )
+_TRUST_COLUMNS = "clean_uwu, accepted_attempts, rejected_attempts, odometer_uwu, final_uwu"
 _SELECT = f"SELECT {_COLUMNS} FROM fleet_vehicles"
 _STATES = {state.value: state for state in VehicleState}
 _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE_STATES)
@@ -29,7 +31,7 @@ class SqlFleetRepository:
     def insert(self, vehicle: VehicleRow) -> None:
         """Insert a vehicle."""
         self._driver.run(
-            f"INSERT INTO fleet_vehicles ({_COLUMNS}) VALUES ({marks(12)})",
+            f"INSERT INTO fleet_vehicles ({_COLUMNS}) VALUES ({marks(len(VehicleRow._fields))})",
             (*vehicle[:3], vehicle.state.value, *vehicle[4:]),
         )
 
@@ -90,6 +92,22 @@ class SqlFleetRepository:
             "UPDATE fleet_vehicles SET speed_uwu_per_s = ? WHERE vehicle_id = ?",
             (speed_uwu_per_s, vehicle_id),
         )
+
+    def set_trusted(self, vehicle_id: str, *, trusted: bool) -> bool:
+        """Make a vehicle a trusted node, or an ordinary one; False when there is none."""
+        result = self._driver.run(
+            "UPDATE fleet_vehicles SET trusted = ? WHERE vehicle_id = ?", (int(trusted), vehicle_id)
+        )
+        return result.rowcount == 1
+
+    def trusted_among(self, vehicle_ids: Sequence[str]) -> set[str]:
+        """Which of these vehicles are trusted nodes."""
+        rows = fetch_in(
+            self._driver,
+            "SELECT vehicle_id FROM fleet_vehicles WHERE trusted = 1 AND vehicle_id IN ({marks})",
+            vehicle_ids,
+        )
+        return {row[0] for row in rows}
 
     def set_label(self, vehicle_id: str, label: str) -> bool:
         """Rename a vehicle; False when there is none."""
@@ -164,23 +182,36 @@ class SqlFleetRepository:
     def trust(self, vehicle_id: str, trust_class: str) -> TrustRecord:
         """Read a history; an empty one when there is none."""
         row = self._driver.run(
-            "SELECT clean_uwu, accepted_attempts, rejected_attempts FROM fleet_trust "
-            "WHERE vehicle_id = ? AND trust_class = ?",
+            f"SELECT {_TRUST_COLUMNS} FROM fleet_trust WHERE vehicle_id = ? AND trust_class = ?",
             (vehicle_id, trust_class),
         ).one_or_none()
         if row is None:
             return TrustRecord()
-        return TrustRecord(clean_uwu=row[0], accepted_attempts=row[1], rejected_attempts=row[2])
+        return TrustRecord(
+            clean_uwu=row[0],
+            accepted_attempts=row[1],
+            rejected_attempts=row[2],
+            odometer_uwu=row[3],
+            final_uwu=row[4],
+        )
 
     def put_trust(self, vehicle_id: str, trust_class: str, record: TrustRecord) -> None:
         """Write a history."""
         self._driver.run(
-            "INSERT INTO fleet_trust "
-            "(vehicle_id, trust_class, clean_uwu, accepted_attempts, rejected_attempts) "
-            "VALUES (?, ?, ?, ?, ?) ON CONFLICT (vehicle_id, trust_class) DO UPDATE SET "
+            f"INSERT INTO fleet_trust (vehicle_id, trust_class, {_TRUST_COLUMNS}) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (vehicle_id, trust_class) DO UPDATE SET "
             "clean_uwu = excluded.clean_uwu, accepted_attempts = excluded.accepted_attempts, "
-            "rejected_attempts = excluded.rejected_attempts",
-            (vehicle_id, trust_class, record.clean_uwu, record.accepted_attempts, record.rejected_attempts),
+            "rejected_attempts = excluded.rejected_attempts, odometer_uwu = excluded.odometer_uwu, "
+            "final_uwu = excluded.final_uwu",
+            (
+                vehicle_id,
+                trust_class,
+                record.clean_uwu,
+                record.accepted_attempts,
+                record.rejected_attempts,
+                record.odometer_uwu,
+                record.final_uwu,
+            ),
         )
 
     def _read(self, query: str, parameters: tuple[Any, ...]) -> list[VehicleRow]:
@@ -194,7 +225,7 @@ class SqlFleetRepository:
 
 
 def _vehicle(row: Any) -> VehicleRow:
-    return VehicleRow._make((*row[:3], _STATES[row[3]], *row[4:]))
+    return VehicleRow._make((*row[:3], _STATES[row[3]], *row[4:12], bool(row[12]), *row[13:]))
 
 
 class SqlEventRepository:

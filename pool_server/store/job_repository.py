@@ -26,10 +26,10 @@ _COLUMNS = (
     "budget_micros, level, comparator, rtol, atol, failures_max, attempts_max, deadline_us, "
     "created_at_us, ended_at_us, end_reason, task_count, ready_count, urgent_count, accepted_count, "
     "failed_count, cancelled_count, attempt_count, rejected_count, spent_micros, decided_seq, "
-    "last_lease_id"
+    "last_lease_id, rechecking_count, replaced_count"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(36)})"
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(38)})"
 _OFFERS = (
     "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, urgent_count, last_lease_id, "
     "(SELECT max(others.last_lease_id) FROM jobs AS others WHERE others.buyer_id = jobs.buyer_id) "
@@ -40,6 +40,7 @@ _ADD = (
     "urgent_count = urgent_count + ?, accepted_count = accepted_count + ?, failed_count = failed_count + ?, "
     "cancelled_count = cancelled_count + ?, attempt_count = attempt_count + ?, "
     "rejected_count = rejected_count + ?, spent_micros = spent_micros + ?, decided_seq = decided_seq + ?, "
+    "rechecking_count = rechecking_count + ?, replaced_count = replaced_count + ?, "
     "last_lease_id = CASE WHEN ? > 0 THEN ? ELSE last_lease_id END WHERE job_id = ?"
 )
 
@@ -95,6 +96,9 @@ class SqlJobRepository:
         """Active jobs whose deadline has passed, by (deadline, id)."""
         return self._many(
             f"{_SELECT} WHERE deadline_us > 0 AND state IN ('open', 'closing') AND deadline_us <= ? "
+            # A job that was done and whose results are checked again keeps them, whatever the time.
+            "AND NOT (state = 'closing' AND rechecking_count > 0 "
+            "AND rechecking_count = task_count - accepted_count - failed_count - cancelled_count) "
             "ORDER BY deadline_us, job_id LIMIT ?",
             (now_us, limit),
         )
@@ -131,6 +135,8 @@ class SqlJobRepository:
                 delta.rejected_count,
                 delta.spent_micros,
                 delta.decided_seq,
+                delta.rechecking_count,
+                delta.replaced_count,
                 delta.last_lease_id,
                 delta.last_lease_id,
                 job_id,
@@ -194,6 +200,8 @@ def _values(job: JobRow) -> tuple[Any, ...]:
         job.spent_micros,
         job.decided_seq,
         job.last_lease_id,
+        job.rechecking_count,
+        job.replaced_count,
     )
 
 
@@ -231,6 +239,8 @@ def _job(row: Any) -> JobRow:
         spent_micros=row[33],
         decided_seq=row[34],
         last_lease_id=row[35],
+        rechecking_count=row[36],
+        replaced_count=row[37],
     )
 
 

@@ -93,7 +93,9 @@ class SqlReceiptRepository:
     def held_by_owner(self, *, after_receipt_id: int, through_receipt_id: int) -> list[HeldSum]:
         rows = self._driver.run(
             "SELECT owner_id, COUNT(*), SUM(net_micros) FROM receipts "
-            "WHERE receipt_id > ? AND receipt_id <= ? GROUP BY owner_id ORDER BY owner_id",
+            "WHERE receipt_id > ? AND receipt_id <= ? AND NOT EXISTS (SELECT 1 FROM questioned_attempts AS q "
+            "WHERE q.receipt_id = receipts.receipt_id AND q.state <> 'upheld' AND q.net_micros > 0) "
+            "GROUP BY owner_id ORDER BY owner_id",
             (after_receipt_id, through_receipt_id),
         )
         return [HeldSum(*row) for row in rows]

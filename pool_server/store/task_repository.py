@@ -18,9 +18,9 @@ _STATES = {state.value: state for state in TaskState}
 _COLUMNS = (
     "task_id, job_id, task_index, state, rank, wanted, agreement_needed, attempt_count, live_count, "
     "failure_count, job_funded_count, decided_seq, canonical_attempt_id, cost_micros, reason, detail, "
-    "decided_at_us"
+    "decided_at_us, evidence, replaced_count"
 )
-_COLUMN_COUNT = 17
+_COLUMN_COUNT = 19
 _TASK_ALIAS_COLUMNS = ", ".join(f"t.{column.strip()}" for column in _COLUMNS.split(","))
 _READY_COLUMNS = (
     "t.task_id, t.task_index, t.rank, t.wanted, t.job_funded_count, i.inline, i.blob_sha256, i.size_bytes"
@@ -70,11 +70,14 @@ _CHANGED_COLUMNS = (
     "reason",
     "detail",
     "decided_at_us",
+    "evidence",
+    "replaced_count",
 )
 _CHANGE = (
     f"UPDATE tasks SET {set_from_values(_CHANGED_COLUMNS, first=2)} FROM (VALUES {{rows}}) AS new "
     "WHERE task_id = new.column1 AND state IN ('ready', 'running')"
 )
+_REOPEN = _CHANGE.replace("state IN ('ready', 'running')", "state = 'accepted'")
 _RESULT = (
     f"SELECT {_TASK_ALIAS_COLUMNS}, a.output_digest, o.inline, o.blob_sha256, o.size_bytes FROM tasks AS t "
     "LEFT JOIN attempts AS a ON a.attempt_id = t.canonical_attempt_id "
@@ -160,29 +163,11 @@ class SqlTaskRepository:
 
     def change(self, rows: Sequence[TaskRow]) -> int:
         """Write tasks that were READY or RUNNING. Rows changed."""
-        return write_rows(
-            self._driver,
-            _CHANGE,
-            [
-                (
-                    row.task_id,
-                    row.state.value,
-                    row.rank,
-                    row.wanted,
-                    row.agreement_needed,
-                    row.live_count,
-                    row.failure_count,
-                    row.job_funded_count,
-                    row.decided_seq,
-                    row.canonical_attempt_id,
-                    row.cost_micros,
-                    row.reason,
-                    row.detail,
-                    row.decided_at_us,
-                )
-                for row in rows
-            ],
-        )
+        return write_rows(self._driver, _CHANGE, [_changed(row) for row in rows])
+
+    def reopen(self, rows: Sequence[TaskRow]) -> int:
+        """Write tasks that were ACCEPTED and are READY again. Rows changed."""
+        return write_rows(self._driver, _REOPEN, [_changed(row) for row in rows])
 
     def end_undecided(self, job_id: int, *, state: TaskState, reason: str, seq_base: int, now_us: int) -> int:
         """READY or RUNNING -> CANCELLED or FAILED for all tasks of a job, cursors `seq_base` + index + 1."""
@@ -227,8 +212,29 @@ def _started(guest: ClassGuest | None) -> tuple[str, tuple[Any, ...]]:
     return _STARTED.replace(_BEFORE_ORDER, more + _BEFORE_ORDER), tuple(wishes)
 
 
-#: attempt_count to decided_at_us of a new task.
-_NEW = (0, 0, 0, 0, 0, 0, 0, "", "", 0)
+#: attempt_count to replaced_count of a new task.
+_NEW = (0, 0, 0, 0, 0, 0, 0, "", "", 0, "", 0)
+
+
+def _changed(row: TaskRow) -> tuple[Any, ...]:
+    return (
+        row.task_id,
+        row.state.value,
+        row.rank,
+        row.wanted,
+        row.agreement_needed,
+        row.live_count,
+        row.failure_count,
+        row.job_funded_count,
+        row.decided_seq,
+        row.canonical_attempt_id,
+        row.cost_micros,
+        row.reason,
+        row.detail,
+        row.decided_at_us,
+        row.evidence,
+        row.replaced_count,
+    )
 
 
 def _task(row: Any) -> TaskRow:

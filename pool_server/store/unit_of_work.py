@@ -26,6 +26,7 @@ from pool_server.store.payout_repository import SqlPayoutRepository
 from pool_server.store.price_repository import SqlPriceRepository
 from pool_server.store.receipt_repository import SqlReceiptRepository
 from pool_server.store.task_repository import SqlTaskRepository
+from pool_server.store.verification_repository import SqlVerificationRepository
 
 
 class SqlUnitOfWork:
@@ -55,6 +56,7 @@ class SqlUnitOfWork:
         self.events = SqlEventRepository(driver)
         self.classes = SqlClassRepository(driver)
         self.disputes = SqlDisputeRepository(driver)
+        self.verification = SqlVerificationRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

@@ -48,7 +48,8 @@ class Auditor:
         self.pool = pool
         self.attempts: dict[int, KnownAttempt] = {}
         self.owners: dict[str, str] = {}
-        self.decided: dict[tuple[int, int], tuple[str, bytes, int]] = {}
+        self.decided: dict[tuple[int, int, int], tuple[str, bytes, int]] = {}
+        """By job, index, and how often a look-back replaced the result: nothing else changes it."""
         self.quarantined: set[str] = set()
         self.verified: set[int] = set()
         self.grants = 0
@@ -127,7 +128,8 @@ class Auditor:
             ).fetchall()
             tasks = connection.exec_driver_sql(
                 "SELECT t.job_id, t.task_index, t.state, coalesce(a.output_digest, x''), "
-                "t.canonical_attempt_id, t.cost_micros, t.task_id, j.level, j.price_micros_per_wu "
+                "t.canonical_attempt_id, t.cost_micros, t.task_id, j.level, j.price_micros_per_wu, "
+                "t.replaced_count, t.evidence "
                 "FROM tasks AS t JOIN jobs AS j ON j.job_id = t.job_id "
                 "LEFT JOIN attempts AS a ON a.attempt_id = t.canonical_attempt_id"
             ).fetchall()
@@ -138,13 +140,16 @@ class Auditor:
                 "SELECT job_id, budget_micros, spent_micros, state, task_count, ready_count, accepted_count, "
                 "failed_count, cancelled_count FROM jobs"
             ).fetchall()
+            asked = connection.exec_driver_sql(
+                "SELECT attempt_id FROM questioned_attempts WHERE state = 'open'"
+            ).fetchall()
             held = connection.exec_driver_sql(
                 "SELECT vehicle_id FROM fleet_vehicles WHERE state = 'quarantined'"
             ).fetchall()
         self.quarantined = {row[0] for row in held}
         self._check_attempts(rows)
         self._check_tasks(tasks, rows)
-        self._check_money(accounts, jobs, rows)
+        self._check_money(accounts, jobs, rows, questioned={row[0] for row in asked})
         self._check_jobs(jobs, tasks)
 
     def _check_attempts(self, rows: Rows) -> None:
@@ -162,17 +167,21 @@ class Auditor:
         for _attempt_id, _job_id, task_id, _owner_id, state, payer, *_money in rows:
             if state == "accepted":
                 paid[task_id, str(payer)] += 1
-        for job_id, index, state, digest, canonical, cost, task_id, level, price in tasks:
+        for job_id, index, state, digest, canonical, cost, task_id, level, price, replaced, why in tasks:
             quorum = 2 if level == "full" else 1
             by_job = paid[task_id, "job"]
             self._require(by_job <= quorum, f"job {job_id} pays {by_job} attempts of task {index}")
             if state == "accepted":
-                self._require(by_job == quorum, f"job {job_id} pays {by_job} of task {index}, not {quorum}")
+                # A result that a look-back replaced, or that one word was enough for, may cost less.
+                full = not replaced and why not in {"RISK", "TRUSTED_NODE"}
+                self._require(
+                    by_job == quorum or not full, f"job {job_id} pays {by_job} of task {index}, not {quorum}"
+                )
                 self._require(int(str(cost)) <= quorum * int(str(price)), f"task {index} costs {cost}")
             else:
                 self._require(not paid[task_id, "job"] and not paid[task_id, "verification"], "paid and open")
             if state in {"accepted", "failed", "cancelled"}:
-                key = (int(str(job_id)), int(str(index)))
+                key = (int(str(job_id)), int(str(index)), int(str(replaced)))
                 fact = (str(state), bytes(digest), int(str(canonical)))
                 self._require(self.decided.setdefault(key, fact) == fact, f"task {key} was decided again")
 
@@ -181,14 +190,16 @@ class Auditor:
         accounts: Rows,
         jobs: Rows,
         rows: Rows,
+        *,
+        questioned: set[Any],
     ) -> None:
         figures = {str(name): tuple(int(str(one)) for one in counters) for name, *counters in accounts}
         debited = sum(one[1] for one in figures.values())
         credited = sum(one[3] for one in figures.values())
         self._require(debited == credited, f"debits {debited} and credits {credited} differ")
         pending: dict[str, int] = defaultdict(int)
-        for _attempt_id, job_id, _task_id, _owner_id, state, payer, amount, transfer_id in rows:
-            if state in {"leased", "returned"}:
+        for attempt_id, job_id, _task_id, _owner_id, state, payer, amount, transfer_id in rows:
+            if state in {"leased", "returned"} and attempt_id not in questioned:
                 self._require(bool(transfer_id) == bool(amount), "an attempt under way has no money")
                 pending[f"job:{job_id}:escrow" if payer == "job" else "x:verification"] += int(str(amount))
         for name, (debits_pending, *_others) in figures.items():

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pool_protocol import tensors
 from pool_protocol.digests import output_digest, sha256_hex
-from pool_server.app import expiry, fleet, jobs
+from pool_server.app import expiry, fleet, jobs, look_back
+from pool_server.app.earnings import release_held
 from pool_server.app.leasing import lease_work
 from pool_server.app.submission import submit_results
 from pool_server.app.work_commands import (
@@ -298,6 +299,31 @@ class Workshop:
                 now_us=self.now_us,
             )
         )
+
+    def trust(self, vehicle_id: str, *, trusted: bool = True) -> None:
+        self._run(
+            lambda uow: fleet.set_trusted(uow, vehicle_id=vehicle_id, trusted=trusted, now_us=self.now_us)
+        )
+
+    def look_back(self) -> int:
+        """Run the sweeps of look-backs until they have nothing to do. Returns how many turns it took."""
+        turns = 0
+        while self.open_look_backs() + self.close_look_backs():
+            turns += 1
+        return turns
+
+    def open_look_backs(self) -> int:
+        return self._run(lambda uow: look_back.open_look_backs(uow, policy=self.policy, now_us=self.now_us))
+
+    def close_look_backs(self) -> int:
+        return self._run(
+            lambda uow: look_back.close_look_backs(
+                uow, policy=self.policy, now_us=self.now_us, blobs=self.blobs
+            )
+        )
+
+    def release_money(self) -> int:
+        return self._run(lambda uow: release_held(uow, now_us=self.now_us))
 
     def retire(self, vehicle_id: str) -> None:
         self._run(

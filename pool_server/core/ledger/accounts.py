@@ -34,6 +34,11 @@ def owner_available_name(owner_id: str) -> str:
     return f"owner:{owner_id}:available"
 
 
+def owner_questioned_name(owner_id: str) -> str:
+    """Name the account of an owner's money whose results are checked again."""
+    return f"owner:{owner_id}:questioned"
+
+
 def buyer_available(buyer_id: str) -> AccountSpec:
     """Describe a buyer's account."""
     return AccountSpec(name=buyer_available_name(buyer_id), code=AccountCode.BUYER_AVAILABLE)
@@ -54,6 +59,11 @@ def owner_held(owner_id: str) -> AccountSpec:
 def owner_available(owner_id: str) -> AccountSpec:
     """Describe an owner's payable account."""
     return AccountSpec(name=owner_available_name(owner_id), code=AccountCode.OWNER_AVAILABLE)
+
+
+def owner_questioned(owner_id: str) -> AccountSpec:
+    """Describe an owner's account of questioned money."""
+    return AccountSpec(name=owner_questioned_name(owner_id), code=AccountCode.OWNER_QUESTIONED)
 
 
 def owner_of(account_name: str) -> str:

@@ -85,7 +85,9 @@ class LogAudit:
         self.fees: Counter[int] = Counter()
         """Code-311 micros by receipt batch."""
         self.released: Counter[int] = Counter()
-        """Code-400 micros by credit account."""
+        """Code-400 and code-420 micros by credit account."""
+        self.clawed_back: Counter[int] = Counter()
+        """Code-430 micros by attempt."""
         self._chain_hash = EMPTY_HEAD.chain_hash
         self._sequence = Finding("sequence_has_no_gap")
         self._chain = Finding("hash_chain_holds")
@@ -110,8 +112,10 @@ class LogAudit:
             self.payouts[row.reference_id] += row.amount_micros
         elif row.code == TransferCode.FEE:
             self.fees[row.reference_id] += row.amount_micros
-        elif row.code == TransferCode.AVAILABLE:
+        elif row.code in (TransferCode.AVAILABLE, TransferCode.UPHELD):
             self.released[row.credit_account_id] += row.amount_micros
+        elif row.code == TransferCode.CLAWED_BACK:
+            self.clawed_back[row.reference_id] += row.amount_micros
 
     def checks(self) -> list[Check]:
         """Return what the log alone shows."""

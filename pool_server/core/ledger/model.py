@@ -30,6 +30,8 @@ class AccountCode(IntEnum):
     """The pool's income."""
     VERIFICATION = 8
     """The pool's expense: audits."""
+    OWNER_QUESTIONED = 9
+    """An owner's held earnings for results that a look-back checks again."""
 
 
 @unique
@@ -73,6 +75,12 @@ class TransferCode(IntEnum):
     """A lease whose payer is the pool."""
     AVAILABLE = 400
     """The dispute window is over: held -> available."""
+    QUESTIONED = 410
+    """A look-back checks a result again: held -> questioned."""
+    UPHELD = 420
+    """The result was right, or nobody could tell: back to held, or to available where the window is over."""
+    CLAWED_BACK = 430
+    """The result was wrong: questioned -> the pool, which pays for the right one."""
     PAYOUT = 500
     CORRECTION = 700
 
@@ -163,8 +171,8 @@ class TransferRequest(NamedTuple):
     pending_id: int = 0
     """The pending transfer that POST and VOID resolve."""
     reference_id: int = 0
-    """What it is about: an attempt (300, 310, 320, 330, 340), a job (200, 210), a payout run (500), a receipt
-    batch (311), the last receipt released (400); 0 for none."""
+    """What it is about: an attempt (300 to 340 but 311, 410 to 430), a job (200, 210), a payout run (500), a
+    receipt batch (311), the last receipt released (400); 0 for none."""
     reference_round: int = 0
     """Which funding of the same attempt, from 0."""
     expires_at_us: int = 0

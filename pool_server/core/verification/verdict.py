@@ -1,7 +1,8 @@
 """The verdict over the results of one task: accepted, given up, or waiting for more.
 
-Once a task is drawn for an audit it needs two agreeing owners, whatever its level. Not decided here: how
-outputs are compared (`core.comparison`), what a failed check costs (`core.trust`).
+Once a task is drawn for an audit it needs more agreeing owners, whatever its level; a trusted node's result
+is enough by itself, and whoever contradicts it is wrong. Not decided here: how outputs are compared
+(`core.comparison`), what a failed check costs (`core.trust`).
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ class TaskStanding:
     """What a verdict is based on."""
 
     agreement_needed: int
-    """Agreeing owners: the quorum, or two once the task was drawn for an audit."""
+    """Agreeing owners: the quorum, or the audited and its auditors once the task was drawn."""
     returned: Sequence[Candidate]
     """Results recorded and not judged."""
     live_count: int
@@ -78,21 +79,25 @@ def judge(
 ) -> Verdict:
     """Decide what a task's results mean, in this order.
 
-    1. A group of enough different owners that is entitled to decide (all are, unless numeric classes say
-       otherwise): accepted. Of several the largest, then that of the lowest anchor.
+    1. A group with a trusted node, or of enough different owners that is entitled to decide (all are, unless
+       numeric classes say otherwise): accepted. Of several that with a trusted node, then the largest, then
+       that of the lowest anchor.
     2. PROGRAM_FAILED by two owners: the program is at fault.
     3. None under way, and too many failures or no attempts left: given up. With results that disagree the
        reason is VERIFICATION_UNDECIDED, otherwise TASK_ATTEMPTS_EXHAUSTED.
     4. Otherwise wait, wanting as many attempts as the largest group lacks, within the bound on attempts.
     """
     groups = agreement_groups(comparator, standing.returned, outputs_of)
-    ranked = sorted(groups, key=lambda group: (-group.owner_count(), group.anchor.attempt_id))
+    ranked = sorted(
+        groups, key=lambda group: (not group.trusted, -group.owner_count(), group.anchor.attempt_id)
+    )
     for group in ranked:
         enough = group.owner_count() >= standing.agreement_needed
-        if enough and (entitled is None or entitled(group, groups)):
+        if group.trusted or (enough and (entitled is None or entitled(group, groups))):
             return _accept(group, groups, comparator, outputs_of)
     # A group of enough owners that may not decide lacks one more.
-    agreeing = min(ranked[0].owner_count(), standing.agreement_needed - 1) if ranked else 0
+    largest = max((group.owner_count() for group in groups), default=0)
+    agreeing = min(largest, standing.agreement_needed - 1)
     if standing.program_failed_owners >= PROGRAM_FAILED_OWNERS:
         return GiveUp(TaskFailure.PROGRAM_FAILED)
     undecided = TaskFailure.VERIFICATION_UNDECIDED if len(groups) > 1 else TaskFailure.TASK_ATTEMPTS_EXHAUSTED

@@ -18,7 +18,7 @@ class LookBackTable(SQLModel, table=True):
     __tablename__ = "look_backs"
     __table_args__ = (
         CheckConstraint("state IN ('opening', 'checking', 'done')", name="look_back_state_known"),
-        not_negative("look_back_counters_sign", "cursor_attempt_id", "questioned_count", "wrong_count"),
+        not_negative("look_back_counters_sign", "cursor_receipt_id", "questioned_count", "wrong_count"),
         Index("look_backs_open", "look_back_id", sqlite_where=sql("state <> 'done'")),
         Index("look_backs_by_vehicle", "vehicle_id", "look_back_id"),
     )
@@ -27,7 +27,7 @@ class LookBackTable(SQLModel, table=True):
     owner_id: str = Field(sa_column=text())
     cause_attempt_id: int = Field(sa_column=big_int())
     state: str = Field(sa_column=text())
-    cursor_attempt_id: int = Field(sa_column=big_int())
+    cursor_receipt_id: int = Field(sa_column=big_int())
     questioned_count: int = Field(sa_column=big_int())
     wrong_count: int = Field(sa_column=big_int())
     opened_at_us: int = Field(sa_column=big_int())
@@ -45,6 +45,7 @@ class QuestionedTable(SQLModel, table=True):
         Index("questioned_by_vehicle", "vehicle_id", "attempt_id"),
         Index("questioned_by_look_back", "look_back_id", "attempt_id"),
         Index("questioned_by_receipt", "receipt_id"),
+        Index("questioned_by_time", "opened_at_us", "attempt_id", sqlite_where=sql("state = 'open'")),
     )
     attempt_id: int = Field(sa_column=row_of("attempts.attempt_id"))
     look_back_id: int = Field(sa_column=big_int(foreign_key="look_backs.look_back_id"))

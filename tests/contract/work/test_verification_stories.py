@@ -15,7 +15,7 @@ from pool_server.core.jobs import AttemptOutcome, PriceMode, TaskState, TensorRe
 from pool_server.core.ledger.model import Account
 from pool_server.core.settlement import MoneyTerms
 from pool_server.core.trust import QuarantineRule
-from pool_server.core.verification import HistoryAuditRule, VerificationLevel
+from pool_server.core.verification import AuditPlan, HistoryAuditRule, VerificationLevel
 from tests.support.workshop import TASK_MICROS, SetDraws, Workshop, answer, report
 
 RECORDED, VERIFIED = AckStatus.RECORDED, AckStatus.VERIFIED
@@ -305,6 +305,9 @@ def test_a_rule_for_audits_can_be_replaced(pool: Workshop) -> None:
     class Never:
         def probability(self, *, epsilon: float, work_uwu: int, clean_uwu: int) -> float:
             return 0.0
+
+        def plan(self, *, epsilon: float, work_uwu: int, clean_uwu: int) -> AuditPlan:
+            return AuditPlan(catch_probability=0.0, auditors=1, draw_probability=0.0)
 
     pool.policy = WorkPolicy(audit_rule=Never())
     pool.draws.drawn = 0.0

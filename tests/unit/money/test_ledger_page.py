@@ -36,6 +36,7 @@ def test_every_account_is_listed_with_its_limit() -> None:
         chart.buyer_available("<id>"),
         chart.job_escrow(0, buyer_account_id=1),
         chart.owner_held("<id>"),
+        chart.owner_questioned("<id>"),
         chart.owner_available("<id>"),
     ]
 

@@ -253,10 +253,14 @@ async def test_a_call_that_ends_while_a_message_is_waited_for_ends_its_stream_qu
             yield request
         raise grpc.aio.UsageError("the server has stopped")
 
+    async def no_questions(vehicle: object) -> tuple[()]:
+        return ()
+
     never: Any = None
     hub = Hub(streams_max=1)
     vehicle: Any = SimpleNamespace(vehicle_id="car one", agent_version="")
-    streams = ExchangeStreams(store=never, desk=never, hub=hub, edge=never)
+    disputes: Any = SimpleNamespace(open_questions=no_questions)
+    streams = ExchangeStreams(store=never, desk=never, disputes=disputes, hub=hub, edge=never)
     assert [response async for response in streams.serve(requests(), vehicle=vehicle)] == []
     with hub.stream("car two"):
         pass

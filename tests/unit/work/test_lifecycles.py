@@ -76,11 +76,11 @@ def test_every_state_can_be_reached_and_nothing_stands_still(lifecycle: Lifecycl
 
 def test_terminal_states_are_the_ends_that_are_meant() -> None:
     assert VEHICLE_LIFECYCLE.terminal() == {VehicleState.RETIRED}
-    assert JOB_LIFECYCLE.terminal() == {JobState.DONE, JobState.CANCELLED}
-    assert TASK_LIFECYCLE.terminal() == DECIDED_TASK_STATES
+    # A look-back opens what was accepted again, and with it a job that was done.
+    assert JOB_LIFECYCLE.terminal() == {JobState.CANCELLED}
+    assert TASK_LIFECYCLE.terminal() == DECIDED_TASK_STATES - {TaskState.ACCEPTED}
     assert LEASE_LIFECYCLE.terminal() == set(LeaseState) - {LeaseState.LIVE}
     assert ATTEMPT_LIFECYCLE.terminal() == {
-        AttemptState.ACCEPTED,
         AttemptState.REJECTED,
         AttemptState.FAILED,
         AttemptState.CANCELLED,
@@ -88,10 +88,11 @@ def test_terminal_states_are_the_ends_that_are_meant() -> None:
     }
 
 
-def test_a_judged_attempt_never_loses_its_verdict() -> None:
-    for state in (AttemptState.ACCEPTED, AttemptState.REJECTED):
-        assert state in ATTEMPT_LIFECYCLE.terminal()
-        assert state in COUNTING_ATTEMPT_STATES
+def test_a_judged_attempt_loses_its_verdict_to_a_look_back_alone() -> None:
+    assert AttemptState.REJECTED in ATTEMPT_LIFECYCLE.terminal()
+    leaving = {to for source, to in ATTEMPT_LIFECYCLE.transitions if source is AttemptState.ACCEPTED}
+    assert leaving == {AttemptState.RETURNED}
+    assert {AttemptState.ACCEPTED, AttemptState.REJECTED} < COUNTING_ATTEMPT_STATES
     assert FUNDED_ATTEMPT_STATES < COUNTING_ATTEMPT_STATES
 
 

@@ -70,14 +70,14 @@ def upgrade() -> None:
         sa.Column("owner_id", sa.String(), nullable=False),
         sa.Column("cause_attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("state", sa.String(), nullable=False),
-        sa.Column("cursor_attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("cursor_receipt_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("questioned_count", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("wrong_count", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("opened_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.CheckConstraint("state IN ('opening', 'checking', 'done')", name="look_back_state_known"),
         sa.CheckConstraint(
-            "cursor_attempt_id >= 0 AND questioned_count >= 0 AND wrong_count >= 0",
+            "cursor_receipt_id >= 0 AND questioned_count >= 0 AND wrong_count >= 0",
             name="look_back_counters_sign",
         ),
         sa.PrimaryKeyConstraint("look_back_id"),
@@ -224,6 +224,13 @@ def upgrade() -> None:
         "questioned_by_look_back", "questioned_attempts", ["look_back_id", "attempt_id"], unique=False
     )
     op.create_index("questioned_by_receipt", "questioned_attempts", ["receipt_id"], unique=False)
+    op.create_index(
+        "questioned_by_time",
+        "questioned_attempts",
+        ["opened_at_us", "attempt_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+    )
     op.create_index(
         "questioned_by_vehicle", "questioned_attempts", ["vehicle_id", "attempt_id"], unique=False
     )

@@ -1,0 +1,59 @@
+"""The words of evidence and findings: why a result is believed, what checks found. Stored as they are."""
+
+from enum import StrEnum, unique
+
+
+@unique
+class Evidence(StrEnum):
+    """Why an accepted result is believed. A level without verification has none."""
+
+    HISTORY = "HISTORY"
+    """A single result of a vehicle with a history, for which no audit was drawn."""
+    AUDITED = "AUDITED"
+    """An audit was drawn, and other owners agreed."""
+    AGREEMENT = "AGREEMENT"
+    """The level asks for agreeing owners."""
+    TRUSTED_NODE = "TRUSTED_NODE"
+    """The pool's own machine computed it."""
+    CERTIFICATE = "CERTIFICATE"
+    """The job's own check proved it."""
+    RISK = "RISK"
+    """Nobody could check it in time: accepted at the pool's risk."""
+
+
+#: Evidence that no look-back questions: it does not rest on the word of untrusted vehicles.
+PROVED = frozenset({Evidence.TRUSTED_NODE, Evidence.CERTIFICATE})
+
+
+@unique
+class FindingKind(StrEnum):
+    """Which check looked."""
+
+    AUDIT = "AUDIT"
+    """A secret draw, or a disagreement that it brought to light."""
+    QUORUM = "QUORUM"
+    """The level asks for agreeing owners from the start."""
+    LOOK_BACK = "LOOK_BACK"
+    """Accepted work looked at again after its vehicle was caught."""
+    CERTIFICATE = "CERTIFICATE"
+    """The job's own check."""
+    DISPUTE = "DISPUTE"
+    """A step task bisected to one unit."""
+    APPEAL = "APPEAL"
+    """A trusted re-execution that an owner asked for."""
+    CLASS_FAULT = "CLASS_FAULT"
+    """A whole numeric class is wrong on a program."""
+
+
+@unique
+class FindingOutcome(StrEnum):
+    """What it found."""
+
+    WRONG = "WRONG"
+    UPHELD = "UPHELD"
+    """Right after all: looked at again and confirmed."""
+    OPEN = "OPEN"
+    """Looked at again, and nobody could tell: it stands."""
+    WITHHELD = "WITHHELD"
+    """The vehicle did not show what it had committed to."""
+    CLASS_FAULT = "CLASS_FAULT"
