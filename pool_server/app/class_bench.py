@@ -69,11 +69,18 @@ class Comparability:
         self._uow = uow
         self._program_sha256 = program_sha256
         self._used: frozenset[Family] | None = None
+        self._answers: dict[tuple[str, str], bool] = {}
 
     def __call__(self, one: str, other: str) -> bool:
         """Say it of two known classes; of one that no vehicle has any more only that it is like itself."""
         if one == other:
             return True
+        answer = self._answers.get((one, other))
+        if answer is None:
+            answer = self._answers[one, other] = self._answers[other, one] = self._compare(one, other)
+        return answer
+
+    def _compare(self, one: str, other: str) -> bool:
         probes = [self._uow.classes.probe_json(name) for name in (one, other)]
         if self._used is None:
             self._used = used_families(self._uow, self._program_sha256)
@@ -100,6 +107,8 @@ class ClassBench:
         self._others: dict[tuple[str, str, str], bool] = {}
         self._faulty: dict[str, frozenset[str]] = {}
         self._findings: list[FaultFindingRow] = []
+        self._alike: dict[str, Comparability] = {}
+        self._large: dict[tuple[str, str], bool] = {}
 
     # --- what the pool knows --------------------------------------------------------------------
 
@@ -127,6 +136,22 @@ class ClassBench:
             self._owners = self._board.uow.classes.owners(at_most=OWNERS_MAX)
         return self._owners
 
+    def _comparability(self, program_sha256: str) -> Comparability:
+        if program_sha256 not in self._alike:
+            self._alike[program_sha256] = Comparability(self._board.uow, program_sha256)
+        return self._alike[program_sha256]
+
+    def _may_check_itself(self, name: str, program_sha256: str) -> bool:
+        key = (name, program_sha256)
+        if key not in self._large:
+            self._large[key] = may_check_itself(
+                name,
+                self._all_owners(),
+                alike=self._comparability(program_sha256),
+                faulty_share=self._board.policy.class_rule.league_share,
+            )
+        return self._large[key]
+
     def _is_confirmed(self, name: str, job: JobRow) -> bool:
         key = class_history(name, job.program_sha256, job.level)
         return self._board.record_of(key).clean_uwu > 0
@@ -144,7 +169,7 @@ class ClassBench:
             exact=exact,
             class_of={number: item.numeric_class for number, item in found.items()},
             trusted=frozenset(number for number, item in found.items() if item.trusted),
-            comparable=Comparability(self._board.uow, job.program_sha256),
+            comparable=self._comparability(job.program_sha256),
             owners=owners,
             faulty_share=self._board.policy.class_rule.league_share,
             faulty=faulty,
@@ -183,9 +208,7 @@ class ClassBench:
             return True
         rule = board.policy.class_rule
         if is_exact(job):
-            alike = Comparability(board.uow, job.program_sha256)
-            owners, share = self._all_owners(), rule.league_share
-            if not may_check_itself(name, owners, alike=alike, faulty_share=share):
+            if not self._may_check_itself(name, job.program_sha256):
                 self._put(attempt.task, ask)
             return False
         clean_uwu = board.record_of(class_history(name, job.program_sha256, job.level)).clean_uwu
