@@ -144,6 +144,8 @@ def vehicle_facts(view: account.VehicleView) -> facts.VehicleFacts:
         quarantine_reason=view.quarantine_reason,
         enrolled_at_us=view.enrolled_at_us,
         agent_version=view.agent_version,
+        trusted=view.trusted,
+        numeric_class=view.numeric_class,
     )
 
 

@@ -176,6 +176,10 @@ class VehicleFacts:
     quarantine_reason: str = ""
     enrolled_at_us: int = 0
     agent_version: str = ""
+    trusted: bool = False
+    """The operator's own: its results are the pool's word."""
+    numeric_class: str = ""
+    """Vehicles of the same class return the same bits; empty while unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

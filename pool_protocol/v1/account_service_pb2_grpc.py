@@ -85,6 +85,11 @@ class AccountServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_account__service__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.GetVehicleEvidence = channel.unary_unary(
+                '/pool_protocol.v1.AccountService/GetVehicleEvidence',
+                request_serializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer(object):
@@ -161,6 +166,13 @@ class AccountServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetVehicleEvidence(self, request, context):
+        """What the pool holds for and against one of the caller's vehicles.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +225,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.ListEventsRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_account__service__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'GetVehicleEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVehicleEvidence,
+                    request_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -486,6 +503,33 @@ class AccountService(object):
             '/pool_protocol.v1.AccountService/ListEvents',
             pool__protocol_dot_v1_dot_account__service__pb2.ListEventsRequest.SerializeToString,
             pool__protocol_dot_v1_dot_account__service__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVehicleEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.AccountService/GetVehicleEvidence',
+            pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,8 @@ class AccountServiceStub:
     """Sets how the caller is paid; checked at once."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListEventsRequest, _account_service_pb2.ListEventsResponse]
     """What happened on the account, newest first."""
+    GetVehicleEvidence: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetVehicleEvidenceRequest, _account_service_pb2.GetVehicleEvidenceResponse]
+    """What the pool holds for and against one of the caller's vehicles."""
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
@@ -79,6 +81,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Sets how the caller is paid; checked at once."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListEventsRequest, _account_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """What happened on the account, newest first."""
+    GetVehicleEvidence: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetVehicleEvidenceRequest, _account_service_pb2.GetVehicleEvidenceResponse]  # type: ignore[assignment]
+    """What the pool holds for and against one of the caller's vehicles."""
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """Vehicles, earnings, receipts, statements, payout details. Needs a token with the scope "owner"."""
@@ -162,5 +166,13 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.ListEventsResponse, _abc.Awaitable[_account_service_pb2.ListEventsResponse]]:
         """What happened on the account, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetVehicleEvidence(
+        self,
+        request: _account_service_pb2.GetVehicleEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.GetVehicleEvidenceResponse, _abc.Awaitable[_account_service_pb2.GetVehicleEvidenceResponse]]:
+        """What the pool holds for and against one of the caller's vehicles."""
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -135,6 +135,16 @@ class AdminServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.FromString,
                 _registered_method=True)
+        self.SetTrusted = channel.unary_unary(
+                '/pool_protocol.v1.AdminService/SetTrusted',
+                request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.FromString,
+                _registered_method=True)
+        self.GetEvidence = channel.unary_unary(
+                '/pool_protocol.v1.AdminService/GetEvidence',
+                request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetEvidenceResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -281,6 +291,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTrusted(self, request, context):
+        """Says that a vehicle is the operator's own: its results are the pool's word.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvidence(self, request, context):
+        """What the pool holds for and against a vehicle.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -383,6 +407,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListClasses,
                     request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.SerializeToString,
+            ),
+            'SetTrusted': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTrusted,
+                    request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetEvidenceRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetEvidenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -926,6 +960,60 @@ class AdminService(object):
             '/pool_protocol.v1.AdminService/ListClasses',
             pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.SerializeToString,
             pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTrusted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.AdminService/SetTrusted',
+            pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.AdminService/GetEvidence',
+            pool__protocol_dot_v1_dot_admin__service__pb2.GetEvidenceRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_admin__service__pb2.GetEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,10 @@ class AdminServiceStub:
     """The fixed posted price."""
     ListClasses: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListClassesRequest, _admin_service_pb2.ListClassesResponse]
     """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
+    SetTrusted: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]
+    """Says that a vehicle is the operator's own: its results are the pool's word."""
+    GetEvidence: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetEvidenceRequest, _admin_service_pb2.GetEvidenceResponse]
+    """What the pool holds for and against a vehicle."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -119,6 +123,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The fixed posted price."""
     ListClasses: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListClassesRequest, _admin_service_pb2.ListClassesResponse]  # type: ignore[assignment]
     """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
+    SetTrusted: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]  # type: ignore[assignment]
+    """Says that a vehicle is the operator's own: its results are the pool's word."""
+    GetEvidence: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetEvidenceRequest, _admin_service_pb2.GetEvidenceResponse]  # type: ignore[assignment]
+    """What the pool holds for and against a vehicle."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Fleet, jobs, quarantine, money, reports, keys. Needs a token with the scope "operator"."""
@@ -282,5 +290,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListClassesResponse, _abc.Awaitable[_admin_service_pb2.ListClassesResponse]]:
         """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
+
+    @_abc_1.abstractmethod
+    def SetTrusted(
+        self,
+        request: _admin_service_pb2.SetTrustedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetTrustedResponse, _abc.Awaitable[_admin_service_pb2.SetTrustedResponse]]:
+        """Says that a vehicle is the operator's own: its results are the pool's word."""
+
+    @_abc_1.abstractmethod
+    def GetEvidence(
+        self,
+        request: _admin_service_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetEvidenceResponse, _abc.Awaitable[_admin_service_pb2.GetEvidenceResponse]]:
+        """What the pool holds for and against a vehicle."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

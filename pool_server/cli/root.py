@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pool_protocol.errors import PoolError
-from pool_server.cli import books, classes, fleet, init, payouts, principals, report, run, simulate
+from pool_server.cli import books, classes, fleet, init, payouts, principals, report, run, simulate, vehicles
 from pool_server.cli.remote import Remote
 
 _EPILOG = """\b
@@ -54,6 +54,7 @@ for command in (
     fleet.fleet,
     fleet.jobs,
     fleet.quarantine,
+    vehicles.vehicles,
     classes.classes,
     payouts.payouts,
     report.report,

@@ -130,6 +130,10 @@ class FleetRepository(Protocol):
         """Read a history; an empty one when there is none."""
         ...
 
+    def histories(self, vehicle_id: str) -> list[tuple[str, TrustRecord]]:
+        """All histories of a vehicle with their classes, by class."""
+        ...
+
     def put_trust(self, vehicle_id: str, trust_class: str, record: TrustRecord) -> None:
         """Write a history."""
         ...

@@ -8,6 +8,7 @@ from pool_protocol.v1 import account_service_pb2 as pb
 from pool_protocol.v1 import account_service_pb2_grpc
 from pool_server.app.account_events import account_events
 from pool_server.app.earnings import owner_earnings
+from pool_server.app.evidence import vehicle_evidence
 from pool_server.app.fleet import get_vehicle, list_vehicles, retire_vehicle
 from pool_server.app.payouts import get_payout_details, set_payout_details
 from pool_server.app.receipts import list_receipts
@@ -16,6 +17,7 @@ from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc import convert_account
 from pool_server.rpc.authentication import current_caller
+from pool_server.rpc.convert_evidence import evidence_message
 from pool_server.rpc.convert_market import proven_receipt
 from pool_server.rpc.enrolment_desk import EnrolmentDesk
 from pool_server.rpc.hub import Hub
@@ -106,6 +108,21 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         vehicle = await self._store.write(retire)
         self._hub.end_stream(vehicle_id)
         return pb.RetireVehicleResponse(vehicle=vehicle)
+
+    async def GetVehicleEvidence(
+        self, request: pb.GetVehicleEvidenceRequest, context: _Context
+    ) -> pb.GetVehicleEvidenceResponse:
+        owner_id, vehicle_id = current_caller().principal_id, ids.parse_vehicle_id(request.vehicle_id)
+
+        def read(uow: UnitOfWork) -> pb.GetVehicleEvidenceResponse:
+            identity = uow.identity.vehicle(vehicle_id)
+            if identity is None or identity.owner_id != owner_id:
+                raise PoolError(ErrorCode.NOT_FOUND, f"{owner_id} has no {vehicle_id}")
+            found = vehicle_evidence(uow, vehicle_id=vehicle_id, policy=self._policy, for_operator=False)
+            [view] = vehicle_messages(uow, [found.vehicle])
+            return pb.GetVehicleEvidenceResponse(evidence=evidence_message(found, view))
+
+        return await self._store.read(read)
 
     async def GetEarnings(self, request: pb.GetEarningsRequest, context: _Context) -> pb.GetEarningsResponse:
         owner_id, now_us = current_caller().principal_id, self._store.now_us()

@@ -12,7 +12,8 @@ from pool_protocol.v1 import admin_service_pb2_grpc, common_pb2
 from pool_server.app.classes import list_classes
 from pool_server.app.deposits import record_deposit
 from pool_server.app.earnings import list_accounts, pool_totals
-from pool_server.app.fleet import get_vehicle, list_vehicles, overview, set_quarantine
+from pool_server.app.evidence import vehicle_evidence
+from pool_server.app.fleet import get_vehicle, list_vehicles, overview, set_quarantine, set_trusted
 from pool_server.app.jobs import list_jobs
 from pool_server.app.ledger_check import check_ledger
 from pool_server.app.payouts import (
@@ -36,6 +37,7 @@ from pool_server.ports.shell import Role
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc import convert_account, convert_market
 from pool_server.rpc.authentication import current_caller
+from pool_server.rpc.convert_evidence import evidence_message
 from pool_server.rpc.convert_work import invalid
 from pool_server.rpc.key_desk import KeyDesk
 from pool_server.rpc.owner_figures import vehicle_messages
@@ -276,6 +278,27 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListClasses(self, request: pb.ListClassesRequest, context: _Context) -> pb.ListClassesResponse:
         async with self._long_read:
             return classes_response(await self._store.read(list_classes))
+
+    async def SetTrusted(self, request: pb.SetTrustedRequest, context: _Context) -> pb.SetTrustedResponse:
+        vehicle_id, now_us = ids.parse_vehicle_id(request.vehicle_id), self._store.now_us()
+
+        def change(uow: UnitOfWork) -> pb.SetTrustedResponse:
+            set_trusted(uow, vehicle_id=vehicle_id, trusted=request.trusted, now_us=now_us)
+            [view] = vehicle_messages(uow, [get_vehicle(uow, vehicle_id=vehicle_id)])
+            return pb.SetTrustedResponse(vehicle=view)
+
+        return await self._store.write(change)
+
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: _Context) -> pb.GetEvidenceResponse:
+        vehicle_id = ids.parse_vehicle_id(request.vehicle_id)
+
+        def read(uow: UnitOfWork) -> pb.GetEvidenceResponse:
+            found = vehicle_evidence(uow, vehicle_id=vehicle_id, policy=self._policy, for_operator=True)
+            [view] = vehicle_messages(uow, [found.vehicle])
+            return pb.GetEvidenceResponse(evidence=evidence_message(found, view))
+
+        async with self._long_read:
+            return await self._store.read(read)
 
     async def CheckLedger(self, request: pb.CheckLedgerRequest, context: _Context) -> pb.CheckLedgerResponse:
         async with self._long_read:

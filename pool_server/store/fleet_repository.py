@@ -185,15 +185,16 @@ class SqlFleetRepository:
             f"SELECT {_TRUST_COLUMNS} FROM fleet_trust WHERE vehicle_id = ? AND trust_class = ?",
             (vehicle_id, trust_class),
         ).one_or_none()
-        if row is None:
-            return TrustRecord()
-        return TrustRecord(
-            clean_uwu=row[0],
-            accepted_attempts=row[1],
-            rejected_attempts=row[2],
-            odometer_uwu=row[3],
-            final_uwu=row[4],
+        return TrustRecord() if row is None else _record(row)
+
+    def histories(self, vehicle_id: str) -> list[tuple[str, TrustRecord]]:
+        """All histories of a vehicle with their classes, by class."""
+        rows = self._driver.run(
+            f"SELECT trust_class, {_TRUST_COLUMNS} FROM fleet_trust WHERE vehicle_id = ? "
+            "ORDER BY trust_class",
+            (vehicle_id,),
         )
+        return [(row[0], _record(row[1:])) for row in rows]
 
     def put_trust(self, vehicle_id: str, trust_class: str, record: TrustRecord) -> None:
         """Write a history."""
@@ -258,3 +259,13 @@ class SqlEventRepository:
             (entity, entity_id, limit),
         )
         return [WorkEvent._make(row) for row in rows]
+
+
+def _record(row: Any) -> TrustRecord:
+    return TrustRecord(
+        clean_uwu=row[0],
+        accepted_attempts=row[1],
+        rejected_attempts=row[2],
+        odometer_uwu=row[3],
+        final_uwu=row[4],
+    )

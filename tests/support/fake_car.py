@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_protocol import tensors
-from pool_protocol.digests import output_digest, sha256_hex
+from pool_protocol.digests import merkle_root, output_digest, sha256_hex, state_digest
 from pool_protocol.envelope import EnvelopeHeader, PayloadType, open_envelope, seal_envelope
 from pool_protocol.keys import SigningKey, TrustedKeys
 from pool_protocol.program.admission import AdmittedProgram
@@ -214,20 +214,30 @@ class FakeCar:
         """Compute a lease; `spoil` replaces the outputs' bytes."""
         return fleet_pb.ResultBundleBody(
             lease_id=lease.lease_id,
-            results=[self._result(attempt, compute, spoil) for attempt in lease.attempts],
+            results=[
+                self._result(attempt, compute, spoil, lease.program_sha256) for attempt in lease.attempts
+            ],
         )
 
     def _result(
-        self, attempt: fleet_pb.AttemptSpec, compute: Compute, spoil: bytes | None
+        self, attempt: fleet_pb.AttemptSpec, compute: Compute, spoil: bytes | None, program_sha256: str
     ) -> fleet_pb.AttemptResult:
         outputs = compute(tensors.decode(attempt.inputs.inline))
         content = tensors.encode(outputs) if spoil is None else spoil
+        # It knows the final state alone, and commits to it for every unit: enough for tasks of one.
+        units = -(-attempt.steps // attempt.unit_steps) if attempt.steps else 0
+        states = [
+            state_digest(outputs, job_id="", program_sha256=program_sha256, task_index=0, unit_index=unit)
+            for unit in range(units)
+        ]
         return fleet_pb.AttemptResult(
             attempt_id=attempt.attempt_id,
             outcome=fleet_pb.ATTEMPT_OUTCOME_COMPLETED,
             output_digest=output_digest(outputs),
             outputs=common_pb2.TensorBundle(inline=content, size_bytes=len(content)),
             run_time_us=1_000,
+            unit_root=merkle_root(states) if states else b"",
+            unit_count=units,
         )
 
     def seal(
