@@ -24,7 +24,7 @@ from pool_protocol.v1 import (
     common_pb2,
 )
 
-RELEASE_TIMEOUT_S = 30.0
+RELEASE_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,16 @@ class Books:
     payout_rows: int
     payout_file: bytes
     payout_id: str
+    liar_story: list[str] = field(default_factory=list)
+    """What `pool-server vehicles evidence` tells of the liar."""
+    liar_looked_back: int = 0
+    """Its earlier results that were looked at again."""
     problems: list[str] = field(default_factory=list)
 
 
 def settle_and_check(world: World, keys: TrustedKeys, pool_id: str, *, say: Callable[[str], None]) -> Books:
     """Waits until held money is released, verifies every receipt, pays out, checks the books."""
+    evidence = wait_for_look_back(world, world.only(Part.LIAR))
     wait_for_release(world)
     problems: list[str] = []
     cars = [account_of(world, paired, keys, pool_id, problems) for paired in world.cars]
@@ -93,8 +98,32 @@ def settle_and_check(world: World, keys: TrustedKeys, pool_id: str, *, say: Call
         payout_rows=len(rows),
         payout_file=file,
         payout_id=payout.payout_id,
+        liar_story=list(evidence.story),
+        liar_looked_back=sum(item.kind == "LOOK_BACK" for item in evidence.items),
         problems=problems,
     )
+
+
+def wait_for_look_back(world: World, liar: PairedCar) -> account_service_pb2.VehicleEvidence:
+    """Waits until the liar's earlier results are checked; returns what the pool holds against it.
+
+    Raises:
+        DemoFailed: they were not checked in time.
+    """
+    deadline = time.monotonic() + RELEASE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with world.channel(world.operator_token) as channel:
+            evidence = (
+                admin_service_pb2_grpc.AdminServiceStub(channel)
+                .GetEvidence(
+                    admin_service_pb2.GetEvidenceRequest(vehicle_id=liar.vehicle_id), timeout=CALL_TIMEOUT_S
+                )
+                .evidence
+            )
+        if not evidence.rechecking_count:
+            return evidence
+        time.sleep(0.2)
+    raise DemoFailed(f"{liar.car.name}'s earlier results are still being checked")
 
 
 def wait_for_release(world: World) -> None:

@@ -1,20 +1,23 @@
-"""A worker that lies: it runs the real worker and falsifies what comes out.
+"""A worker that lies, after a while: it runs the real worker and falsifies what comes out.
 
 Stands between a car agent and its worker process and speaks the worker's frame protocol (a 4-byte
 little-endian header length, a JSON header, the buffers that the header counts). Requests pass
 through unread; in each finished attempt every floating-point output is shifted a little. The agent
 signs what it gets in good faith, so that only the pool's verification can find the lie.
-Used by the demo and by drills: `worker_command` in `agent.toml`.
+Used by the demo and by drills: `worker_command` in `agent.toml`. `--honest N --tally FILE` makes
+it a sleeper: the first N attempts, counted in FILE over all its lives, come out as they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import struct
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -69,8 +72,30 @@ def falsify(encoded: bytes) -> bytes:
     return tensors.encode(lie)
 
 
+class Sleep:
+    """Counts attempts until it is time to lie."""
+
+    def __init__(self, honest: int, tally: Path | None) -> None:
+        """Goes on where the worker before left off."""
+        self.honest, self.tally = honest, tally
+        self.done = len(tally.read_bytes()) if tally is not None and tally.exists() else 0
+
+    def over(self) -> bool:
+        """Count one finished attempt; whether it is one to lie about."""
+        self.done += 1
+        if self.tally is not None:
+            with self.tally.open("ab") as file:
+                file.write(b".")
+        return self.done > self.honest
+
+
 def main() -> None:
     """Runs until the agent closes the pipe or the real worker ends."""
+    parser = argparse.ArgumentParser(description="A worker that lies about its results.")
+    parser.add_argument("--honest", type=int, default=0, help="attempts before it begins to lie")
+    parser.add_argument("--tally", type=Path, help="file that counts attempts over all its lives")
+    options = parser.parse_args()
+    sleep = Sleep(options.honest, options.tally)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     environment = {**os.environ, "CHARGEPOOL_WORKER_PARENT": str(os.getpid())}
     worker = subprocess.Popen(REAL_WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
@@ -88,7 +113,7 @@ def main() -> None:
     try:
         while True:
             header, buffers = read_frame(from_worker)
-            if header.get("type") == "done":
+            if header.get("type") == "done" and sleep.over():
                 buffers = [falsify(buffer) for buffer in buffers]
             write_frame(sink, header, buffers)
     except EOFError:

@@ -7,7 +7,7 @@ from chargepool.demo.cast import Part
 from chargepool.demo.console import Console
 from chargepool.demo.job import JobOutcome
 
-NOTES = {Part.HONEST: "", Part.LIAR: "lied", Part.UNPLUGGED: "unplugged"}
+NOTES = {Part.HONEST: "", Part.LIAR: "slept, then lied", Part.UNPLUGGED: "unplugged"}
 
 
 def euros(micros: int) -> str:
@@ -32,6 +32,10 @@ def print_books(console: Console, books: Books, outcome: JobOutcome) -> None:
     console.line("  car      owner         verified rejected gave up   net EUR paid EUR")
     for car in books.cars:
         console.line(row(car))
+    console.line()
+    console.line("  what `pool-server vehicles evidence` tells of the liar:")
+    for sentence in books.liar_story:
+        console.line(f"    {sentence}")
     console.line()
     console.line(f"  accuracy on held-out digits   {outcome.accuracy:.2%}")
     console.line(f"  tasks / attempts              {outcome.tasks} / {outcome.attempts}")

@@ -34,13 +34,16 @@ READY_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0
 
 POOL_SETTINGS = """
-# Written by the demo: a short dispute window, and a price at which minutes of work make cents.
+# Written by the demo: a dispute window that is short, though long enough for a look-back; a price at which
+# minutes of work make cents.
 posted_price_micros_per_wu = {price}
 fee_ppm = 100000
-dispute_window_s = 1
+dispute_window_s = 15
 lease_timeout_s = 60
 """
 PRICE_MICROS_PER_WU = 60_000_000
+#: The liar is a sleeper: so many tasks it computes as it should.
+LIAR_SLEEPS_TASKS = 4
 
 
 @dataclass
@@ -212,7 +215,8 @@ def pair_car(
     state.mkdir()
     (state / "policy.toml").write_text("start_after_s = 0.5\n")
     if car.part is Part.LIAR:
-        liar = json.dumps(command_of("chargepool.demo.lying_worker"))
+        sleep = ("--honest", str(LIAR_SLEEPS_TASKS), "--tally", str(state / "tally"))
+        liar = json.dumps(command_of("chargepool.demo.lying_worker", *sleep))
         (state / "agent.toml").write_text(f"worker_command = {liar}\n")
     agent = command_of("car_agent.cli", "--state-dir", str(state))
     with subprocess.Popen(
