@@ -41,6 +41,8 @@ class AdminServiceStub:
     """All jobs, newest first."""
     SetQuarantine: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetQuarantineRequest, _admin_service_pb2.SetQuarantineResponse]
     """Puts a vehicle in quarantine or frees it."""
+    SetTrusted: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]
+    """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
     CreatePrincipal: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreatePrincipalRequest, _admin_service_pb2.CreatePrincipalResponse]
     """Makes an owner, buyer or operator and hands out a token, shown once."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]
@@ -87,6 +89,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """All jobs, newest first."""
     SetQuarantine: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetQuarantineRequest, _admin_service_pb2.SetQuarantineResponse]  # type: ignore[assignment]
     """Puts a vehicle in quarantine or frees it."""
+    SetTrusted: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]  # type: ignore[assignment]
+    """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
     CreatePrincipal: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreatePrincipalRequest, _admin_service_pb2.CreatePrincipalResponse]  # type: ignore[assignment]
     """Makes an owner, buyer or operator and hands out a token, shown once."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
@@ -154,6 +158,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.SetQuarantineResponse, _abc.Awaitable[_admin_service_pb2.SetQuarantineResponse]]:
         """Puts a vehicle in quarantine or frees it."""
+
+    @_abc_1.abstractmethod
+    def SetTrusted(
+        self,
+        request: _admin_service_pb2.SetTrustedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetTrustedResponse, _abc.Awaitable[_admin_service_pb2.SetTrustedResponse]]:
+        """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
 
     @_abc_1.abstractmethod
     def CreatePrincipal(

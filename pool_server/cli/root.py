@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pool_protocol.errors import PoolError
-from pool_server.cli import books, classes, fleet, init, payouts, principals, report, run, simulate
+from pool_server.cli import books, classes, fleet, init, payouts, principals, report, run, simulate, vehicles
 from pool_server.cli.remote import Remote
 
 _EPILOG = """\b
@@ -55,6 +55,7 @@ for command in (
     fleet.jobs,
     fleet.quarantine,
     classes.classes,
+    vehicles.vehicles,
     payouts.payouts,
     report.report,
     books.ledger,

@@ -12,7 +12,7 @@ from pool_protocol.v1 import admin_service_pb2_grpc, common_pb2
 from pool_server.app.classes import list_classes
 from pool_server.app.deposits import record_deposit
 from pool_server.app.earnings import list_accounts, pool_totals
-from pool_server.app.fleet import get_vehicle, list_vehicles, overview, set_quarantine
+from pool_server.app.fleet import get_vehicle, list_vehicles, overview, set_quarantine, set_trusted
 from pool_server.app.jobs import list_jobs
 from pool_server.app.ledger_check import check_ledger
 from pool_server.app.payouts import (
@@ -144,6 +144,17 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             )
             [view] = vehicle_messages(uow, [get_vehicle(uow, vehicle_id=vehicle_id)])
             return pb.SetQuarantineResponse(vehicle=view)
+
+        return await self._store.write(change)
+
+    async def SetTrusted(self, request: pb.SetTrustedRequest, context: _Context) -> pb.SetTrustedResponse:
+        vehicle_id = ids.parse_vehicle_id(request.vehicle_id)
+        now_us = self._store.now_us()
+
+        def change(uow: UnitOfWork) -> pb.SetTrustedResponse:
+            set_trusted(uow, vehicle_id=vehicle_id, trusted=request.trusted, now_us=now_us)
+            [view] = vehicle_messages(uow, [get_vehicle(uow, vehicle_id=vehicle_id)])
+            return pb.SetTrustedResponse(vehicle=view)
 
         return await self._store.write(change)
 

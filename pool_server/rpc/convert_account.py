@@ -33,6 +33,8 @@ def vehicle_view(
         running_attempts=vehicle.running_attempts,
         enrolled_at_us=vehicle.enrolled_at_us,
         agent_version=agent_version,
+        trusted=vehicle.trusted,
+        numeric_class=vehicle.numeric_class,
     )
 
 

@@ -105,6 +105,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
             "ListFleet",
             "ListAllJobs",
             "SetQuarantine",
+            "SetTrusted",
             "CreatePrincipal",
             "RevokeToken",
             "RecordDeposit",
