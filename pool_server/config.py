@@ -119,6 +119,18 @@ class ServerConfig:
         at_least=1,
         at_most=20 * 86_400,
     )
+    colluding_auditor_share: float = _key(
+        0.2,
+        "Share of auditors assumed to be in league with the audited; more auditors are asked of newcomers.",
+        at_least=0.0,
+        at_most=0.9,
+    )
+    accept_unverified_after_h: int = _key(
+        24,
+        "Hours after which a result that nobody else could check is accepted and paid at the pool's risk.",
+        at_least=1,
+        at_most=600,
+    )
     quarantine_after: int = _key(
         1, "Rejected results after which a vehicle is put in quarantine.", at_least=1
     )

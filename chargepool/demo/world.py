@@ -40,6 +40,8 @@ posted_price_micros_per_wu = {price}
 fee_ppm = 100000
 dispute_window_s = 15
 lease_timeout_s = 60
+# A small cast that is known: one auditor per newcomer is enough, and more would only take longer.
+colluding_auditor_share = 0.0
 """
 PRICE_MICROS_PER_WU = 60_000_000
 #: The liar is a sleeper: so many tasks it computes as it should.

@@ -55,6 +55,11 @@ class AdminServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetQuarantineRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetQuarantineResponse.FromString,
                 _registered_method=True)
+        self.SetTrusted = channel.unary_unary(
+                '/pool_protocol.v1.AdminService/SetTrusted',
+                request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.FromString,
+                _registered_method=True)
         self.CreatePrincipal = channel.unary_unary(
                 '/pool_protocol.v1.AdminService/CreatePrincipal',
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.CreatePrincipalRequest.SerializeToString,
@@ -135,11 +140,6 @@ class AdminServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.FromString,
                 _registered_method=True)
-        self.SetTrusted = channel.unary_unary(
-                '/pool_protocol.v1.AdminService/SetTrusted',
-                request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.SerializeToString,
-                response_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.FromString,
-                _registered_method=True)
         self.GetEvidence = channel.unary_unary(
                 '/pool_protocol.v1.AdminService/GetEvidence',
                 request_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.GetEvidenceRequest.SerializeToString,
@@ -174,6 +174,13 @@ class AdminServiceServicer(object):
 
     def SetQuarantine(self, request, context):
         """Puts a vehicle in quarantine or frees it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTrusted(self, request, context):
+        """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,13 +298,6 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SetTrusted(self, request, context):
-        """Says that a vehicle is the operator's own: its results are the pool's word.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def GetEvidence(self, request, context):
         """What the pool holds for and against a vehicle.
         """
@@ -327,6 +327,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetQuarantine,
                     request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetQuarantineRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetQuarantineResponse.SerializeToString,
+            ),
+            'SetTrusted': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTrusted,
+                    request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.SerializeToString,
             ),
             'CreatePrincipal': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePrincipal,
@@ -407,11 +412,6 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListClasses,
                     request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.SerializeToString,
-            ),
-            'SetTrusted': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetTrusted,
-                    request_deserializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.FromString,
-                    response_serializer=pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.SerializeToString,
             ),
             'GetEvidence': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEvidence,
@@ -528,6 +528,33 @@ class AdminService(object):
             '/pool_protocol.v1.AdminService/SetQuarantine',
             pool__protocol_dot_v1_dot_admin__service__pb2.SetQuarantineRequest.SerializeToString,
             pool__protocol_dot_v1_dot_admin__service__pb2.SetQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTrusted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.AdminService/SetTrusted',
+            pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -960,33 +987,6 @@ class AdminService(object):
             '/pool_protocol.v1.AdminService/ListClasses',
             pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesRequest.SerializeToString,
             pool__protocol_dot_v1_dot_admin__service__pb2.ListClassesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SetTrusted(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pool_protocol.v1.AdminService/SetTrusted',
-            pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedRequest.SerializeToString,
-            pool__protocol_dot_v1_dot_admin__service__pb2.SetTrustedResponse.FromString,
             options,
             channel_credentials,
             insecure,

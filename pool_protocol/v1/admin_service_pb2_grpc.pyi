@@ -41,6 +41,8 @@ class AdminServiceStub:
     """All jobs, newest first."""
     SetQuarantine: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetQuarantineRequest, _admin_service_pb2.SetQuarantineResponse]
     """Puts a vehicle in quarantine or frees it."""
+    SetTrusted: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]
+    """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
     CreatePrincipal: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreatePrincipalRequest, _admin_service_pb2.CreatePrincipalResponse]
     """Makes an owner, buyer or operator and hands out a token, shown once."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]
@@ -73,8 +75,6 @@ class AdminServiceStub:
     """The fixed posted price."""
     ListClasses: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListClassesRequest, _admin_service_pb2.ListClassesResponse]
     """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
-    SetTrusted: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]
-    """Says that a vehicle is the operator's own: its results are the pool's word."""
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetEvidenceRequest, _admin_service_pb2.GetEvidenceResponse]
     """What the pool holds for and against a vehicle."""
 
@@ -91,6 +91,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """All jobs, newest first."""
     SetQuarantine: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetQuarantineRequest, _admin_service_pb2.SetQuarantineResponse]  # type: ignore[assignment]
     """Puts a vehicle in quarantine or frees it."""
+    SetTrusted: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]  # type: ignore[assignment]
+    """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
     CreatePrincipal: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreatePrincipalRequest, _admin_service_pb2.CreatePrincipalResponse]  # type: ignore[assignment]
     """Makes an owner, buyer or operator and hands out a token, shown once."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
@@ -123,8 +125,6 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The fixed posted price."""
     ListClasses: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListClassesRequest, _admin_service_pb2.ListClassesResponse]  # type: ignore[assignment]
     """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
-    SetTrusted: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]  # type: ignore[assignment]
-    """Says that a vehicle is the operator's own: its results are the pool's word."""
     GetEvidence: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetEvidenceRequest, _admin_service_pb2.GetEvidenceResponse]  # type: ignore[assignment]
     """What the pool holds for and against a vehicle."""
 
@@ -162,6 +162,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.SetQuarantineResponse, _abc.Awaitable[_admin_service_pb2.SetQuarantineResponse]]:
         """Puts a vehicle in quarantine or frees it."""
+
+    @_abc_1.abstractmethod
+    def SetTrusted(
+        self,
+        request: _admin_service_pb2.SetTrustedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetTrustedResponse, _abc.Awaitable[_admin_service_pb2.SetTrustedResponse]]:
+        """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
 
     @_abc_1.abstractmethod
     def CreatePrincipal(
@@ -290,14 +298,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListClassesResponse, _abc.Awaitable[_admin_service_pb2.ListClassesResponse]]:
         """Numeric classes of the fleet, and those that are wrong on a program as a whole."""
-
-    @_abc_1.abstractmethod
-    def SetTrusted(
-        self,
-        request: _admin_service_pb2.SetTrustedRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_admin_service_pb2.SetTrustedResponse, _abc.Awaitable[_admin_service_pb2.SetTrustedResponse]]:
-        """Says that a vehicle is the operator's own: its results are the pool's word."""
 
     @_abc_1.abstractmethod
     def GetEvidence(

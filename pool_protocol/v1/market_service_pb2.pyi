@@ -894,13 +894,15 @@ class TaskResult(_message.Message):
     attempt_count: _builtins.int
     """Attempts leased for it."""
     final: _builtins.bool
-    """Whether the result can still be checked again: false until enough clean work of its vehicle followed, or the
+    """Whether the result can no longer be checked again: false until enough clean work of its vehicle followed, or the
     dispute window is over.
     """
     replaced_count: _builtins.int
     """How often the result was replaced by a look-back."""
     evidence: _builtins.str
-    """Why the result is believed: AUDITED, AGREEMENT, CERTIFICATE, TRUSTED_NODE, HISTORY; empty while undecided."""
+    """Why the result is believed: AUDITED, AGREEMENT, CERTIFICATE, TRUSTED_NODE, HISTORY, RISK
+    (nobody could check it in time); empty while undecided, and where the level asks for no verification.
+    """
     @_builtins.property
     def outputs(self) -> _common_pb2.TensorBundle:
         """The canonical outputs, when accepted."""

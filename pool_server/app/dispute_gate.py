@@ -73,7 +73,8 @@ def commitment_fault_of(report: "AttemptReport", job: "JobRow", outputs_of: Call
 
 def awaits_dispute(board: "TaskBoard", task: "BoardTask", outputs_of: OutputsOf) -> bool:
     """Make the next moves of a task's disputes; return whether its verdict must wait for one."""
-    if task.job.kind != "step":
+    # A look-back asks for results of long ago: no vehicle must still be there, or have kept its states.
+    if task.job.kind != "step" or task.rechecking:
         return False
     returned = task.in_state(AttemptState.RETURNED)
     if len({attempt.digest for attempt in returned}) < 2:
@@ -89,7 +90,7 @@ def agreement_left(board: "TaskBoard", task: "BoardTask") -> int:
     do those that it had beaten itself, as long as nobody else contradicts.
     """
     needed = task.agreement_needed
-    if task.job.kind != "step" or needed < 2 or not task.in_state(AttemptState.REJECTED):
+    if task.job.kind != "step" or task.rechecking or needed < 2 or not task.in_state(AttemptState.REJECTED):
         return needed
     returned = task.in_state(AttemptState.RETURNED)
     if len({attempt.digest for attempt in returned}) != 1:

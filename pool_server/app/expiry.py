@@ -73,6 +73,25 @@ def expire_unjudged(
     return len(rows)
 
 
+def accept_unverified(
+    uow: UnitOfWork, *, policy: WorkPolicy, now_us: int, blobs: BlobReader | None = None
+) -> int:
+    """Accept, at the pool's risk, what waited too long for other owners and nobody contradicts. How many.
+
+    The work was done and paid for: that nobody came to check it is not its owner's fault. It builds no trust.
+    """
+    before_us = now_us - policy.accept_unverified_after_us
+    rows = uow.attempts.unopposed_before(before_us, limit=ATTEMPTS_PER_SWEEP)
+    if not rows:
+        return 0
+    board = TaskBoard(uow, policy=policy, blobs=blobs, now_us=now_us)
+    board.load(rows)
+    for task in list(board.tasks.values()):
+        board.accept_at_risk(task)
+    settle_board(board)
+    return len(rows)
+
+
 def lose_silent_vehicles(uow: UnitOfWork, *, policy: WorkPolicy, now_us: int) -> int:
     """AVAILABLE -> LOST for vehicles that have not called for long. Returns how many."""
     silent = uow.fleet.silent(before_us=now_us - policy.vehicle_silence_us, limit=VEHICLES_PER_SWEEP)

@@ -2,8 +2,15 @@
 
 from pool_server.app.classes import settle_class_asks
 from pool_server.app.earnings import release_held
-from pool_server.app.expiry import expire_jobs, expire_leases, expire_unjudged, lose_silent_vehicles
+from pool_server.app.expiry import (
+    accept_unverified,
+    expire_jobs,
+    expire_leases,
+    expire_unjudged,
+    lose_silent_vehicles,
+)
 from pool_server.app.forgetting import forget_ended
+from pool_server.app.look_back import close_look_backs, open_look_backs
 from pool_server.app.money import expire_pending
 from pool_server.app.unit_answers import expire_questions
 from pool_server.app.work_policy import BlobReader, WorkPolicy
@@ -28,6 +35,15 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     def unjudged(uow: UnitOfWork, now_us: int) -> int:
         return expire_unjudged(uow, policy=policy, now_us=now_us, blobs=blobs)
 
+    def unverified(uow: UnitOfWork, now_us: int) -> int:
+        return accept_unverified(uow, policy=policy, now_us=now_us, blobs=blobs)
+
+    def opening(uow: UnitOfWork, now_us: int) -> int:
+        return open_look_backs(uow, policy=policy, now_us=now_us)
+
+    def checked(uow: UnitOfWork, now_us: int) -> int:
+        return close_look_backs(uow, policy=policy, now_us=now_us, blobs=blobs)
+
     def asks(uow: UnitOfWork, now_us: int) -> int:
         return settle_class_asks(uow, policy=policy, now_us=now_us, blobs=blobs)
 
@@ -49,9 +65,13 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     return [
         Sweep(name="expired leases", run=leases),
         Sweep(name="expired jobs", run=jobs),
+        Sweep(name="unverified results", run=unverified, every=_RARELY),
         Sweep(name="unjudged results", run=unjudged, every=_RARELY),
         Sweep(name="class asks", run=asks),
         Sweep(name="unanswered questions", run=questions, every=_RARELY),
+        # Before held money is released: what it would release may have to be looked at again.
+        Sweep(name="look-backs", run=opening),
+        Sweep(name="checked look-backs", run=checked),
         Sweep(name="held money", run=held),
         Sweep(name="silent vehicles", run=silent, every=_RARELY),
         Sweep(name="unresolved money", run=pending, every=_RARELY),

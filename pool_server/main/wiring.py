@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
-from pool_protocol.limits import SECOND_US
+from pool_protocol.limits import HOUR_US, SECOND_US
 from pool_protocol.roots import Role as KeyRole
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.config import ServerConfig
@@ -90,7 +90,12 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
         unit_answer_us=config.unit_answer_s * SECOND_US,
         allow_level_none=config.allow_level_none,
         quarantine=QuarantineRule(rejections_max=config.quarantine_after),
-        audit_rule=HistoryAuditRule(assumed_faulty_share=config.assumed_faulty_share),
+        audit_rule=HistoryAuditRule(
+            assumed_faulty_share=config.assumed_faulty_share,
+            colluding_auditor_share=config.colluding_auditor_share,
+        ),
+        assumed_faulty_share=config.assumed_faulty_share,
+        accept_unverified_after_us=config.accept_unverified_after_h * HOUR_US,
         class_rule=ClassAuditRule(
             assumed_faulty_share=config.assumed_faulty_class_share,
             cross_class_share=config.cross_class_audit_share,

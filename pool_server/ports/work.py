@@ -407,7 +407,11 @@ class AttemptRepository(Protocol):
         ...
 
     def returned_before(self, before_us: int, *, limit: int) -> list[AttemptRow]:
-        """Returned attempts whose report came before a time, by (time, id)."""
+        """Returned attempts whose report came before a time, by (time, id); not those that are questioned."""
+        ...
+
+    def unopposed_before(self, before_us: int, *, limit: int) -> list[AttemptRow]:
+        """The same, of tasks on which nobody works and no other result waits that is not the same."""
         ...
 
     def paid(self, task_ids: Sequence[int]) -> dict[int, list[int]]:

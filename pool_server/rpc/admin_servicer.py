@@ -149,6 +149,17 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
         return await self._store.write(change)
 
+    async def SetTrusted(self, request: pb.SetTrustedRequest, context: _Context) -> pb.SetTrustedResponse:
+        vehicle_id = ids.parse_vehicle_id(request.vehicle_id)
+        now_us = self._store.now_us()
+
+        def change(uow: UnitOfWork) -> pb.SetTrustedResponse:
+            set_trusted(uow, vehicle_id=vehicle_id, trusted=request.trusted, now_us=now_us)
+            [view] = vehicle_messages(uow, [get_vehicle(uow, vehicle_id=vehicle_id)])
+            return pb.SetTrustedResponse(vehicle=view)
+
+        return await self._store.write(change)
+
     async def CreatePrincipal(
         self, request: pb.CreatePrincipalRequest, context: _Context
     ) -> pb.CreatePrincipalResponse:
@@ -278,16 +289,6 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListClasses(self, request: pb.ListClassesRequest, context: _Context) -> pb.ListClassesResponse:
         async with self._long_read:
             return classes_response(await self._store.read(list_classes))
-
-    async def SetTrusted(self, request: pb.SetTrustedRequest, context: _Context) -> pb.SetTrustedResponse:
-        vehicle_id, now_us = ids.parse_vehicle_id(request.vehicle_id), self._store.now_us()
-
-        def change(uow: UnitOfWork) -> pb.SetTrustedResponse:
-            set_trusted(uow, vehicle_id=vehicle_id, trusted=request.trusted, now_us=now_us)
-            [view] = vehicle_messages(uow, [get_vehicle(uow, vehicle_id=vehicle_id)])
-            return pb.SetTrustedResponse(vehicle=view)
-
-        return await self._store.write(change)
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: _Context) -> pb.GetEvidenceResponse:
         vehicle_id = ids.parse_vehicle_id(request.vehicle_id)

@@ -130,6 +130,8 @@ def job_view(job: JobViewValue) -> pb.JobView:
         waiting_reason=job.waiting_reason.value if job.waiting_reason is not None else "",
         end_reason=job.end_reason,
         waiting_count=job.waiting_count,
+        rechecking_count=job.rechecking_count,
+        replaced_count=job.replaced_count,
     )
 
 
@@ -155,6 +157,9 @@ def task_result(
         reason=result.reason,
         detail=result.detail,
         attempt_count=result.attempt_count,
+        final=result.final,
+        replaced_count=result.replaced_count,
+        evidence=result.evidence,
     )
     if with_outputs:
         if result.outputs is not None:

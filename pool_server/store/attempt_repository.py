@@ -18,6 +18,16 @@ _COLUMNS = (
 )
 _SELECT = f"SELECT {_COLUMNS} FROM attempts"
 _ALIAS_COLUMNS = ", ".join(f"a.{column.strip()}" for column in _COLUMNS.split(","))
+_RETURNED_BEFORE = (
+    f"SELECT {_ALIAS_COLUMNS} FROM attempts AS a WHERE a.state = 'returned' AND a.ended_at_us < ? "
+    "AND NOT EXISTS (SELECT 1 FROM questioned_attempts AS q "
+    "WHERE q.attempt_id = a.attempt_id AND q.state = 'open')"
+)
+_UNOPPOSED = (
+    "AND NOT EXISTS (SELECT 1 FROM attempts AS b WHERE b.task_id = a.task_id AND b.counting = 1 AND "
+    "(b.state = 'leased' OR (b.state = 'returned' AND b.output_digest <> a.output_digest)))"
+)
+_BY_TIME = "ORDER BY a.ended_at_us, a.attempt_id LIMIT ?"
 #: `counting` to `detail` of a new attempt.
 _NEW = (1, b"", 0, 0, 0, "")
 _STEP_COLUMNS = (
@@ -171,14 +181,12 @@ class SqlAttemptRepository:
         return {row[0]: row[1] for row in rows}
 
     def returned_before(self, before_us: int, *, limit: int) -> list[AttemptRow]:
-        """Returned attempts whose report came before a time, by (time, id)."""
-        return list(
-            self._read(
-                f"{_SELECT} WHERE state = 'returned' AND ended_at_us < ? "
-                "ORDER BY ended_at_us, attempt_id LIMIT ?",
-                (before_us, limit),
-            ).values()
-        )
+        """Returned attempts whose report came before a time, by (time, id); not those that are questioned."""
+        return list(self._read(f"{_RETURNED_BEFORE} {_BY_TIME}", (before_us, limit)).values())
+
+    def unopposed_before(self, before_us: int, *, limit: int) -> list[AttemptRow]:
+        """The same, of tasks on which nobody works and no other result waits that is not the same."""
+        return list(self._read(f"{_RETURNED_BEFORE} {_UNOPPOSED} {_BY_TIME}", (before_us, limit)).values())
 
     def _read(self, query: str, parameters: tuple[Any, ...]) -> dict[int, AttemptRow]:
         return _rows(self._driver.run(query, parameters))

@@ -17,7 +17,7 @@ _STATES = {state.value: state for state in LeaseState}
 
 
 class SqlLeaseRepository:
-    """Implements `ports.work.LeaseRepository`."""
+    """Implements `ports.leases.LeaseRepository`."""
 
     def __init__(self, driver: Driver) -> None:
         """Bind to a transaction."""
