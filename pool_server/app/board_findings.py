@@ -78,7 +78,7 @@ def _kind(attempt: BoardAttempt) -> FindingKind:
 
 
 def _outcome(attempt: BoardAttempt) -> FindingOutcome:
-    """WRONG; WITHHELD where it was not shown; UPHELD where others confirmed it; OPEN where nobody could tell."""
+    """WRONG; WITHHELD where not shown; UPHELD where others confirmed it; OPEN where nobody could tell."""
     if attempt.state is AttemptState.REJECTED:
         return FindingOutcome.WITHHELD if attempt.reason == WITHHELD else FindingOutcome.WRONG
     confirmed = any(
