@@ -4,6 +4,7 @@ Part of a flush. A look-back is opened in the transaction that rejects the resul
 is released until the sweep has questioned what it must (`app.look_back`).
 """
 
+from pool_server.app.dispute_gate import WITHHELD
 from pool_server.app.questioned_money import claw_back, give_back
 from pool_server.app.task_board import BoardAttempt, TaskBoard
 from pool_server.core.jobs import AttemptState
@@ -77,9 +78,9 @@ def _kind(attempt: BoardAttempt) -> FindingKind:
 
 
 def _outcome(attempt: BoardAttempt) -> FindingOutcome:
-    """WRONG; UPHELD where others confirmed it; OPEN where it stands because nobody could tell."""
+    """WRONG; WITHHELD where not shown; UPHELD where others confirmed it; OPEN where nobody could tell."""
     if attempt.state is AttemptState.REJECTED:
-        return FindingOutcome.WRONG
+        return FindingOutcome.WITHHELD if attempt.reason == WITHHELD else FindingOutcome.WRONG
     confirmed = any(
         other.questioned is None and other.state is AttemptState.ACCEPTED
         for other in attempt.task.attempts.values()

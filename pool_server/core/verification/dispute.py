@@ -216,9 +216,9 @@ def rule_on(
 ) -> Ruling:
     """Judge by the digest of the state in which the referee's run of the unit ended.
 
-    A digest refutes a claim only where claim and referee must return the same bits: in one numeric class. A
-    class that is not known counts as the referee's. So a claim of another class is never convicted by bits;
-    then nobody is to blame, and more opinions are asked for.
+    A digest refutes a claim only where claim and referee must return the same bits: in one numeric class.
+    Vehicles whose class is not known are a class of their own. So a claim of another class is never convicted
+    by bits; then nobody is to blame, and more opinions are asked for.
 
     Args:
         parting: The unit, and what both sides claim.
@@ -228,11 +228,7 @@ def rule_on(
     """
     matching = [attempt_id for attempt_id, digest in parting.claimed if digest == referee_digest]
     others = [attempt_id for attempt_id, digest in parting.claimed if digest != referee_digest]
-    refuted = all(_comparable(classes.get(attempt_id, ""), referee_class) for attempt_id in others)
+    refuted = all(classes.get(attempt_id, "") == referee_class for attempt_id in others)
     if not refuted:
         return Ruling((), 0)
     return Ruling(tuple(others), matching[0] if matching else 0)
-
-
-def _comparable(one: str, other: str) -> bool:
-    return not one or not other or one == other

@@ -212,6 +212,12 @@ def states(pool: Workshop, *cars: Driver) -> list[str]:
     return [rows[car.attempt_id].state.value for car in cars]
 
 
+def findings(pool: Workshop, car: Driver) -> list[tuple[str, str, int]]:
+    """What the pool holds against a car: kind, finding, unit."""
+    rows = pool.books.run(lambda uow: uow.verification.findings_of_vehicle(car.vehicle_id, limit=10))
+    return [(row.kind.value, row.finding.value, row.unit_index) for row in rows]
+
+
 def quarantined(pool: Workshop, car: Driver) -> bool:
     return pool.vehicle(car.vehicle_id).state is VehicleState.QUARANTINED
 
@@ -235,6 +241,8 @@ def test_the_loser_is_rejected_and_the_winner_paid_without_a_third_opinion(pool:
         truthful.attempt_id,
     )
     assert dispute.rounds == 4
+    assert findings(pool, liar) == [("DISPUTE", "WRONG", 5)]
+    assert findings(pool, truthful) == []
     assert RefereeWanted(dispute_id=dispute.dispute_id) in pool.effects
     assert pool.view(job_id).rejected_count == 1
 
@@ -301,6 +309,7 @@ def test_silence_convicts_after_its_time_and_proves_nothing_for_the_other(pool: 
     assert states(pool, silent, other) == ["rejected", "returned"]
     [dispute] = disputes(pool)
     assert (dispute.reason, dispute.winner_attempt_id) == ("WITHHELD", 0)
+    assert findings(pool, silent) == [("DISPUTE", "WITHHELD", UNITS - 1)]
     # The ordinary majority goes on without the silent one.
     third = Driver(pool, "third")
     assert third.work() is VERIFIED

@@ -145,7 +145,9 @@ def test_bits_refute_within_a_numeric_class_only() -> None:
     across = rule_on(parting, referee_digest=truth, referee_class="x", classes={HONEST: "x", OTHER: "y"})
     assert (across.wrong, across.upheld) == ((), 0)
     unknown = rule_on(parting, referee_digest=truth, referee_class="x", classes={HONEST: "x"})
-    assert unknown.wrong == (OTHER,)
+    assert (unknown.wrong, unknown.upheld) == ((), 0)
+    nobody_knows = rule_on(parting, referee_digest=truth, referee_class="", classes={})
+    assert (nobody_knows.wrong, nobody_knows.upheld) == ((OTHER,), HONEST)
     neither = rule_on(
         parting, referee_digest=sha256(b"c"), referee_class="x", classes={HONEST: "y", OTHER: "y"}
     )
