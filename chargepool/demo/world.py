@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +120,9 @@ def build_world(directory: Path, household: Household, cars: list[Car], *, say: 
     data = directory / "pool"
     run_to_end(command_of("pool_server.cli", "init", "--data", str(data), "--json"))
     settings = data / "pool.toml"
-    kept = [
-        line
-        for line in settings.read_text().splitlines()
-        if line.split("=")[0].strip()
-        not in {"posted_price_micros_per_wu", "fee_ppm", "dispute_window_s", "lease_timeout_s"}
-    ]
     mine = POOL_SETTINGS.format(price=PRICE_MICROS_PER_WU)
+    ours = set(tomllib.loads(mine))
+    kept = [line for line in settings.read_text().splitlines() if line.split("=")[0].strip() not in ours]
     settings.write_text(mine + "\n".join(kept) + "\n")
     api_port, fleet_port = free_port(), free_port()
     server = household.add(

@@ -113,7 +113,7 @@ def _wrong_sentence(finding: StoryFinding, task: str) -> str:
     if finding.accepted_digest and finding.accepted_digest != finding.claimed_digest:
         sentence += f", {_agreed(finding)} {_short(finding.accepted_digest)}"
     if finding.unit_index >= 0:
-        sentence += f"; they part in unit {finding.unit_index}, which the pool ran itself"
+        sentence += f"; they part in unit {finding.unit_index}"
     return sentence + "."
 
 

@@ -101,7 +101,7 @@ def test_who_agreed_and_where_results_part_is_said() -> None:
     assert "another owner's vehicle found cdcdcdcd" in sentence_of(replace(WRONG, agreeing_owners=1))
     assert "the pool's own node found cdcdcdcd" in sentence_of(replace(WRONG, trusted_node=True))
     dispute = sentence_of(replace(WRONG, kind=FindingKind.DISPUTE, unit_index=41))
-    assert dispute.endswith("; they part in unit 41, which the pool ran itself.")
+    assert dispute.endswith("; they part in unit 41.")
     assert "cdcd" not in sentence_of(replace(WRONG, accepted_digest=b""))
     assert "it claimed nothing" in sentence_of(replace(WRONG, claimed_digest=b""))
 
