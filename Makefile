@@ -39,6 +39,10 @@ bench: $(VENV)/.dev-installed ## tasks per second end to end beside an echo serv
 bench-unplug: $(VENV)/.dev-installed ## from the source's report of unplugging to no worker process: p50, p99, max (EVENTS=60)
 	@$(BIN)/python -m benchmarks.unplug --events $(or $(EVENTS),60)
 
+.PHONY: bench-deciding
+bench-deciding: $(VENV)/.dev-installed ## what verification's decision adds to a submitted batch of 100 results, us per task
+	@$(BIN)/python -m benchmarks.deciding
+
 ##-- Check
 
 .PHONY: test

@@ -39,7 +39,7 @@ POOL_SETTINGS = """
 # minutes of work make cents.
 posted_price_micros_per_wu = {price}
 fee_ppm = 100000
-dispute_window_s = 15
+dispute_window_s = 20
 lease_timeout_s = 60
 # A small cast that is known: one auditor per newcomer is enough, and more would only take longer.
 colluding_auditor_share = 0.0
