@@ -2,7 +2,7 @@
 
 A probe runs a few micro-programs per family under the pinned numeric profile: one SHA-256 per family.
 Machines with equal digests of a family return equal bits for it; names of processors say nothing about that.
-Pure: how probes are run is the agent's matter (`car_agent.runner.probe`), what follows from them the pool's.
+Pure: `pool_protocol.program.probe` runs the probe; what follows from it is the pool's matter.
 """
 
 import hashlib
@@ -20,6 +20,13 @@ from pool_protocol.errors import ErrorCode, PoolError
 PROBE_VERSION: Final = 1
 #: The pinned numeric profile of workers, "pp1".
 PROFILE: Final = "pp1"
+#: What "pp1" is: results on any x86-64 computer with AVX2 agree bit by bit, and so do all ARM ones.
+PROFILE_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "XLA_FLAGS": "--xla_cpu_enable_platform_dependent_math=false --xla_cpu_max_isa=AVX2",
+    "NPROC": "4",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
 PROBE_DIGEST_BYTES: Final = 32
 #: A class's id is this many hexadecimal digits of a SHA-256.
 CLASS_ID_DIGITS: Final = 16

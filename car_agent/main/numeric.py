@@ -6,9 +6,9 @@ from typing import Final
 
 from car_agent import __version__
 from car_agent.journal.probe_file import ProbeFile, ProbeKey, machine_facts
-from car_agent.runner.process import PROFILE_ENVIRONMENT, WorkerSettings, worker_environment
+from car_agent.runner.process import WorkerSettings, worker_environment
 from pool_protocol.errors import PoolError
-from pool_protocol.numeric import PROBE_VERSION, PROFILE, Probe
+from pool_protocol.numeric import PROBE_VERSION, PROFILE, PROFILE_ENVIRONMENT, Probe
 
 #: A probe that ends its worker is not tried for ever: work goes on without a class.
 _TRIES_MAX: Final = 2

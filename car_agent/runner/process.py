@@ -19,15 +19,9 @@ from typing import Any, Final
 from car_agent.runner.frames import Frame, FrameType, encode, read_frame
 from pool_protocol import limits
 from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.numeric import PROFILE_ENVIRONMENT
 
 DEFAULT_COMMAND: Final = (sys.executable, "-m", "car_agent.runner.worker")
-#: Numeric profile "pp1": results on any x86-64 computer with AVX2 agree bit by bit, and so do all ARM ones.
-PROFILE_ENVIRONMENT: Final[Mapping[str, str]] = {
-    "XLA_FLAGS": "--xla_cpu_enable_platform_dependent_math=false --xla_cpu_max_isa=AVX2",
-    "NPROC": "4",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OPENBLAS_CORETYPE": "Haswell",
-}
 _READ_CHUNK_BYTES: Final = 4 * limits.MIB
 _STDERR_LINE_CHARACTERS: Final = 300
 

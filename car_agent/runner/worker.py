@@ -100,7 +100,7 @@ def _run(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
 
 def _probe(sink: BinaryIO) -> None:
     """Run the numeric probe. A machine that cannot (out of memory, a broken library) has no class."""
-    from car_agent.runner.probe import run_probe
+    from pool_protocol.program.probe import run_probe
 
     try:
         found = run_probe()

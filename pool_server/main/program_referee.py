@@ -3,56 +3,16 @@
 Runs nothing itself: a stranger's program runs only in the sandboxed child behind `RunProgram`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
-
-from pool_protocol.program.manifest import ProgramManifest, parse_manifest
+from pool_protocol.program.manifest import parse_manifest
 from pool_server.app.dispute_gate import unit_digest
 from pool_server.app.programs import require_program
 from pool_server.app.task_board import read_tensors
 from pool_server.app.work_policy import BlobReader
 from pool_server.ports.disputes import UnitOrder, UnitRun
+from pool_server.referee.calls import ProgramCall, RunProgram
 from pool_server.rpc.store_access import StoreAccess
 
 _STATE_PREFIX = "state/"
-Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramCall:
-    """One call of a step program."""
-
-    artifact: bytes
-    manifest: ProgramManifest
-    steps: int
-    state: Arrays
-    inputs: Arrays
-    constants: Arrays
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramAnswer:
-    """What it returned."""
-
-    state: Arrays
-    numeric_class: str
-    """Of the machine that ran it; empty where unknown."""
-
-
-class RunProgram(Protocol):
-    """Runs an admitted program in a sandboxed process."""
-
-    async def __call__(self, call: ProgramCall, /) -> ProgramAnswer:
-        """Run it.
-
-        Raises:
-            PoolError: PROGRAM_FAILED when the program fails on these arrays; any other code when it was not
-                run.
-        """
-        ...
 
 
 class ProgramReferee:

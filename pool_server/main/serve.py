@@ -24,6 +24,7 @@ from pool_server.identity.signing import PoolKeys, PoolSigner
 from pool_server.main.disputes import NoReferee, run_disputes
 from pool_server.main.loops import run_sweeps
 from pool_server.main.parts import ServerParts
+from pool_server.main.program_referee import ProgramReferee
 from pool_server.main.sweeps import sweeps
 from pool_server.main.wiring import (
     PoolFacts,
@@ -36,6 +37,7 @@ from pool_server.main.wiring import (
     work_policy,
 )
 from pool_server.ports.disputes import UnitReferee
+from pool_server.referee.calls import RunProgram
 from pool_server.rpc.authentication import Authenticator
 from pool_server.rpc.hub import Hub
 from pool_server.rpc.interceptor import EdgeInterceptor
@@ -69,6 +71,7 @@ class PoolServer:
         id_source: IdSource,
         vet: Vet,
         referee: UnitReferee | None = None,
+        run_program: RunProgram | None = None,
     ) -> None:
         """Open database, keys and blobs; nothing listens yet.
 
@@ -79,6 +82,7 @@ class PoolServer:
             id_source: Randomness.
             vet: Vets programs; blocking.
             referee: Runs disputed units again; without one disputes end without blame.
+            run_program: Runs programs for a referee of the server's own, where none is given.
 
         Raises:
             PoolError: NOT_FOUND without a pool; INVALID_STATE while another server runs on it; KEY_INVALID
@@ -88,7 +92,8 @@ class PoolServer:
         self._config = config
         self._clock = clock
         self._ids = id_source
-        self._referee = referee or NoReferee()
+        self._referee = referee
+        self._run_program = run_program
         self._directory.require_made()
         self._lock = DirectoryLock(self._directory)
         try:
@@ -176,7 +181,7 @@ class PoolServer:
         self._sweeping.add_done_callback(self._on_sweeping_ended)
         self._disputing = asyncio.create_task(
             run_disputes(
-                self._referee,
+                self._unit_referee(store),
                 store=store,
                 policy=policy,
                 blobs=self._blob_store,
@@ -209,6 +214,13 @@ class PoolServer:
         if failed.done():
             failed.result()
         failed.cancel()
+
+    def _unit_referee(self, store: StoreAccess) -> UnitReferee:
+        if self._referee is not None:
+            return self._referee
+        if self._run_program is None:
+            return NoReferee()
+        return ProgramReferee(self._run_program, store=store, blobs=self._blob_store)
 
     async def stop(self) -> None:
         """Drain, stop and close. Safe to call after a failed start."""

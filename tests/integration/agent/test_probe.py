@@ -9,8 +9,8 @@ import pytest
 from car_agent.journal.probe_file import ProbeFile
 from car_agent.main.numeric import NumericProbes
 from car_agent.runner.driver import WorkDriver
-from car_agent.runner.process import PROFILE_ENVIRONMENT, WorkerSettings
-from pool_protocol.numeric import PROFILE, Family, Probe
+from car_agent.runner.process import WorkerSettings
+from pool_protocol.numeric import PROFILE, PROFILE_ENVIRONMENT, Family, Probe
 from pool_protocol.system import SystemClock
 from pool_protocol.v1 import fleet_service_pb2 as pb
 from tests.integration.agent.rig import FakeFleet, Rig, until

@@ -12,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from car_agent.runner.driver import WorkDriver
-from car_agent.runner.process import PROFILE_ENVIRONMENT, WorkerSettings, worker_environment
+from car_agent.runner.process import WorkerSettings, worker_environment
 from car_agent.runner.work import AttemptOutcome, AttemptWork, LeaseWork, Outcome
 from pool_protocol import digests, tensors
+from pool_protocol.numeric import PROFILE_ENVIRONMENT
 from pool_protocol.program.export import ExportedProgram, export_map, export_step
 from pool_protocol.program.manifest import ProgramCost, ProgramManifest
 from pool_protocol.system import SystemClock

@@ -18,8 +18,9 @@ from pool_protocol.program.export import export_step
 from pool_protocol.program.load import LoadedProgram
 from pool_protocol.program.manifest import ProgramCost, ProgramManifest
 from pool_server.core.jobs import TensorRef
-from pool_server.main.program_referee import ProgramAnswer, ProgramCall, ProgramReferee
+from pool_server.main.program_referee import ProgramReferee
 from pool_server.ports.disputes import UnitOrder
+from pool_server.referee.calls import ProgramAnswer, ProgramCall
 from pool_server.rpc.store_access import StoreAccess
 from tests.support.step_cars import State, unit_digest
 
