@@ -589,6 +589,35 @@ def test_a_task_with_several_auditors_is_decided_when_all_agree_and_the_pool_pay
     check(pool)
 
 
+@pytest.mark.parametrize(
+    ("answers", "decided"),
+    [
+        ("rrww", None),  # two against two: nobody is believed
+        ("rrrw", "r"),  # all had their turn, and three are more than one
+        ("wrrr", "r"),
+        ("rrr", None),  # somebody is left, and may yet be the fourth
+    ],
+)
+def test_where_everybody_had_their_turn_the_larger_side_is_believed(
+    pool: Workshop, answers: str, decided: str | None
+) -> None:
+    pool.policy = WorkPolicy(audit_rule=Three())
+    cars = [pool.car(name) for name in ("a", "b", "c", "d")]
+    pool.car("late")  # not there: it never asked for work
+    for car in cars:
+        pool.ask(car)
+    job_id = pool.job(1, level=VerificationLevel.SPOT, close=True)
+    # As if more owners had been there when the audit was drawn.
+    pool.books.sql("UPDATE tasks SET agreement_needed = 4")
+    for car, how in zip(cars, answers, strict=False):
+        pool.work(car, error=1.0 if how == "w" else 0.0)
+    if decided is None:
+        assert pool.result(job_id).state is TaskState.READY
+    else:
+        assert pool.value(job_id) == 1.0
+    check(pool)
+
+
 # --- earlier findings ----------------------------------------------------------------------------
 
 
