@@ -16,6 +16,7 @@ tell, the task is as it was before.
 from collections.abc import Iterable, Sequence
 
 from pool_protocol.errors import ErrorCode, InvariantError
+from pool_server.app.board_reach import reachable_agreement
 from pool_server.app.board_rows import BoardAttempt, BoardTask, bounds_of, program_failed_owners, read_tensors
 from pool_server.app.class_bench import ClassBench, entitlement
 from pool_server.app.dispute_gate import agreement_left, awaits_dispute
@@ -240,7 +241,12 @@ class TaskBoard:
             case GiveUp(reason=reason):
                 self._give_up(task, reason)
             case Wait(wanted=wanted):
-                self._wait(task, wanted, returned_count=len(returned))
+                reachable = reachable_agreement(self, task, standing) if wanted else agreement_needed
+                if reachable < agreement_needed:
+                    task.agreement_needed -= agreement_needed - reachable
+                    self.resolve(task)
+                else:
+                    self._wait(task, wanted, returned_count=len(returned))
 
     def _wait(self, task: BoardTask, wanted: int, *, returned_count: int) -> None:
         target = TaskState.READY if wanted else TaskState.RUNNING

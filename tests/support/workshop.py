@@ -322,6 +322,13 @@ class Workshop:
             )
         )
 
+    def accept_unverified(self) -> int:
+        return self._run(
+            lambda uow: expiry.accept_unverified(
+                uow, policy=self.policy, now_us=self.now_us, blobs=self.blobs
+            )
+        )
+
     def release_money(self) -> int:
         return self._run(lambda uow: release_held(uow, now_us=self.now_us))
 

@@ -8,7 +8,7 @@ from pool_server.core.effects import JobProgressed
 from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import JobState, TaskState
 from pool_server.core.trust import QuarantineRule
-from pool_server.core.verification import VerificationLevel
+from pool_server.core.verification import AuditPlan, HistoryAuditRule, VerificationLevel
 from pool_server.core.verification.findings import Evidence, FindingKind, FindingOutcome
 from pool_server.ports.verification import FindingRow, LookBackRow, LookBackState
 from tests.simulation.auditor import Auditor
@@ -549,3 +549,93 @@ def test_trust_is_set_once_and_taken_back(pool: Workshop) -> None:
         "an operator trusts it",
         "an operator trusts it no longer",
     ]
+
+
+# --- several auditors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("others", "needed"), [(0, 2), (1, 2), (2, 2), (3, 3), (4, 4), (12, 4)])
+def test_a_newcomer_is_audited_by_several_as_far_as_the_others_could_outvote_it(
+    pool: Workshop, others: int, needed: int
+) -> None:
+    # A newcomer's first result is audited for certain, by as many as the rule's bound allows.
+    pool.policy = WorkPolicy(audit_rule=Three())
+    for number in range(others):
+        assert isinstance(pool.ask(pool.car(f"other{number}")), NoWorkNow)
+    pool.job(1, level=VerificationLevel.SPOT, close=True)
+    pool.work(pool.car("new"))
+    assert pool.books.scalar("SELECT agreement_needed FROM tasks") == needed
+
+
+class Three(HistoryAuditRule):
+    """Audits every result by three owners."""
+
+    def plan(self, *, epsilon: float, work_uwu: int, clean_uwu: int, prior_credit_uwu: int = 0) -> AuditPlan:
+        return AuditPlan(catch_probability=1.0, auditors=3, draw_probability=1.0)
+
+
+def test_a_task_with_several_auditors_is_decided_when_all_agree_and_the_pool_pays_them(
+    pool: Workshop,
+) -> None:
+    pool.policy = WorkPolicy(audit_rule=Three())
+    cars = [pool.car(name) for name in ("a", "b", "c", "d")]
+    for car in cars:
+        pool.ask(car)
+    job_id = pool.job(1, level=VerificationLevel.SPOT, close=True)
+    states = [pool.work(car)[0] for car in cars[:3]]
+    assert states == [AckStatus.RECORDED, AckStatus.RECORDED, AckStatus.VERIFIED]
+    assert -pool.balance("x:verification") == 2 * TASK_MICROS
+    assert pool.result(job_id).cost_micros == TASK_MICROS
+    check(pool)
+
+
+@pytest.mark.parametrize(
+    ("answers", "decided"),
+    [
+        ("rrww", None),  # two against two: nobody is believed
+        ("rrrw", "r"),  # all had their turn, and three are more than one
+        ("wrrr", "r"),
+        ("rrr", None),  # somebody is left, and may yet be the fourth
+    ],
+)
+def test_where_everybody_had_their_turn_the_larger_side_is_believed(
+    pool: Workshop, answers: str, decided: str | None
+) -> None:
+    pool.policy = WorkPolicy(audit_rule=Three())
+    cars = [pool.car(name) for name in ("a", "b", "c", "d")]
+    pool.car("late")  # not there: it never asked for work
+    for car in cars:
+        pool.ask(car)
+    job_id = pool.job(1, level=VerificationLevel.SPOT, close=True)
+    # As if more owners had been there when the audit was drawn.
+    pool.books.sql("UPDATE tasks SET agreement_needed = 4")
+    for car, how in zip(cars, answers, strict=False):
+        pool.work(car, error=1.0 if how == "w" else 0.0)
+    if decided is None:
+        assert pool.result(job_id).state is TaskState.READY
+    else:
+        assert pool.value(job_id) == 1.0
+    check(pool)
+
+
+# --- earlier findings ----------------------------------------------------------------------------
+
+
+def test_an_earlier_finding_does_not_spare_a_re_check(sleeper: Workshop) -> None:
+    """What once lost against a result says nothing of it when its vehicle is caught."""
+    pool = sleeper
+    pool.draws.drawn = ALWAYS
+    job_id = pool.job(1, level=VerificationLevel.SPOT, close=True)
+    do(pool, LIAR, times=1)
+    do(pool, pool.car("odd"), error=3.0, times=1)
+    do(pool, "vehicle_b", times=1)
+    assert pool.view(job_id).state is JobState.DONE
+    pool.draws.drawn = NEVER
+    catch(pool, by=("vehicle_c", "vehicle_d"))
+    pool.look_back()
+    assert pool.view(job_id).rechecking_count == 1
+    do(pool, "vehicle_c")
+    pool.look_back()
+    assert pool.view(job_id).state is JobState.DONE
+    assert pool.value(job_id) == 1.0
+    check(pool)
