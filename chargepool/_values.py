@@ -78,6 +78,14 @@ class Quote:
     """What the buyer's account has free."""
     owners_now: int | None = None
     """Owners of those vehicles, counted up to 8; None when the pool does not say."""
+    audit_overhead_now: float = 0.0
+    """Checks expected per result with the fleet as it is now, 0.05 for one in twenty; the pool pays them."""
+    audit_overhead_newcomer: float = 0.0
+    """The same for a car without history."""
+    epsilon: float = 0.0
+    """The level's error target; 0 for levels without one."""
+    promise: str = ""
+    """What the level promises now, in one sentence."""
 
     @property
     def warning(self) -> str:
@@ -118,6 +126,10 @@ def quote_of_wire(
         vehicles_now=answer.vehicles_now,
         available_micros=answer.available_micros,
         owners_now=answer.owners_now if answer.HasField("owners_now") else None,
+        audit_overhead_now=answer.audit_overhead_now,
+        audit_overhead_newcomer=answer.audit_overhead_newcomer,
+        epsilon=answer.epsilon,
+        promise=answer.promise,
     )
 
 

@@ -85,6 +85,13 @@ def quote(
         return
     click.echo(str(ready))
     click.echo(str(offer))
+    if offer.promise:
+        click.echo(offer.promise)
+    if offer.epsilon:
+        click.echo(
+            f"Checks expected now: {offer.audit_overhead_now:.2f} per result "
+            f"({offer.audit_overhead_newcomer:.2f} of a car without history). The pool pays them."
+        )
     if offer.warning:
         say(f"Note: {offer.warning}")
     click.echo(f"You have {format_micros(offer.available_micros)} {offer.currency} free.")
@@ -367,6 +374,10 @@ def _quote_json(offer: Quote) -> dict[str, Any]:
         "vehicles_now": offer.vehicles_now,
         "available_micros": offer.available_micros,
         "owners_now": offer.owners_now,
+        "audit_overhead_now": offer.audit_overhead_now,
+        "audit_overhead_newcomer": offer.audit_overhead_newcomer,
+        "epsilon": offer.epsilon,
+        "promise": offer.promise,
     }
 
 

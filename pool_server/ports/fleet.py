@@ -130,6 +130,10 @@ class FleetRepository(Protocol):
         """Read a history; an empty one when there is none."""
         ...
 
+    def active_histories(self, trust_class: str, *, at_most: int) -> list[int]:
+        """Clean work in a class of vehicles that are given leases, 0 where there is none; micro-WU."""
+        ...
+
     def histories(self, vehicle_id: str) -> list[tuple[str, TrustRecord]]:
         """All histories of a vehicle with their classes, by class."""
         ...

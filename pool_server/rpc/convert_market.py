@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pool_protocol import ids
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import market_service_pb2 as pb
+from pool_server.app.outlook import Outlook
 from pool_server.app.receipts import Proven
 from pool_server.app.work_commands import JobViewValue, TaskResultValue
 from pool_server.core.comparison import Comparator, ComparatorKind
@@ -89,7 +90,13 @@ def comparator(message: common_pb2.Comparator) -> Comparator:
 
 
 def quote_response(
-    quote: QuoteRecord, *, currency: str, vehicles_now: int, owners_now: int, available_micros: int
+    quote: QuoteRecord,
+    *,
+    currency: str,
+    vehicles_now: int,
+    owners_now: int,
+    available_micros: int,
+    outlook: Outlook,
 ) -> pb.GetQuoteResponse:
     """Write a quote."""
     return pb.GetQuoteResponse(
@@ -104,6 +111,10 @@ def quote_response(
         vehicles_now=vehicles_now,
         owners_now=owners_now,
         available_micros=available_micros,
+        audit_overhead_now=outlook.audit_overhead_now,
+        audit_overhead_newcomer=outlook.audit_overhead_newcomer,
+        epsilon=outlook.epsilon,
+        promise=outlook.promise,
     )
 
 

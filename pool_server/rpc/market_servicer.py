@@ -30,6 +30,7 @@ from pool_server.app.market import (
     require_level,
     resolve_price,
 )
+from pool_server.app.outlook import level_outlook
 from pool_server.app.receipts import Proven, receipts_of_attempts
 from pool_server.app.work_commands import (
     AddTasks,
@@ -128,6 +129,13 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                 vehicles_now=uow.fleet.active_count(at_most=VEHICLES_COUNTED_MAX),
                 owners_now=len(uow.fleet.active_owners(at_most=OWNERS_COUNTED_MAX)),
                 available_micros=buyer_balance(uow, buyer_id=buyer_id).available_micros,
+                outlook=level_outlook(
+                    uow,
+                    kind=command.program.kind,
+                    work_uwu=command.program.work_uwu_per_task,
+                    level=level,
+                    policy=self._policy,
+                ),
             )
 
         return await self._store.write(quote)

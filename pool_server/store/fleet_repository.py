@@ -187,6 +187,16 @@ class SqlFleetRepository:
         ).one_or_none()
         return TrustRecord() if row is None else _record(row)
 
+    def active_histories(self, trust_class: str, *, at_most: int) -> list[int]:
+        """Clean work in a class of vehicles that are given leases, 0 where there is none; micro-WU."""
+        rows = self._driver.run(
+            "SELECT COALESCE(t.clean_uwu, 0) FROM fleet_vehicles v LEFT JOIN fleet_trust t "
+            "ON t.vehicle_id = v.vehicle_id AND t.trust_class = ? "
+            f"WHERE v.state IN ({_ACTIVE}) ORDER BY v.vehicle_id LIMIT ?",
+            (trust_class, at_most),
+        )
+        return [row[0] for row in rows]
+
     def histories(self, vehicle_id: str) -> list[tuple[str, TrustRecord]]:
         """All histories of a vehicle with their classes, by class."""
         rows = self._driver.run(
