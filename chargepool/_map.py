@@ -163,6 +163,8 @@ class Results(Iterator[Result]):
                 self._seen_indexes.add(task.index)
                 self._outcomes[task.index] = task
                 self._arrived.append(task.index)
+            elif task.index in self._outcomes:
+                self._outcomes[task.index] = task  # replaced by a check before it was handed out
         self._report(news.status, feed)
 
     def _take(self) -> market_service_pb2.TaskResult | None:

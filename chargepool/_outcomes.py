@@ -82,6 +82,9 @@ class OutcomeReader:
             attempts=task.attempt_count,
             output_digest=digest,
             receipts=receipts,
+            is_final=task.final,
+            evidence=task.evidence,
+            replaced_count=task.replaced_count,
             _value=self._decode(arrays),
         )
 

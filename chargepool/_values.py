@@ -172,6 +172,10 @@ class JobStatus:
     """Why ready tasks are not computed now, e.g. WAITING_FOR_ANOTHER_OWNER; empty when they are."""
     waiting_count: int = 0
     """Results that wait for another owner's car."""
+    rechecking_count: int = 0
+    """Accepted results that are being checked again, because a car was caught."""
+    replaced_count: int = 0
+    """Results that such a check has replaced."""
 
     @property
     def waiting(self) -> str:
@@ -219,6 +223,8 @@ def status_of_wire(view: market_service_pb2.JobView) -> JobStatus:
         steps=view.steps_per_task,
         created_at_us=view.created_at_us,
         ended_at_us=view.ended_at_us,
+        rechecking_count=view.rechecking_count,
+        replaced_count=view.replaced_count,
         waiting_reason=view.waiting_reason,
         waiting_count=view.waiting_count,
     )
@@ -261,6 +267,12 @@ class Result:
     """The pool's receipts of the attempts that were paid; checked unless the client was told not to."""
     error: ChargepoolError | None = None
     """Why there is no value: TaskFailed or JobCancelled."""
+    is_final: bool = False
+    """Whether the pool will not look at it again, whoever is caught later."""
+    evidence: str = ""
+    """Why it is believed: AUDITED, AGREEMENT, CERTIFICATE, TRUSTED_NODE, HISTORY or RISK."""
+    replaced_count: int = 0
+    """How often an earlier result of the task proved wrong and was replaced."""
     _value: Any = field(default=None, repr=False)
 
     @property

@@ -198,6 +198,10 @@ def _print(status: JobStatus, currency: str, *, as_json: bool) -> None:
     ]
     if status.steps:
         lines.append(("steps", f"{status.steps} per task"))
+    if status.rechecking_count or status.replaced_count:
+        lines.append(
+            ("checks", f"{status.rechecking_count} results checked again, {status.replaced_count} replaced")
+        )
     if status.waiting:
         lines.append(("waiting", status.waiting))
     for heading, text in lines:

@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chargepool
+from chargepool._session import News
 from chargepool._values import Progress
+from pool_protocol import tensors
+from pool_protocol.digests import output_digest
+from pool_protocol.v1 import market_service_pb2
 from tests.unit.sdk.scripted_session import ScriptedSession, scripted_map
 
 COUNTS = st.integers(0, 60)
@@ -175,3 +179,30 @@ def test_progress_tells_what_was_sent_and_ends_over() -> None:
     assert [progress.tasks_accepted for progress in told] == sorted(
         progress.tasks_accepted for progress in told
     )
+
+
+def test_a_result_that_is_replaced_before_it_is_handed_out_is_the_new_one() -> None:
+    """A look-back may decide a task again: the same index comes twice, under two cursors."""
+
+    class TwiceDecided(ScriptedSession):
+        def watch(
+            self, job_id: str, *, after_cursor: int = 0, include_results: bool = True
+        ) -> Iterator[News]:
+            for news in super().watch(job_id, after_cursor=after_cursor):
+                spoilt = []
+                for task in news.decided:
+                    wrong = market_service_pb2.TaskResult()
+                    wrong.CopyFrom(task)
+                    outputs = {"value": np.asarray(-1, np.float32)}
+                    wrong.outputs.inline = tensors.encode(outputs)
+                    wrong.output_digest = output_digest(outputs)
+                    right = market_service_pb2.TaskResult()
+                    right.CopyFrom(task)
+                    right.replaced_count = 1
+                    spoilt += [wrong, right]
+                yield News(decided=tuple(spoilt), cursor=news.cursor, status=news.status)
+
+    results = list(scripted_map(TwiceDecided(seed=2), iter(Source(12))))
+    assert [result.index for result in results] == list(range(12))
+    assert [float(result.value) for result in results] == [index / 2 for index in range(12)]
+    assert {result.replaced_count for result in results} == {1}
