@@ -41,10 +41,18 @@ class CatchLaw:
     """k."""
     from_history: Floats
     factor: Floats
+    auditors: Floats
+    """m: re-executions of a unit that is drawn."""
+    draw_factor: Floats
+    """q = min(1, draw_factor p); infinite where every unit is drawn."""
+
+    def range_at(self, history: Floats) -> Places:
+        """Return which range histories fall into."""
+        return np.searchsorted(self.from_history, history, side="right") - 1
 
     def factor_at(self, history: Floats) -> Floats:
         """Return the factor at histories."""
-        return self.factor[np.searchsorted(self.from_history, history, side="right") - 1]
+        return self.factor[self.range_at(history)]
 
 
 class LifeTable:
@@ -64,6 +72,7 @@ class LifeTable:
         self.wrong_mean = np.concatenate(([0.0], np.cumsum(mean)))
         self.wrong_variance = np.concatenate(([0.0], np.cumsum(variance)))
         self.work = np.concatenate(([0.0], np.cumsum(units * weight)))
+        self.audits = np.concatenate(([0.0], np.cumsum(self._audits(whole, units))))
 
     def _shape(self, place: Places) -> tuple[Floats, Floats, Floats]:
         """Return a = n / v at the beginning of stretches, s and s times the factor."""
@@ -99,6 +108,19 @@ class LifeTable:
         variance = units * share * (1 - share)
         weight = self.weight[place]
         return mean * weight, variance * weight**2
+
+    def _audits(self, place: Places, units: Floats) -> Floats:
+        """Return the re-executed weight expected of `units` attempted units of stretches: sum of q m v.
+
+        The draw does not ask whether a unit is wrong, so it is the same for all of them.
+        """
+        ranges = self.law.range_at(self.history[place] / self.weight[place])
+        start = self.history[place] / self.weight[place] + self.scale
+        factor = self.law.draw_factor[ranges]
+        always = np.isinf(factor)
+        drawn = np.where(always, 1.0, factor) * self.scale * (psi(start + units) - psi(start))
+        weighed: Floats = self.law.auditors[ranges] * self.weight[place] * np.where(always, units, drawn)
+        return weighed
 
     def lengths(self, uniforms: Floats, *, log_floor: Floats | float = 0.0) -> Floats:
         """Return the unit, from 1, at which lives are caught; infinite for those that outlast the plan.
@@ -148,6 +170,11 @@ class LifeTable:
         """Return the weight of the first `accepted` units."""
         place = np.clip(np.searchsorted(self.begin, accepted, side="right") - 1, 0, len(self.units) - 1)
         return self.work[place] + (accepted - self.begin[place]) * self.weight[place]
+
+    def audits_until(self, attempted: Floats) -> Floats:
+        """Return the re-executed weight expected of the first `attempted` units, the caught one included."""
+        place = np.clip(np.searchsorted(self.begin, attempted, side="right") - 1, 0, len(self.units) - 1)
+        return self.audits[place] + self._audits(place, attempted - self.begin[place])
 
     def units_of_work(self, work: float) -> float:
         """Return the units that hold a weight, rounded up."""

@@ -101,15 +101,16 @@ def catch_law(settings: Settings, league_share: float) -> CatchLaw:
     m auditors are enough from the history n / v on at which 1 - p = f_a^m: k f_a^m / (1 - f_a^m).
     """
     k, assumed = settings.rule.scale(settings.epsilon), settings.rule.colluding_auditor_share
-    # Below the first border a trusted node is among the auditors.
-    begins, factors = [0.0], [1.0]
+    # Below the first border a trusted node is among the auditors: (from, factor, m, q / p).
+    ranges = [(0.0, 1.0, AUDITORS_MAX, np.inf)] if assumed > 0 else []
     for auditors in range(AUDITORS_MAX if assumed > 0 else 1, 0, -1):
         in_league = assumed**auditors
-        begins.append(k * in_league / (1 - in_league))
-        factors.append((1 - league_share**auditors) / (1 - in_league))
-    if assumed <= 0:
-        begins, factors = begins[1:], factors[1:]
-    return CatchLaw(scale=k, from_history=np.array(begins), factor=np.array(factors))
+        draw = 1 / (1 - in_league)
+        ranges.append((k * in_league * draw, (1 - league_share**auditors) * draw, auditors, draw))
+    begins, factors, asked, draws = (
+        np.array(column, dtype=np.float64) for column in zip(*ranges, strict=True)
+    )
+    return CatchLaw(scale=k, from_history=begins, factor=factors, auditors=asked, draw_factor=draws)
 
 
 def run_honest(settings: Settings) -> Honest:
@@ -169,11 +170,8 @@ def run_cheats(settings: Settings, strategy: Strategy, progress: Progress) -> Ch
     limit = min(table.units_of_work(float(settings.units_per_vehicle)), float(table.begin[-1]))
     pilot = np.minimum(table.lengths(chance.uniform(size=_PILOT_LIVES)), limit)
     if limit / float(pilot.mean()) > _BULK_LIVES:
-        cheats = _in_bulk(settings, plan, table, chance, progress)
-    else:
-        cheats = _one_after_another(settings, table, limit, chance, progress)
-    cheats.audits += _audits(settings, cheats)
-    return cheats
+        return _in_bulk(settings, plan, table, chance, progress)
+    return _one_after_another(settings, table, limit, chance, progress)
 
 
 def _one_after_another(
@@ -196,6 +194,7 @@ def _one_after_another(
         wrong[alive] += lies
         cheats.accepted += float(work.sum())
         cheats.attempted += float(work.sum() + np.where(caught, heaviest, 0.0).sum())
+        cheats.audits += float(table.audits_until(np.where(caught, lengths, left[alive])).sum())
         cheats.revoked += float(np.where(caught, _revoked(table, accepted, lies, mean), 0.0).sum())
         cheats.catches += int(caught.sum())
         cheats.delays.append((lengths - table.lying_from(lengths))[caught])
@@ -242,6 +241,7 @@ def _in_bulk(
         lies = float(wrong.sum())
         accepted = float((survivors * steps.weight).sum())
         caught = float((counts[:-1] * steps.weight).sum())
+        cheats.audits += float(((survivors + counts[:-1]) * np.diff(steps.audits)).sum())
         revoked = _revoked_in_bulk(counts, steps)
         cheats.catches += float(counts[:-1].sum())
         if counts[-1]:
@@ -257,6 +257,8 @@ def _in_bulk(
             )
             lies += float(tail.sum())
             accepted += float((work - steps.work[-1]).sum())
+            spent = table.audits_until(np.where(ended, lengths, table.begin[-1]))
+            cheats.audits += float((spent - steps.audits[-1]).sum())
             caught += float(ended.sum()) * heaviest
             cheats.catches += float(ended.sum())
             revoked += float(np.where(ended, _revoked(table, upto, tail, mean), 0.0).sum())
@@ -295,18 +297,6 @@ def _delay_sample(chance: np.random.Generator, counts: NDArray[np.int64], steps:
         return np.zeros(0)
     picked = chance.choice(ended, size=10_000, p=counts[ended] / counts[ended].sum()) + 1.0
     return picked - steps.lying_from(picked)
-
-
-def _audits(settings: Settings, cheats: Cheats) -> float:
-    """Return the re-executions spent on cheats: those that caught them, and those that passed, expected."""
-    rule, epsilon = settings.rule, settings.epsilon
-    if cheats.catches <= 0:
-        return (expected_overhead(rule, epsilon=epsilon, units=settings.units_per_vehicle) - 1) * (
-            cheats.accepted
-        )
-    per_life = max(1, round(cheats.accepted / (cheats.catches + settings.faulty_vehicles)))
-    passed = (expected_overhead(rule, epsilon=epsilon, units=per_life) - 1) * cheats.accepted
-    return passed + cheats.catches
 
 
 def _class_fault(settings: Settings, plan: Plan, chance: np.random.Generator) -> Cheats:

@@ -33,6 +33,11 @@ def silent(share: float) -> None:
     assert 0 <= share <= 1.0001
 
 
+def one_auditor(scale: float) -> CatchLaw:
+    one = np.ones(1)
+    return CatchLaw(scale=scale, from_history=np.zeros(1), factor=one, auditors=one, draw_factor=one)
+
+
 def cheats_of(settings: Settings, strategy: Strategy) -> Cheats:
     return run_cheats(settings, strategy, silent)
 
@@ -44,11 +49,12 @@ def test_drawing_whole_lives_agrees_with_going_unit_by_unit(name: str) -> None:
     assert abs(fast.wrong - slow.wrong) <= 4 * spread + 5
     assert fast.accepted == pytest.approx(slow.accepted, rel=0.03, abs=50)
     assert fast.catches == pytest.approx(slow.catches, rel=0.1, abs=6 * math.sqrt(slow.catches) + 5)
+    assert fast.audits == pytest.approx(slow.audits, rel=0.15)
 
 
 def test_the_survival_function_is_the_product_it_stands_for() -> None:
     k, s = 20.0, 0.3
-    law = CatchLaw(scale=k, from_history=np.array([0.0]), factor=np.array([1.0]))
+    law = one_auditor(k)
     table = LifeTable(Plan.of(Stretch(5), Stretch(50, s, 2.0)), law)
     product, clean = 0.0, 5.0
     for _ in range(50):
@@ -58,7 +64,7 @@ def test_the_survival_function_is_the_product_it_stands_for() -> None:
 
 
 def test_lengths_invert_the_survival_function() -> None:
-    law = CatchLaw(scale=20.0, from_history=np.array([0.0]), factor=np.array([1.0]))
+    law = one_auditor(20.0)
     table = LifeTable(Plan.of(Stretch(10), Stretch(10_000, 0.5)), law)
     uniforms = np.linspace(0.001, 0.999, 500)
     lengths = table.lengths(uniforms)
