@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.work_throughput import (
     NOW_US,
+    ORDER,
     OUTPUT_BYTES,
     OUTPUT_DIGEST,
     POLICY,
@@ -46,7 +47,9 @@ _WARM_UP = 10
 def submit_one_batch(writer: Writer) -> float:
     """Lease and submit a batch; return the writer thread's CPU time per task inside the use case, us."""
     wish = LeaseWork(vehicle_id=vehicle(0), attempts_max=BATCH, held_lease_ids=())
-    lease = writer.submit(lambda uow: lease_work(uow, wish, policy=POLICY, now_us=NOW_US)).result()
+    lease = writer.submit(
+        lambda uow: lease_work(uow, wish, order=ORDER, policy=POLICY, now_us=NOW_US)
+    ).result()
     if not isinstance(lease, LeaseGranted):
         raise SystemExit(f"no lease: {lease}")
     reports = [

@@ -49,6 +49,7 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.settlement import MoneyTerms
 from pool_server.core.verification import VerificationLevel
+from pool_server.identity.signing import SecretDraws
 from pool_server.ports.money import ReceiptFields
 from pool_server.store.engine import open_engine
 from pool_server.store.group_commit import GroupCommitWriter
@@ -80,6 +81,9 @@ class Issuer:
 
     def sign_batch(self, *, batch_id: int, root: bytes, count: int, now_us: int) -> bytes:
         return root
+
+
+ORDER = SecretDraws(b"leases")
 
 
 class Draws:
@@ -148,7 +152,9 @@ def vehicle(car: int) -> str:
 def drive(writer: Writer, car: int, batch: int, done: list[int]) -> None:
     """Lease and submit until there is no work left: results in and next lease out are queued together."""
     wish = LeaseWork(vehicle_id=vehicle(car), attempts_max=batch, held_lease_ids=())
-    pending: Future[object] = writer.submit(lambda uow: lease_work(uow, wish, policy=POLICY, now_us=NOW_US))
+    pending: Future[object] = writer.submit(
+        lambda uow: lease_work(uow, wish, order=ORDER, policy=POLICY, now_us=NOW_US)
+    )
     while isinstance(lease := pending.result(), LeaseGranted):
         reports = [
             AttemptReport(
@@ -172,7 +178,7 @@ def drive(writer: Writer, car: int, batch: int, done: list[int]) -> None:
                 findings=findings,
             )
         )
-        pending = writer.submit(lambda uow: lease_work(uow, wish, policy=POLICY, now_us=NOW_US))
+        pending = writer.submit(lambda uow: lease_work(uow, wish, order=ORDER, policy=POLICY, now_us=NOW_US))
         done[car] += sum(ack.status is AckStatus.VERIFIED for ack in acks.result())
 
 

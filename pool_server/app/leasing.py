@@ -2,18 +2,20 @@
 
 In this order: a retired vehicle is refused; quarantine and draining are told; a live lease that the vehicle
 does not hold was lost on the way and is sent again as it was; then jobs are asked in the order of
-`core.matching`, and the first that has tasks for this owner gives them. Nothing in a lease tells an audit
-from other work.
+`core.matching`, and the first that has tasks for this owner gives them, drawn as `core.hand_out` says.
+Nothing in a lease tells an audit from other work.
 """
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.money import work_price_micros
 from pool_server.app.class_leasing import class_guest, differs_here, fitting_offers
+from pool_server.app.hand_out import tasks_for_lease
 from pool_server.app.money import fund_attempts
 from pool_server.app.pricing import posted_price
 from pool_server.app.work_commands import AttemptGrant, LeaseGranted, LeaseWork, NoWorkNow
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.fleet import LEASABLE_STATES, VEHICLE_LIFECYCLE, VehicleState, state_on_contact
+from pool_server.core.hand_out import HandOutOrder, ReadyTask
 from pool_server.core.jobs import AttemptState, LeaseState, PriceMode, PriceTerms
 from pool_server.core.matching import (
     LIVE_LEASES_PER_VEHICLE_MAX,
@@ -29,14 +31,14 @@ from pool_server.core.verification import LEVELS
 from pool_server.ports.classes import VehicleClass
 from pool_server.ports.fleet import VehicleRow, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import AttemptRow, JobDelta, JobRow, LeaseRow, ReadyTask, TaskTake
+from pool_server.ports.work import AttemptRow, JobDelta, JobRow, LeaseRow, TaskTake
 
 #: Ready tasks per vehicle beyond which spreading them over the fleet does not matter.
 _SPREAD_BELOW = 64
 
 
 def lease_work(
-    uow: UnitOfWork, command: LeaseWork, *, policy: WorkPolicy, now_us: int
+    uow: UnitOfWork, command: LeaseWork, *, order: HandOutOrder, policy: WorkPolicy, now_us: int
 ) -> LeaseGranted | NoWorkNow:
     """Grant a lease, send a lost one again, or say why there is none.
 
@@ -57,7 +59,7 @@ def lease_work(
             return _send_again(uow, lease)
     if len(live) >= LIVE_LEASES_PER_VEHICLE_MAX:
         return _no_work(f"The vehicle has {len(live)} leases already.", policy)
-    return _lease_from_jobs(uow, command, vehicle, policy=policy, now_us=now_us)
+    return _lease_from_jobs(uow, command, vehicle, order=order, policy=policy, now_us=now_us)
 
 
 def _contact(uow: UnitOfWork, vehicle_id: str, *, now_us: int) -> VehicleRow:
@@ -142,7 +144,13 @@ def _granted(
 
 
 def _lease_from_jobs(
-    uow: UnitOfWork, command: LeaseWork, vehicle: VehicleRow, *, policy: WorkPolicy, now_us: int
+    uow: UnitOfWork,
+    command: LeaseWork,
+    vehicle: VehicleRow,
+    *,
+    order: HandOutOrder,
+    policy: WorkPolicy,
+    now_us: int,
 ) -> LeaseGranted | NoWorkNow:
     own_class = uow.classes.of_vehicle(vehicle.vehicle_id)
     offers = fitting_offers(uow, _offers(uow), own_class)
@@ -161,7 +169,9 @@ def _lease_from_jobs(
         )
     ordered = order_offers(affordable, warm_programs=command.warm_programs, newest_lease_id=newest_lease_id)
     for offer in asked_offers(ordered, now_us=now_us):
-        granted = _lease_from_job(uow, command, vehicle, offer, own_class, policy=policy, now_us=now_us)
+        granted = _lease_from_job(
+            uow, command, vehicle, offer, own_class, order=order, policy=policy, now_us=now_us
+        )
         if granted is not None:
             return granted
     return _no_work(
@@ -185,7 +195,6 @@ def _offers(uow: UnitOfWork) -> list[JobOffer]:
             price_micros_per_wu=PriceTerms(
                 mode=PriceMode(row.price_mode), price_micros_per_wu=row.price_micros_per_wu
             ).price_now(posted_micros),
-            urgent_count=row.urgent_count,
             last_lease_id=row.last_lease_id,
             buyer_last_lease_id=row.buyer_last_lease_id,
         )
@@ -200,6 +209,7 @@ def _lease_from_job(
     offer: JobOffer,
     own_class: VehicleClass,
     *,
+    order: HandOutOrder,
     policy: WorkPolicy,
     now_us: int,
 ) -> LeaseGranted | None:
@@ -218,12 +228,15 @@ def _lease_from_job(
         available_us=command.available_ms * 1_000,
         lease_timeout_us=policy.lease_timeout_us,
     )
-    tasks = uow.tasks.ready(
-        job.job_id,
+    tasks = tasks_for_lease(
+        uow,
+        job,
         owner_id=vehicle.owner_id,
+        size=size,
         retry_before_us=now_us - policy.retry_same_owner_us,
-        limit=size,
         guest=class_guest(uow, job, own_class, policy=policy, now_us=now_us),
+        order=order,
+        now_us=now_us,
     )
     if not tasks:
         return None

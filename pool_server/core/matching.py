@@ -1,8 +1,8 @@
 """Which job a vehicle's next lease comes from, and how large the lease is.
 
-Fairness is a round robin: over buyers first, then over a buyer's jobs, counted in leases. Two things may jump
-the queue: urgent tasks (audits and tie-breaks, on which other work waits) and jobs whose program the worker
-holds compiled - but the second only for a bounded time, so that no job waits for ever behind a warm one.
+Fairness is a round robin: over buyers first, then over a buyer's jobs, counted in leases. One thing may jump
+the queue: jobs whose program the worker holds compiled - but only for a bounded time, so that no job waits
+for ever behind a warm one.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,7 +28,7 @@ AVAILABLE_DEFAULT_US = 60 * SECOND_US
 
 @unique
 class TaskRank(IntEnum):
-    """A ready task's place in its job's queue: lower goes first, then the older task."""
+    """How far a ready task is. Which of them a lease takes, and in which order, `core.hand_out` draws."""
 
     WAITED_FOR = 0
     """Results of it wait for an audit or a tie-break."""
@@ -57,8 +57,6 @@ class JobOffer:
     program_sha256: str
     price_micros_per_wu: int | None
     """The price that a lease would lock now; None while the job waits for a lower one."""
-    urgent_count: int
-    """Ready tasks that wait for an audit or a tie-break."""
     last_lease_id: int
     """Its latest lease; 0 for none yet."""
     buyer_last_lease_id: int
@@ -70,18 +68,18 @@ def order_offers(
 ) -> list[JobOffer]:
     """Put jobs in the order in which a vehicle is offered them. A total order: no ties, no chance.
 
-    1. Jobs with urgent tasks.
-    2. Jobs passed over for more than `WARM_PATIENCE_LEASES` leases.
-    3. Jobs whose program the worker holds compiled.
-    4. The buyer that waited longest since its last lease.
-    5. The job that waited longest since its last lease, then the oldest.
+    1. Jobs passed over for more than `WARM_PATIENCE_LEASES` leases.
+    2. Jobs whose program the worker holds compiled.
+    3. The buyer that waited longest since its last lease.
+    4. The job that waited longest since its last lease, then the oldest.
+
+    That an audit waits in a job changes nothing: a job that comes out of turn would tell of it.
     """
     warm = frozenset(warm_programs)
 
-    def key(offer: JobOffer) -> tuple[bool, bool, bool, int, int, int]:
+    def key(offer: JobOffer) -> tuple[bool, bool, int, int, int]:
         waited = newest_lease_id - offer.last_lease_id
         return (
-            offer.urgent_count == 0,
             waited <= WARM_PATIENCE_LEASES,
             offer.program_sha256 not in warm,
             offer.buyer_last_lease_id,

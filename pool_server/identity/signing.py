@@ -25,6 +25,9 @@ from pool_server.ports.money import ReceiptFields
 ROOT_LIFETIME_US = limits.ROOT_LIFETIME_US_MAX
 #: As many bits as a float holds exactly.
 _UNIFORM_BITS = 53
+#: Tells the secret's use for leases from its use for audits.
+_LEASE_ORDER = b"chargepool lease order\0"
+_U64 = struct.Struct(">Q")
 
 
 class Sequence64:
@@ -133,7 +136,7 @@ class PoolSigner:
 
 
 class SecretDraws:
-    """The audits' chance: uniform numbers that follow from a secret and from what was committed before.
+    """The chance of audits and leases: uniform numbers from a secret and from what was committed before.
 
     Nobody without the secret can tell beforehand, and the pool cannot draw again until it likes the number.
     """
@@ -146,6 +149,15 @@ class SecretDraws:
         message = output_digest + struct.pack("<Q", attempt_id)
         digest = hmac.new(self._secret, message, hashlib.sha256).digest()
         return float((int.from_bytes(digest[:8], "big") >> (64 - _UNIFORM_BITS)) / (1 << _UNIFORM_BITS))
+
+    def numbers(self, *, lease_seed: int, job_id: int, count: int) -> list[float]:
+        """Return numbers in [0, 1) for what goes into a lease; they follow from the secret and the names."""
+        message = _LEASE_ORDER + struct.pack("<QQ", lease_seed, job_id)
+        key = hmac.new(self._secret, message, hashlib.sha256).digest()
+        stream = hashlib.shake_256(key).digest(8 * count)
+        return [
+            (value >> (64 - _UNIFORM_BITS)) / (1 << _UNIFORM_BITS) for (value,) in _U64.iter_unpack(stream)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

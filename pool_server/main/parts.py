@@ -68,11 +68,13 @@ class ServerParts:
 
     def fleet(self, edge: EdgeInterceptor) -> FleetServicer:
         """Make FleetService; `edge` words the refusals inside exchange streams."""
+        chance = SecretDraws(self.directory.audit_secret.read_bytes())
         desk = WorkDesk(
             store=self.store,
             signer=self.signer,
             policy=self.policy,
-            draws=SecretDraws(self.directory.audit_secret.read_bytes()),
+            draws=chance,
+            order=chance,
             blob_reader=self.blob_store,
         )
         return FleetServicer(

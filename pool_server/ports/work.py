@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from pool_server.core.comparison import Comparator
+from pool_server.core.hand_out import ReadyTask, StartedTask
 from pool_server.core.jobs import (
     AttemptState,
     JobState,
@@ -103,7 +104,6 @@ class OfferRow(NamedTuple):
     program_sha256: str
     price_mode: str
     price_micros_per_wu: int
-    urgent_count: int
     last_lease_id: int
     buyer_last_lease_id: int
 
@@ -213,17 +213,6 @@ class TaskRow(NamedTuple):
     def rechecking(self) -> bool:
         """Whether its result, accepted before, is checked again."""
         return bool(self.evidence) and not self.decided_seq
-
-
-class ReadyTask(NamedTuple):
-    """A task that an owner may be given, with its inputs."""
-
-    task_id: int
-    task_index: int
-    rank: int
-    wanted: int
-    job_funded_count: int
-    inputs: TensorRef
 
 
 class TaskTake(NamedTuple):
@@ -337,14 +326,33 @@ class TaskRepository(Protocol):
         """Read tasks by id."""
         ...
 
-    def ready(
-        self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int, guest: ClassGuest | None = None
-    ) -> list[ReadyTask]:
-        """Tasks of a job that an owner may be given, most urgent first, then oldest.
+    def started(
+        self,
+        job_id: int,
+        *,
+        owner_id: str,
+        retry_before_us: int,
+        overdue_before_us: int,
+        limit: int,
+        guest: ClassGuest | None = None,
+    ) -> list[StartedTask]:
+        """Ready tasks of a job that have had an attempt and that an owner may be given, by (rank, id).
 
         Left out are tasks on which the owner has an attempt that counts, or one that ended without a result
         after `retry_before_us`; and where the vehicle's class is known (`guest`) tasks that wait for others.
+        Overdue is a task with a result that waits since before `overdue_before_us`.
         """
+        ...
+
+    def fresh(self, job_id: int, *, places: Sequence[float]) -> list[int]:
+        """Ready tasks of a job that have had no attempt, one for each place if there are as many.
+
+        A place, from 0 to 1, is one in the job's fresh tasks by id; where one was taken, an oldest steps in.
+        """
+        ...
+
+    def ready(self, task_ids: Sequence[int]) -> list[ReadyTask]:
+        """Read ready tasks with their inputs, in the order of the ids."""
         ...
 
     def waiting_for_others(self, job_id: int, *, owner_ids: Sequence[str]) -> int:

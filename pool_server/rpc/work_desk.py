@@ -22,6 +22,7 @@ from pool_server.app.work_commands import (
     SubmitResults,
 )
 from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.core.hand_out import HandOutOrder
 from pool_server.core.jobs import OutputSpec
 from pool_server.core.verification import AuditDraw
 from pool_server.identity.signing import PoolSigner
@@ -41,12 +42,14 @@ class WorkDesk:
         signer: PoolSigner,
         policy: WorkPolicy,
         draws: AuditDraw,
+        order: HandOutOrder,
         blob_reader: BlobReader,
     ) -> None:
         self._store = store
         self._signer = signer
         self._policy = policy
         self._draws = draws
+        self._order = order
         self._blob_reader = blob_reader
 
     def open_results(self, envelope: common_pb2.Envelope, *, vehicle: VehicleIdentity) -> SubmitResults:
@@ -142,7 +145,7 @@ class WorkDesk:
         return acks
 
     def _lease(self, uow: UnitOfWork, command: LeaseWork, now_us: int) -> LeaseGranted | NoWorkNow:
-        granted = lease_work(uow, command, policy=self._policy, now_us=now_us)
+        granted = lease_work(uow, command, order=self._order, policy=self._policy, now_us=now_us)
         if isinstance(granted, LeaseGranted):
             uow.blobs.grant(convert_work.lease_blobs(granted), holder=command.vehicle_id)
         return granted

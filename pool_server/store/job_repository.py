@@ -31,7 +31,7 @@ _COLUMNS = (
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"
 _INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(38)})"
 _OFFERS = (
-    "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, urgent_count, last_lease_id, "
+    "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, last_lease_id, "
     "(SELECT max(others.last_lease_id) FROM jobs AS others WHERE others.buyer_id = jobs.buyer_id) "
     f"FROM jobs WHERE {JOB_HAS_READY_TASKS}"
 )

@@ -1,12 +1,14 @@
 """Tasks in SQL: the queue of ready ones, guarded changes in bulk, results for buyers."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
+from pool_server.core.hand_out import ReadyTask, StartedTask
 from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
 from pool_server.ports.classes import ClassGuest
-from pool_server.ports.work import DecidedRow, NewTaskRow, ReadyTask, TaskRow, TaskTake
+from pool_server.ports.work import DecidedRow, NewTaskRow, TaskRow, TaskTake
 from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, insert_many, marks, set_from_values, write_rows
 
@@ -26,9 +28,10 @@ _READY_COLUMNS = (
     "t.task_id, t.task_index, t.rank, t.wanted, t.job_funded_count, i.inline, i.blob_sha256, i.size_bytes"
 )
 _STARTED = (
-    f"SELECT {_READY_COLUMNS} FROM (SELECT task_id, task_index, rank, wanted, job_funded_count FROM tasks "
+    "SELECT t.task_id, EXISTS (SELECT 1 FROM attempts AS a WHERE a.task_id = t.task_id AND a.counting = 1 "
+    "AND a.state = 'returned' AND a.ended_at_us < ?) FROM (SELECT task_id, rank FROM tasks "
     f"WHERE job_id = ? AND state = 'ready' AND rank < {TaskRank.FRESH.value} "
-    f"ORDER BY rank, task_id LIMIT {STARTED_SCAN_MAX}) AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
+    f"ORDER BY rank, task_id LIMIT {STARTED_SCAN_MAX}) AS t "
     "WHERE NOT EXISTS (SELECT 1 FROM attempts AS a "
     "WHERE a.task_id = t.task_id AND a.owner_id = ? AND a.counting = 1) "
     "AND NOT EXISTS (SELECT 1 FROM attempts AS a "
@@ -45,9 +48,19 @@ _NOT_UNLIKE = (
     "AND (a.ended_at_us = 0 OR a.ended_at_us > ?) AND a.numeric_class IN ({marks})) "
 )
 _BEFORE_ORDER = "ORDER BY t.rank, t.task_id LIMIT ?"
-_FRESH = (
+_READY = (
     f"SELECT {_READY_COLUMNS} FROM tasks AS t JOIN task_inputs AS i ON i.task_id = t.task_id "
-    f"WHERE t.job_id = ? AND t.state = 'ready' AND t.rank = {TaskRank.FRESH.value} ORDER BY t.task_id LIMIT ?"
+    "WHERE t.task_id IN ({marks})"
+)
+#: A job's fresh tasks by id. The index is named: by the table's own order a seek would read others' tasks.
+_FRESH = (
+    "SELECT t.task_id FROM tasks AS t INDEXED BY tasks_ready "
+    f"WHERE t.job_id = ? AND t.state = 'ready' AND t.rank = {TaskRank.FRESH.value} "
+)
+_FRESH_FIRST = _FRESH + "ORDER BY t.task_id LIMIT ?"
+_FRESH_LAST = _FRESH + "ORDER BY t.task_id DESC LIMIT 1"
+_FRESH_FROM = (
+    f"SELECT ({_FRESH} AND t.task_id >= p.column1 ORDER BY t.task_id LIMIT 1) FROM (VALUES {{rows}}) AS p"
 )
 _TAKE = (
     "UPDATE tasks SET wanted = wanted - 1, live_count = live_count + 1, attempt_count = attempt_count + 1, "
@@ -129,20 +142,45 @@ class SqlTaskRepository:
         )
         return {row[0]: _task(row) for row in rows}
 
-    def ready(
-        self, job_id: int, *, owner_id: str, retry_before_us: int, limit: int, guest: ClassGuest | None = None
-    ) -> list[ReadyTask]:
-        """Tasks of a job that an owner may be given, most urgent first, then oldest."""
+    def started(
+        self,
+        job_id: int,
+        *,
+        owner_id: str,
+        retry_before_us: int,
+        overdue_before_us: int,
+        limit: int,
+        guest: ClassGuest | None = None,
+    ) -> list[StartedTask]:
+        """Ready tasks of a job that have had an attempt and that an owner may be given, by (rank, id)."""
         query, wishes = _started(guest)
-        started = self._driver.run(
-            query, (job_id, owner_id, owner_id, retry_before_us, *wishes, limit)
-        ).fetchall()
-        missing = limit - len(started)
-        fresh = self._driver.run(_FRESH, (job_id, missing)).fetchall() if missing > 0 else []
-        return [
-            ReadyTask._make((*row[:5], TensorRef(inline=row[5], blob_sha256=row[6], size_bytes=row[7])))
-            for row in (*started, *fresh)
-        ]
+        rows = self._driver.run(
+            query, (overdue_before_us, job_id, owner_id, owner_id, retry_before_us, *wishes, limit)
+        )
+        return [StartedTask(row[0], bool(row[1])) for row in rows]
+
+    def fresh(self, job_id: int, *, places: Sequence[float]) -> list[int]:
+        """Ready tasks of a job that have had no attempt, one for each place if there are as many."""
+        if not places:
+            return []
+        oldest = [row[0] for row in self._driver.run(_FRESH_FIRST, (job_id, len(places)))]
+        if len(oldest) < len(places):
+            return oldest
+        first = oldest[0]
+        span = self._driver.run(_FRESH_LAST, (job_id,)).scalar_one() - first + 1
+        statement = _FRESH_FROM.format(rows=",".join(["(?)"] * len(places)))
+        rows = self._driver.run(statement, (job_id, *(first + int(place * span) for place in places)))
+        return list(islice(dict.fromkeys([*(row[0] for row in rows), *oldest]), len(places)))
+
+    def ready(self, task_ids: Sequence[int]) -> list[ReadyTask]:
+        """Read ready tasks with their inputs, in the order of the ids."""
+        tasks = {
+            row[0]: ReadyTask._make(
+                (*row[:5], TensorRef(inline=row[5], blob_sha256=row[6], size_bytes=row[7]))
+            )
+            for row in fetch_in(self._driver, _READY, task_ids)
+        }
+        return [tasks[task_id] for task_id in task_ids]
 
     def waiting_for_others(self, job_id: int, *, owner_ids: Sequence[str]) -> int:
         """Ready tasks of a job with a result that waits, on which each of these owners has had its turn."""

@@ -36,10 +36,12 @@ from pool_server.app.work_commands import (
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.jobs import AttemptOutcome
 from pool_server.core.verification import VerificationLevel
+from pool_server.identity.signing import SecretDraws
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.simulation.auditor import Auditor, question_of
 from tests.support.workshop import BUYER, SetDraws, Workshop, answer, report
 
+ORDER = SecretDraws(b"order")
 POLICY = WorkPolicy(
     allow_level_none=True,
     lease_timeout_us=60 * SECOND_US,
@@ -248,7 +250,9 @@ class Simulation:
             attempts_max=self.chance.randrange(1, 9),
             held_lease_ids=tuple(car.held),
         )
-        granted = self._command(lambda uow: lease_work(uow, command, policy=POLICY, now_us=self.pool.now_us))
+        granted = self._command(
+            lambda uow: lease_work(uow, command, order=ORDER, policy=POLICY, now_us=self.pool.now_us)
+        )
         if granted is None:
             return
         self.auditor.saw_lease(car.vehicle_id, granted, now_us=self.pool.now_us)

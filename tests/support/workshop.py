@@ -33,6 +33,7 @@ from pool_server.app.work_commands import (
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.comparison import Comparator
 from pool_server.core.effects import Effect
+from pool_server.core.hand_out import HandOutOrder
 from pool_server.core.jobs import (
     NO_TENSORS,
     AttemptOutcome,
@@ -111,15 +112,28 @@ class SetDraws:
         return self.drawn
 
 
+class InOrder:
+    """Leases that a test foresees: what waits first, then the oldest."""
+
+    def numbers(self, *, lease_seed: int, job_id: int, count: int) -> Sequence[float]:
+        return [0.0] * count
+
+
 class Workshop:
     """One pool; every method is one command."""
 
     def __init__(
-        self, path: Path, *, policy: WorkPolicy | None = None, draws: SetDraws | None = None
+        self,
+        path: Path,
+        *,
+        policy: WorkPolicy | None = None,
+        draws: SetDraws | None = None,
+        order: HandOutOrder | None = None,
     ) -> None:
         self.books = Books(path)
         self.policy = policy or WorkPolicy(allow_level_none=True)
         self.draws = draws or SetDraws()
+        self.order = order or InOrder()
         self.effects: list[Effect] = []
         self.blobs: BlobReader | None = None
         self._keys = 0
@@ -228,7 +242,9 @@ class Workshop:
             reserve_price_micros_per_wu=reserve,
             available_ms=available_ms,
         )
-        return self._run(lambda uow: lease_work(uow, command, policy=self.policy, now_us=self.now_us))
+        return self._run(
+            lambda uow: lease_work(uow, command, order=self.order, policy=self.policy, now_us=self.now_us)
+        )
 
     def lease(self, vehicle_id: str, attempts_max: int = 256, *, held: Sequence[int] = ()) -> LeaseGranted:
         granted = self.ask(vehicle_id, attempts_max, held=held)

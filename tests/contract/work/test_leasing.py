@@ -7,10 +7,11 @@ from pool_server.app.fleet import set_draining
 from pool_server.app.pricing import set_posted_price
 from pool_server.app.work_commands import LeaseGranted, NoWorkNow
 from pool_server.core.fleet import VehicleState
+from pool_server.core.hand_out import HIDDEN_AMONG_TASKS, HIDDEN_WAIT_US_MAX
 from pool_server.core.jobs import PriceMode
 from pool_server.core.matching import JOBS_ASKED_MAX, LIVE_LEASES_PER_VEHICLE_MAX, NoWorkReason
 from pool_server.core.verification import VerificationLevel
-from tests.support.workshop import TASK_MICROS, Workshop, computed
+from tests.support.workshop import TASK_MICROS, InOrder, Workshop, computed, inputs_of
 
 
 def reason(answer: LeaseGranted | NoWorkNow) -> NoWorkReason:
@@ -196,12 +197,62 @@ def test_buyers_take_turns(pool: Workshop) -> None:
     assert order == [first[0], other, first[1], other]
 
 
-def test_audits_and_tie_breaks_go_first(pool: Workshop) -> None:
+def test_a_job_that_waits_for_an_audit_gets_its_turn_and_no_other(pool: Workshop) -> None:
+    # A job that came out of turn would tell the car of the audit; that it waits for long is excluded.
     pool.draws.drawn = 0.0
     audited = pool.job(1, level=VerificationLevel.STANDARD)
     pool.work(pool.car("a"))
-    pool.job(100, buyer="buyer_y")
-    assert pool.lease(pool.car("b"), 1).job_id == audited
+    fresh = pool.job(100, buyer="buyer_y")
+    car = pool.car("b")
+    order = []
+    for _ in range(2):
+        lease = pool.lease(car, 1)
+        order.append(lease.job_id)
+        pool.hand_in(lease)
+    assert order == [fresh, audited]
+
+
+class LastOfAll(InOrder):
+    """The chance that takes the fresh task of the highest id, as long as there is any."""
+
+    def numbers(self, *, lease_seed: int, job_id: int, count: int) -> list[float]:
+        return [1.0 - 2**-53] * count
+
+
+def test_an_audit_waits_for_a_bounded_time(pool: Workshop) -> None:
+    pool.draws.drawn = 0.0
+    job_id = pool.job(HIDDEN_AMONG_TASKS + 10, level=VerificationLevel.STANDARD)
+    pool.hand_in(pool.lease(pool.car("a"), 1))  # task 0, which is audited
+    pool.order = LastOfAll()
+    # 1. Chance would have it that the audit stays behind, and it does.
+    car = pool.car("b")
+    early = pool.lease(car, 4)
+    assert inputs_of(0) not in [grant.inputs for grant in early.attempts]
+    # 2. Until the result has waited for long: then the next lease has it, whatever chance says.
+    pool.wait(seconds=HIDDEN_WAIT_US_MAX / 1e6)
+    assert inputs_of(0) not in [grant.inputs for grant in pool.lease(pool.car("c"), 1).attempts]
+    pool.wait(seconds=0.000_001)
+    late = pool.lease(car, 1, held=[early.lease_id])
+    assert [grant.inputs for grant in late.attempts] == [inputs_of(0)]
+    assert late.job_id == job_id
+
+
+def test_an_audit_goes_out_at_once_when_nothing_else_is_ready(pool: Workshop) -> None:
+    pool.draws.drawn = 0.0
+    pool.order = LastOfAll()
+    pool.job(3, level=VerificationLevel.STANDARD)
+    pool.hand_in(pool.lease(pool.car("a")))
+    assert len(pool.lease(pool.car("b"), 3).attempts) == 2  # an even share of three for two cars
+    assert len(pool.lease(pool.car("c"), 3).attempts) == 1
+
+
+def test_fresh_tasks_are_drawn_from_the_whole_job(pool: Workshop) -> None:
+    pool.order = LastOfAll()
+    pool.job(100)
+    first, second = pool.lease(pool.car("a"), 1), pool.lease(pool.car("b"), 2)
+    assert [grant.inputs for grant in first.attempts] == [inputs_of(99)]
+    # Where two draw the same place, the oldest steps in.
+    assert {grant.inputs for grant in second.attempts} == {inputs_of(98), inputs_of(0)}
 
 
 def test_the_last_tasks_are_spread_over_the_fleet(pool: Workshop) -> None:

@@ -23,7 +23,6 @@ def offer(
     *,
     buyer: str = "b",
     program: str = "p",
-    urgent: int = 0,
     last: int = 0,
     buyer_last: int | None = None,
 ) -> JobOffer:
@@ -32,7 +31,6 @@ def offer(
         buyer_id=buyer,
         program_sha256=program,
         price_micros_per_wu=1,
-        urgent_count=urgent,
         last_lease_id=last,
         buyer_last_lease_id=last if buyer_last is None else buyer_last,
     )
@@ -69,11 +67,6 @@ def order(*offers: JobOffer, warm: tuple[str, ...] = (), newest: int = 0) -> lis
             [1, 2],
             id="but not for ever",
         ),
-        pytest.param(
-            order(offer(1, program="w"), offer(2, urgent=1, last=3), warm=("w",), newest=3),
-            [2, 1],
-            id="urgent tasks first",
-        ),
     ],
 )
 def test_jobs_are_offered_in_this_order(found: list[int], expected: list[int]) -> None:
@@ -86,7 +79,6 @@ offers = st.lists(
         st.integers(1, 50),
         buyer=st.sampled_from("xyz"),
         program=st.sampled_from("pqr"),
-        urgent=st.integers(0, 2),
         last=st.integers(0, 40),
         buyer_last=st.integers(0, 40),
     ),
