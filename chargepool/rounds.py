@@ -182,9 +182,10 @@ def _stacked(
     stack = [np.stack(column) for column in zip(*rows, strict=True)]
 
     def rebuild(leaves: _Leaves) -> Any:
-        typed = [np.asarray(leaf).astype(like.dtype) for leaf, like in zip(leaves, first, strict=True)]
         with np.errstate(over="ignore"):
-            return _built(updates[0], iter(typed))
+            # What does not fit the updates' type becomes infinity, as in any sum of that type.
+            typed = [np.asarray(leaf).astype(like.dtype) for leaf, like in zip(leaves, first, strict=True)]
+        return _built(updates[0], iter(typed))
 
     return stack, rebuild
 
