@@ -142,7 +142,8 @@ def _clip_factor(steps: _Leaves, tau: float) -> float:
 
 def _middle(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return np.where(low == high, low, low / 2 + high / 2)
+    middle: NDArray[np.float64] = np.where(low == high, low, low / 2 + high / 2)
+    return middle
 
 
 def _start(start: Any, update: Any) -> _Leaves:

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-#: Most representable values that a comparator may allow: in float32 a factor of four, no rounding error.
-ULPS_MAX: Final = 2**24
+#: Most representable values that a comparator may allow: an eighth of the value in float32.
+ULPS_MAX: Final = 2**20
 
 _UNSIGNED: Final = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 

@@ -15,17 +15,13 @@ measures by the reference; `ulp` is not transitive. Arrays with equal digests ag
 import math
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pool_protocol.errors import ErrorCode, PoolError
-
-#: Most representable values that `ulp` may allow: 2**24 is a factor of four in float32, no rounding error.
-ULPS_MAX: Final = 2**24
-
-_UNSIGNED: Final = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+from pool_protocol.ulps import ULPS_MAX, canonical_bytes, max_ulps, real_parts
 
 
 @unique
@@ -82,46 +78,9 @@ def arrays_agree(rule: Rule, array: NDArray[Any], reference: NDArray[Any]) -> bo
             return _special_alike(array, reference) and max_ulps(array, reference) <= rule.ulps
 
 
-def canonical_bytes(array: NDArray[Any]) -> bytes:
-    """Return an array's bit patterns, little-endian and row-major, every NaN replaced by the same one."""
-    dense = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    if dense.dtype.kind in "biu":
-        return dense.tobytes()
-    parts = _real_parts(dense)
-    return np.where(np.isnan(parts), parts.dtype.type(np.nan), parts).tobytes()
-
-
-def max_ulps(array: NDArray[Any], reference: NDArray[Any]) -> int:
-    """Return how many representable values lie between two floating-point arrays, at most, at any element.
-
-    Bit patterns of one sign are ordered as their values are, so within a sign the distance is that of the
-    patterns without it; across zero the two distances to zero add up, -0.0 and 0.0 being 0 apart. Complex
-    numbers count by their parts. Elements that are not finite on both sides are left out.
-    """
-    a, b = _real_parts(array), _real_parts(reference)
-    finite = np.isfinite(a) & np.isfinite(b)
-    (sign_a, size_a), (sign_b, size_b) = _sign_and_size(a[finite]), _sign_and_size(b[finite])
-    within = np.maximum(size_a, size_b) - np.minimum(size_a, size_b)
-    # Both sizes are below 2**63, their sum is below 2**64.
-    distances = np.where(sign_a == sign_b, within, size_a + size_b)
-    return int(distances.max(initial=0))
-
-
-def _sign_and_size(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-    bits = np.ascontiguousarray(values).view(_UNSIGNED[values.dtype.itemsize]).astype(np.uint64)
-    sign_bit = np.uint64(1 << (8 * values.dtype.itemsize - 1))
-    return (bits & sign_bit) != 0, bits & (sign_bit - np.uint64(1))
-
-
-def _real_parts(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the elements as a line of real numbers: of a complex number both parts, one by one."""
-    line = np.ascontiguousarray(array).reshape(-1)
-    return line.view(line.real.dtype) if line.dtype.kind == "c" else line
-
-
 def _special_alike(array: NDArray[Any], reference: NDArray[Any]) -> bool:
     """Say whether NaN stands where NaN stands, and each infinity where the same one does."""
-    a, b = _real_parts(array).astype(np.float64), _real_parts(reference).astype(np.float64)
+    a, b = real_parts(array).astype(np.float64), real_parts(reference).astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     return bool(np.all(finite | (np.isnan(a) & np.isnan(b)) | (a == b)))
 

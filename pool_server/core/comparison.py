@@ -16,11 +16,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pool_server.core.agreement_rules import ULPS_MAX, ComparatorKind, Rule, arrays_agree
+from pool_server.core.agreement_rules import ComparatorKind, Rule, arrays_agree
 from pool_server.core.jobs import OutputSpec
 
 __all__ = [
-    "ULPS_MAX",
     "AgreementGroup",
     "Candidate",
     "Comparator",
@@ -47,6 +46,13 @@ class Comparator(Rule):
     def is_exact(self) -> bool:
         """True when the digest alone decides."""
         return all(rule.kind is ComparatorKind.EXACT for rule in (self, *self.outputs.values()))
+
+    @property
+    def compares_bits(self) -> bool:
+        """True when some output must have equal bits, so that only machines that round alike may check it."""
+        return any(
+            rule.kind in {ComparatorKind.EXACT, ComparatorKind.SET} for rule in (self, *self.outputs.values())
+        )
 
     def rule_of(self, name: str) -> Rule:
         """Return the rule that compares an output."""

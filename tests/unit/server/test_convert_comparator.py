@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.ulps import ULPS_MAX
 from pool_protocol.v1 import common_pb2
-from pool_server.core.comparison import ULPS_MAX, Comparator, ComparatorKind, Rule
+from pool_server.core.comparison import Comparator, ComparatorKind, Rule
 from pool_server.rpc.convert_market import comparator
 from pool_server.store.job_repository import rules_from_json, rules_to_json
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pool_protocol.digests import output_digest
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_server.core.agreement_rules import ULPS_MAX, ComparatorKind, Rule, arrays_agree, max_ulps
+from pool_protocol.ulps import ULPS_MAX, max_ulps
+from pool_server.core.agreement_rules import ComparatorKind, Rule, arrays_agree
 from pool_server.core.comparison import Candidate, Comparator, agreement_groups, tensors_agree
 
 Array = NDArray[Any]
@@ -32,7 +33,7 @@ float_arrays = st.sampled_from(["float16", "float32", "float64", "complex64"]).f
 )
 
 
-def f32(*values: float) -> Array:
+def f32(*values: Any) -> Array:
     return np.array(values, np.float32)
 
 
@@ -185,6 +186,15 @@ def test_digests_alone_decide_when_every_output_is_exact() -> None:
     assert Comparator(outputs={"y": EXACT}).is_exact
     assert not Comparator(outputs={"y": SET}).is_exact
     assert not Comparator(kind=ComparatorKind.ULP, ulps=1, outputs={"y": EXACT}).is_exact
+
+
+def test_bits_matter_when_any_output_is_compared_by_them() -> None:
+    tolerant = Comparator(kind=ComparatorKind.CLOSE, atol=1.0)
+    assert not tolerant.compares_bits
+    assert not Comparator(kind=ComparatorKind.ULP, ulps=1, outputs={"y": CLOSE}).compares_bits
+    for rule in (EXACT, SET):
+        assert Comparator(kind=ComparatorKind.CLOSE, atol=1.0, outputs={"y": rule}).compares_bits
+        assert Comparator(kind=rule.kind).compares_bits
 
 
 def test_ulp_is_not_transitive_and_the_anchor_decides() -> None:
