@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chargepool._client import Client
-    from chargepool._comparators import Comparator, close, exact
+    from chargepool._comparators import Comparator, close, exact, per_output, ulp, unordered
     from chargepool._connect import connect
     from chargepool._errors import (
         AuthError,
@@ -79,6 +79,9 @@ _MODULE_OF_NAME = {
     "close": "_comparators",
     "connect": "_connect",
     "exact": "_comparators",
+    "per_output": "_comparators",
+    "ulp": "_comparators",
+    "unordered": "_comparators",
 }
 
 __all__ = [
@@ -115,6 +118,9 @@ __all__ = [
     "close",
     "connect",
     "exact",
+    "per_output",
+    "ulp",
+    "unordered",
 ]
 
 

@@ -92,6 +92,7 @@ class Admitter:
 
     def _admit(self, exported: "Exported", comparator: Comparator) -> Program:
         sent = exported.program
+        comparator.require_outputs([tensor.name for tensor in sent.draft.output_types])
         key = sent.draft.to_json()
         manifest = self._admitted.get(key)
         is_new = manifest is None

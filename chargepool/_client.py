@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from chargepool._admission import Admitter
-from chargepool._comparators import Comparator, as_comparator
+from chargepool._comparators import ComparatorLike, as_comparator
 from chargepool._errors import InputRefused
 from chargepool._feed import count_within
 from chargepool._job import Job
@@ -54,7 +54,7 @@ class Client:
         example: Any,
         *,
         constants: Any = None,
-        comparator: Comparator | str = "exact",
+        comparator: ComparatorLike = "exact",
         lapack: bool = False,
     ) -> Program:
         """Export a function and have the pool admit it. Costs nothing.
@@ -64,7 +64,8 @@ class Client:
                 dicts, lists and tuples.
             example: One task's inputs; only structure, shapes and element types are read.
             constants: Arrays that all tasks share, sent once: weights, tables.
-            comparator: "exact", or `chargepool.close(rtol=..., atol=...)`.
+            comparator: "exact", `chargepool.close(rtol=..., atol=...)`, `ulp(n)`, `unordered()`, or a dict of
+                these by output name.
             lapack: Allow the linear algebra that JAX does through LAPACK.
 
         Raises:
@@ -80,7 +81,7 @@ class Client:
         constants: Any = None,
         *,
         unit_steps: int,
-        comparator: Comparator | str = "exact",
+        comparator: ComparatorLike = "exact",
         lapack: bool = False,
     ) -> Program:
         """Export `state = step(state, inputs, constants)` as a program whose tasks make many steps.
@@ -113,7 +114,7 @@ class Client:
         steps: int | None = None,
         example: Any = None,
         constants: Any = None,
-        comparator: Comparator | str = "exact",
+        comparator: ComparatorLike = "exact",
     ) -> Quote:
         """Ask what a job would cost. Spends nothing; the offer binds the pool until it expires.
 
@@ -154,7 +155,7 @@ class Client:
         inputs: Iterable[Any],
         *,
         constants: Any = None,
-        comparator: Comparator | str = "exact",
+        comparator: ComparatorLike = "exact",
         level: Level = "standard",
         steps: int | None = None,
         tasks: int | None = None,
@@ -258,7 +259,7 @@ class Client:
         inputs: Iterable[Any] = (),
         *,
         constants: Any = None,
-        comparator: Comparator | str = "exact",
+        comparator: ComparatorLike = "exact",
         tasks: int | None = None,
         close: bool = True,
         **words: Unpack[JobWords],
@@ -336,7 +337,7 @@ class Client:
         *,
         tasks: int = 1_000,
         constants: Any = None,
-        comparator: Comparator | str = "exact",
+        comparator: ComparatorLike = "exact",
         window: int = DEFAULT_WINDOW,
         **words: Unpack[JobWords],
     ) -> "Executor":

@@ -42,8 +42,7 @@ class Records:
         base = self._directory / "programs" / program.program_id
         meta = {
             "name": program.name,
-            "rtol": program.comparator.rtol,
-            "atol": program.comparator.atol,
+            **program.comparator.to_json(),
             "manifest": program.manifest.to_json().decode("ascii"),
         }
         if not base.with_suffix(".json").exists():
@@ -57,7 +56,7 @@ class Records:
             meta = json.loads(base.with_suffix(".json").read_bytes())
             artifact = base.with_suffix(".artifact").read_bytes()
             manifest = parse_manifest(meta["manifest"].encode("ascii"))
-            comparator = Comparator(rtol=float(meta["rtol"]), atol=float(meta["atol"]))
+            comparator = Comparator.from_json(meta)
             name = str(meta["name"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, PoolError):
             return None

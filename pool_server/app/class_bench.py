@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pool_protocol.digests import sha256
 from pool_protocol.numeric import Family, comparable, families_of, parse_probe
 from pool_protocol.program.manifest import parse_manifest
-from pool_server.core.comparison import AgreementGroup, Candidate, ComparatorKind, agreement_groups
+from pool_server.core.comparison import AgreementGroup, Candidate, agreement_groups
 from pool_server.core.jobs import AttemptState
 from pool_server.core.trust import class_history, exact_history
 from pool_server.core.verification.audit import AuditDraw
@@ -45,7 +45,7 @@ ANOTHER_CLASS: Final = "ANOTHER_CLASS"
 
 def is_exact(job: JobRow) -> bool:
     """Say whether a job's results are compared bit by bit, so that classes matter."""
-    return job.comparator.kind is ComparatorKind.EXACT
+    return job.comparator.compares_bits
 
 
 def used_families(uow: UnitOfWork, program_sha256: str) -> frozenset[Family]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import (
@@ -127,7 +126,8 @@ def _check_ref(ref: TensorRef, field: str) -> None:
 def request_sha256(command: CreateJob) -> bytes:
     """Hash all that a job is, so that a key cannot stand for two requests."""
     program = command.program
-    parts: Sequence[object] = (
+    comparator = command.comparator
+    parts: list[object] = [
         command.name,
         program.program_sha256,
         program.work_uwu_per_task,
@@ -136,11 +136,18 @@ def request_sha256(command: CreateJob) -> bytes:
         command.price_micros_per_wu,
         command.budget_micros,
         command.level.value,
-        command.comparator.kind.value,
-        repr(command.comparator.rtol),
-        repr(command.comparator.atol),
+        comparator.kind.value,
+        repr(comparator.rtol),
+        repr(comparator.atol),
         command.steps_per_task,
         command.deadline_us,
         command.attempts_may_fail,
-    )
+    ]
+    if comparator.ulps or comparator.outputs:
+        # Jobs without these keep the hash that they were stored with.
+        parts.append(comparator.ulps)
+        parts.extend(
+            (name, rule.kind.value, repr(rule.rtol), repr(rule.atol), rule.ulps)
+            for name, rule in sorted(comparator.outputs.items())
+        )
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()

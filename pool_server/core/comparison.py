@@ -1,56 +1,62 @@
-"""Whether two attempts returned the same thing: the comparators `exact` and `close`, and agreement groups.
+"""Whether two attempts returned the same thing: the comparator a job declares, and agreement groups.
 
-Shapes and element types come first, under every comparator. `exact` compares digests: equal bit patterns,
-all NaN being one value, -0.0 and 0.0 being two. `close` compares floating-point and complex arrays
-elementwise, |a - b| <= atol + rtol * |b|, with b the reference: NaN agrees with NaN only, an infinity with
-the same infinity only, -0.0 agrees with 0.0; booleans and integers must be equal.
+Digests come first: equal digests agree under every comparator. Otherwise each output is compared by its own
+rule, or by the job's where it has none; results agree when all their outputs do. `core.agreement_rules` says
+what the rules exact, close, ulp and set make of NaN, infinities, zeros and integers.
 
-`close` is not transitive, so a group is not a chain of neighbours. Attempts are taken in the order of their
-ids; each joins the first group whose *anchor* (its lowest id) it agrees with, the anchor being the reference,
-or founds a group of its own. The outcome depends on the set of attempts alone, not on who came first.
+`close` and `ulp` are not transitive, so a group is not a chain of neighbours. Attempts are taken in the order
+of their ids; each joins the first group whose *anchor* (its lowest id) it agrees with, the anchor being the
+reference, or founds a group of its own. The outcome depends on the set of attempts alone, not on who came
+first.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum, unique
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from pool_protocol.errors import ErrorCode, PoolError
+from pool_server.core.agreement_rules import ComparatorKind, Rule, arrays_agree
 from pool_server.core.jobs import OutputSpec
+
+__all__ = [
+    "AgreementGroup",
+    "Candidate",
+    "Comparator",
+    "ComparatorKind",
+    "Rule",
+    "Tensors",
+    "agreement_groups",
+    "agrees",
+    "spec_mismatch",
+    "tensors_agree",
+]
 
 Tensors = Mapping[str, NDArray[Any]]
 
 
-@unique
-class ComparatorKind(StrEnum):
-    """Which rule compares two results."""
-
-    EXACT = "exact"
-    CLOSE = "close"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparator:
-    """The comparator a job declares."""
+class Comparator(Rule):
+    """The comparator a job declares: a rule for all outputs, and rules of their own for some."""
 
-    kind: ComparatorKind = ComparatorKind.EXACT
-    rtol: float = 0.0
-    """Relative tolerance, used by CLOSE."""
-    atol: float = 0.0
-    """Absolute tolerance, used by CLOSE."""
+    outputs: Mapping[str, Rule] = field(default_factory=dict, hash=False)
+    """Rules of outputs, by name, that take the place of the job's."""
 
-    def __post_init__(self) -> None:
-        for name, tolerance in (("rtol", self.rtol), ("atol", self.atol)):
-            if not (math.isfinite(tolerance) and tolerance >= 0):
-                raise PoolError(
-                    ErrorCode.INVALID_ARGUMENT,
-                    f"{name} must be finite and not negative, not {tolerance!r}",
-                    context={"field": name},
-                )
+    @property
+    def is_exact(self) -> bool:
+        """True when the digest alone decides."""
+        return all(rule.kind is ComparatorKind.EXACT for rule in (self, *self.outputs.values()))
+
+    @property
+    def compares_bits(self) -> bool:
+        """True when some output must have equal bits, so that only machines that round alike may check it."""
+        return any(
+            rule.kind in {ComparatorKind.EXACT, ComparatorKind.SET} for rule in (self, *self.outputs.values())
+        )
+
+    def rule_of(self, name: str) -> Rule:
+        """Return the rule that compares an output."""
+        return self.outputs.get(name, self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,32 +110,10 @@ def spec_mismatch(tensors: Tensors, specs: Sequence[OutputSpec]) -> str | None:
 
 
 def tensors_agree(comparator: Comparator, tensors: Tensors, reference: Tensors) -> bool:
-    """Compare arrays by a CLOSE comparator; `reference` is b in |a - b| <= atol + rtol * |b|."""
+    """Compare arrays output by output; `reference` is b in |a - b| <= atol + rtol * |b|."""
     if tensors.keys() != reference.keys():
         return False
-    return all(_arrays_agree(comparator, tensors[name], reference[name]) for name in reference)
-
-
-def _arrays_agree(comparator: Comparator, array: NDArray[Any], reference: NDArray[Any]) -> bool:
-    if array.shape != reference.shape or array.dtype.name != reference.dtype.name:
-        return False
-    if array.dtype.kind in "biu":
-        return bool(np.array_equal(array, reference))
-    wide = np.complex128 if array.dtype.kind == "c" else np.float64
-    a, b = array.astype(wide), reference.astype(wide)
-    nan_a, nan_b = np.isnan(a), np.isnan(b)
-    if not np.array_equal(nan_a, nan_b):
-        return False
-    finite = np.isfinite(a) & np.isfinite(b)
-    # What is not finite on one side must be the very same value on the other.
-    if not bool(np.all(finite | nan_a | (a == b))):
-        return False
-    a, b = a[finite], b[finite]
-    with np.errstate(over="ignore"):
-        # |a - b| may overflow to infinity, which is then rightly too far.
-        distance = np.abs(a - b)
-        allowed = comparator.atol + comparator.rtol * np.abs(b)
-    return bool(np.all(distance <= allowed))
+    return all(arrays_agree(comparator.rule_of(name), tensors[name], reference[name]) for name in reference)
 
 
 def agreement_groups(
@@ -142,7 +126,7 @@ def agreement_groups(
     Args:
         comparator: The job's rule.
         candidates: Results of one task.
-        outputs_of: Reads an attempt's arrays; called only under CLOSE and only where digests differ.
+        outputs_of: Reads an attempt's arrays; called only where digests differ and do not decide alone.
     """
     groups: list[list[Candidate]] = []
     for candidate in sorted(candidates, key=lambda item: item.attempt_id):
@@ -164,6 +148,6 @@ def agrees(
     """Say whether one result agrees with another that is the reference."""
     if candidate.output_digest == reference.output_digest:
         return True
-    if comparator.kind is ComparatorKind.EXACT:
+    if comparator.is_exact:
         return False
     return tensors_agree(comparator, outputs_of(candidate.attempt_id), outputs_of(reference.attempt_id))

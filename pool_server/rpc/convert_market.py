@@ -1,6 +1,6 @@
 """Between the wire and what buyers ask: terms, jobs, results, receipts. Checks form; decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pool_protocol import ids
 from pool_protocol.v1 import common_pb2
@@ -8,7 +8,7 @@ from pool_protocol.v1 import market_service_pb2 as pb
 from pool_server.app.outlook import Outlook
 from pool_server.app.receipts import Proven
 from pool_server.app.work_commands import JobViewValue, TaskResultValue
-from pool_server.core.comparison import Comparator, ComparatorKind
+from pool_server.core.comparison import Comparator, ComparatorKind, Rule
 from pool_server.core.jobs import JobState, PriceMode, TaskState
 from pool_server.core.verification import VerificationLevel
 from pool_server.ports.shell import QuoteRecord
@@ -74,17 +74,43 @@ def price_mode(value: int) -> PriceMode:
     return known
 
 
-def comparator(message: common_pb2.Comparator) -> Comparator:
+def comparator(message: common_pb2.Comparator, *, outputs: Collection[str]) -> Comparator:
     """Read a comparator; one that is not set is exact.
 
+    Args:
+        message: What the buyer declared.
+        outputs: Names of the program's outputs.
+
     Raises:
-        PoolError: INVALID_ARGUMENT.
+        PoolError: INVALID_ARGUMENT, also for a rule of an output that the program does not have.
     """
+    unknown = sorted({item.name for item in message.outputs} - set(outputs))
+    if unknown:
+        raise invalid(
+            "comparator.outputs", f"the program has no {unknown[:5]}, its outputs are {sorted(outputs)[:20]}"
+        )
+    if len({item.name for item in message.outputs}) != len(message.outputs):
+        raise invalid("comparator.outputs", "an output has two rules")
+    rule = _rule(message)
+    return Comparator(
+        kind=rule.kind,
+        rtol=rule.rtol,
+        atol=rule.atol,
+        ulps=rule.ulps,
+        outputs={item.name: _rule(item) for item in message.outputs},
+    )
+
+
+def _rule(message: common_pb2.Comparator | common_pb2.OutputComparator) -> Rule:
     match message.kind:
         case common_pb2.COMPARATOR_KIND_UNSPECIFIED | common_pb2.COMPARATOR_KIND_EXACT:
-            return Comparator()
+            return Rule()
         case common_pb2.COMPARATOR_KIND_CLOSE:
-            return Comparator(kind=ComparatorKind.CLOSE, rtol=message.rtol, atol=message.atol)
+            return Rule(kind=ComparatorKind.CLOSE, rtol=message.rtol, atol=message.atol)
+        case common_pb2.COMPARATOR_KIND_ULP:
+            return Rule(kind=ComparatorKind.ULP, ulps=message.ulps)
+        case common_pb2.COMPARATOR_KIND_SET:
+            return Rule(kind=ComparatorKind.SET)
         case _:
             raise invalid("comparator", f"{message.kind} is not a kind of comparator")
 

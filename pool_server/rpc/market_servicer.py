@@ -151,7 +151,9 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
             quote_id=request.quote_id,
             price_cap_micros_per_wu=request.price_cap_micros_per_wu,
         )
-        comparator = convert_market.comparator(request.comparator)
+        comparator = convert_market.comparator(
+            request.comparator, outputs=[spec.name for spec in program.outputs]
+        )
         held = [constants.blob_sha256] if constants.blob_sha256 is not None else []
         await self._store.read(lambda uow: require_held(uow, held, holder=buyer_id))
         await self._programs.check_constants(manifest, constants)

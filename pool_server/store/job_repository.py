@@ -1,11 +1,11 @@
 """Jobs in SQL: rows to values and back, guarded moves, counters."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pool_protocol.errors import InvariantError
-from pool_server.core.comparison import Comparator, ComparatorKind
+from pool_server.core.comparison import Comparator, ComparatorKind, Rule
 from pool_server.core.jobs import (
     JobState,
     OutputSpec,
@@ -26,10 +26,10 @@ _COLUMNS = (
     "budget_micros, level, comparator, rtol, atol, failures_max, attempts_max, deadline_us, "
     "created_at_us, ended_at_us, end_reason, task_count, ready_count, urgent_count, accepted_count, "
     "failed_count, cancelled_count, attempt_count, rejected_count, spent_micros, decided_seq, "
-    "last_lease_id, rechecking_count, replaced_count"
+    "last_lease_id, rechecking_count, replaced_count, ulps, output_comparators_json"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(38)})"
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(40)})"
 _OFFERS = (
     "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, last_lease_id, "
     "(SELECT max(others.last_lease_id) FROM jobs AS others WHERE others.buyer_id = jobs.buyer_id) "
@@ -202,6 +202,8 @@ def _values(job: JobRow) -> tuple[Any, ...]:
         job.last_lease_id,
         job.rechecking_count,
         job.replaced_count,
+        job.comparator.ulps,
+        rules_to_json(job.comparator.outputs),
     )
 
 
@@ -222,7 +224,13 @@ def _job(row: Any) -> JobRow:
         terms=PriceTerms(mode=PriceMode(row[12]), price_micros_per_wu=row[13]),
         budget_micros=row[14],
         level=VerificationLevel(row[15]),
-        comparator=Comparator(kind=ComparatorKind(row[16]), rtol=row[17], atol=row[18]),
+        comparator=Comparator(
+            kind=ComparatorKind(row[16]),
+            rtol=row[17],
+            atol=row[18],
+            ulps=row[38],
+            outputs=rules_from_json(row[39]),
+        ),
         bounds=RetryBounds(failures_max=row[19], attempts_max=row[20]),
         deadline_us=row[21],
         created_at_us=row[22],
@@ -254,3 +262,19 @@ def outputs_from_json(text: str) -> tuple[OutputSpec, ...]:
     return tuple(
         OutputSpec(name=name, dtype=dtype, shape=tuple(shape)) for name, dtype, shape in json.loads(text)
     )
+
+
+def rules_to_json(rules: Mapping[str, Rule]) -> str:
+    """Write the rules of single outputs as JSON."""
+    return json.dumps(
+        {name: [rule.kind.value, rule.rtol, rule.atol, rule.ulps] for name, rule in sorted(rules.items())},
+        separators=(",", ":"),
+    )
+
+
+def rules_from_json(text: str) -> dict[str, Rule]:
+    """Read what `rules_to_json` wrote."""
+    return {
+        name: Rule(kind=ComparatorKind(kind), rtol=rtol, atol=atol, ulps=ulps)
+        for name, (kind, rtol, atol, ulps) in json.loads(text).items()
+    }

@@ -19,6 +19,9 @@ def buy() -> None:
         rows = ({"x": np.ones(3, np.float32)} for _ in range(10))
         program: chargepool.Program = pool.program(score, {"x": np.ones(3, np.float32)}, comparator="exact")
         loose: chargepool.Program = pool.program(score, 1.0, comparator=chargepool.close(rtol=1e-3, atol=0.0))
+        rules: dict[str, chargepool.Comparator | str] = {"loss": chargepool.ulp(4), "count": "exact"}
+        pool.program(score, 1.0, comparator=rules)
+        pool.program(score, 1.0, comparator=chargepool.per_output(rules, otherwise=chargepool.unordered()))
         quote: chargepool.Quote = pool.quote(program, 10, level="careful")
         total: int = quote.total_micros
         results: chargepool.Results = pool.map(program, rows, quote=quote, ordered=False, on_error="return")

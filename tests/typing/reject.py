@@ -21,6 +21,9 @@ def buy(pool: chargepool.Client, quote: chargepool.Quote, result: chargepool.Res
     pool.submit_job(abs, [1.0], budget=5)  # expect: call-arg
     pool.executor(windows=5)  # expect: call-arg
     chargepool.close(1e-3, 0.0)  # expect: call-arg
+    chargepool.ulp(0.5)  # expect: arg-type
+    chargepool.per_output([chargepool.exact()])  # expect: arg-type
+    pool.program(abs, 1.0, comparator=1e-3)  # expect: arg-type
     quote.total_micros = 0  # expect: misc
     result.cost_micros += 1  # expect: misc
     print(quote.total)  # expect: attr-defined

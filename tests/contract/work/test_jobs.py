@@ -9,7 +9,7 @@ from pool_protocol.limits import INLINE_TENSOR_BYTES_MAX, TASKS_PER_REQUEST_MAX
 from pool_server.app import jobs
 from pool_server.app.work_commands import AckStatus, AddTasks, CreateJob, JobViewValue, NewTask
 from pool_server.app.work_policy import WorkPolicy
-from pool_server.core.comparison import Comparator
+from pool_server.core.comparison import Comparator, ComparatorKind, Rule
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, WorkAvailable
 from pool_server.core.jobs import NO_TENSORS, JobState, PriceMode, TaskState, TensorRef
 from pool_server.core.verification import VerificationLevel
@@ -385,3 +385,30 @@ def test_work_that_waits_for_no_check_does_not_wait_for_another_owner(pool: Work
     assert pool.view(job_id).waiting_count == 0
     pool.hand_in(lease)
     assert pool.view(job_id).waiting_count == 1
+
+
+COMPARATORS = (
+    Comparator(),
+    Comparator(kind=ComparatorKind.ULP, ulps=1),
+    Comparator(kind=ComparatorKind.ULP, ulps=2),
+    Comparator(kind=ComparatorKind.SET),
+    Comparator(outputs={"y": Rule(kind=ComparatorKind.SET)}),
+    Comparator(outputs={"y": Rule(kind=ComparatorKind.ULP, ulps=1)}),
+    Comparator(outputs={"y": Rule(kind=ComparatorKind.ULP, ulps=2)}),
+    Comparator(outputs={"z": Rule(kind=ComparatorKind.ULP, ulps=2)}),
+)
+
+
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_a_comparator_is_kept_whole_and_is_part_of_what_the_key_stands_for(
+    pool: Workshop, comparator: Comparator
+) -> None:
+    pool.books.deposit(5_000)
+    view = create(pool, replace(TERMS, comparator=comparator))
+    row = pool.books.run(lambda uow: uow.jobs.get(view.job_id))
+    assert row is not None
+    assert row.comparator == comparator
+    for other in COMPARATORS:
+        if other != comparator:
+            code = refused(pool, replace(TERMS, comparator=other)).code
+            assert code is ErrorCode.EXISTS_WITH_DIFFERENT

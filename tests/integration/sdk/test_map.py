@@ -124,6 +124,15 @@ def test_a_cap_a_budget_a_level_and_a_name_reach_the_pool(client: chargepool.Cli
     assert 0 < request.deadline_us - pool.clock.now_us() <= 60_000_000
 
 
+def test_a_comparator_per_output_reaches_the_pool(client: chargepool.Client, pool: FakePool) -> None:
+    output = client.program(total, rows(1)[0]).manifest.draft.output_types[0].name
+    list(client.map(total, rows(2), comparator={output: chargepool.ulp(4)}))
+    (rule,) = next(iter(pool.jobs.values())).request.comparator.outputs
+    assert (rule.name, rule.kind, rule.ulps) == (output, common_pb2.COMPARATOR_KIND_ULP, 4)
+    with pytest.raises(chargepool.ProgramRefused, match="no output 'loss'"):
+        client.map(total, rows(2), comparator={"loss": "exact"})
+
+
 def test_no_inputs_make_no_job(client: chargepool.Client, pool: FakePool) -> None:
     assert list(client.map(total, [])) == []
     assert list(client.map(total, iter(()))) == []

@@ -11,13 +11,14 @@ from typing import Any, cast
 import pytest
 
 import chargepool
-from chargepool._comparators import as_comparator
+from chargepool._comparators import ULPS_MAX, Comparator, as_comparator
 from chargepool._errors import PoolUnreachable
 from chargepool._feed import TaskFeed
 from chargepool._progress import ProgressLine, line_of, progress_callback
 from chargepool._records import Records
 from chargepool._session import Session
 from chargepool._values import Progress, quote_of_wire, status_of_wire
+from pool_protocol import ulps
 from pool_protocol.errors import PoolError
 from pool_protocol.v1 import common_pb2, market_service_pb2
 from pool_protocol.waiting import waiting_text
@@ -145,6 +146,49 @@ def test_comparators_say_what_they_are() -> None:
 def test_tolerances_that_mean_nothing_are_refused(rtol: float, atol: float) -> None:
     with pytest.raises(chargepool.ProgramRefused):
         chargepool.close(rtol=rtol, atol=atol)
+
+
+def test_every_comparator_reaches_the_wire() -> None:
+    assert chargepool.ulp(4).to_wire() == common_pb2.Comparator(kind=common_pb2.COMPARATOR_KIND_ULP, ulps=4)
+    assert chargepool.unordered().to_wire() == common_pb2.Comparator(kind=common_pb2.COMPARATOR_KIND_SET)
+    wire = as_comparator({"loss": chargepool.close(rtol=1e-3, atol=0.5), "count": "exact"}).to_wire()
+    assert wire == common_pb2.Comparator(
+        kind=common_pb2.COMPARATOR_KIND_EXACT,
+        outputs=[
+            common_pb2.OutputComparator(name="count", kind=common_pb2.COMPARATOR_KIND_EXACT),
+            common_pb2.OutputComparator(
+                name="loss", kind=common_pb2.COMPARATOR_KIND_CLOSE, rtol=1e-3, atol=0.5
+            ),
+        ],
+    )
+    rest = chargepool.per_output({"a": "exact"}, otherwise=chargepool.ulp(2))
+    assert rest.to_wire().kind == common_pb2.COMPARATOR_KIND_ULP
+    assert not rest.is_exact
+    assert as_comparator({"a": "exact"}).is_exact
+
+
+def test_sdk_and_pool_have_one_bound_on_ulps() -> None:
+    assert ULPS_MAX == ulps.ULPS_MAX
+
+
+@pytest.mark.parametrize("n", [0, -1, ULPS_MAX + 1, 1.5, True])
+def test_ulps_have_bounds(n: Any) -> None:
+    with pytest.raises(chargepool.ProgramRefused):
+        chargepool.ulp(n)
+
+
+def test_outputs_have_one_comparator_each() -> None:
+    with pytest.raises(chargepool.ProgramRefused):
+        chargepool.per_output({"a": chargepool.per_output({"b": "exact"})})
+    with pytest.raises(chargepool.ProgramRefused, match="no output 'los'"):
+        as_comparator({"los": "exact"}).require_outputs(["loss"])
+
+
+def test_a_comparator_survives_its_record() -> None:
+    comparator = chargepool.per_output({"a": chargepool.ulp(3), "b": chargepool.unordered()})
+    assert Comparator.from_json(comparator.to_json()) == comparator
+    assert Comparator.from_json({"rtol": 0.5, "atol": 0.0}) == chargepool.close(rtol=0.5, atol=0)
+    assert str(comparator) == "per_output({'a': ulp(3), 'b': unordered()}, otherwise=exact())"
 
 
 def test_an_unknown_comparator_is_refused() -> None:

@@ -1,0 +1,51 @@
+"""Bit patterns of arrays: how many representable values lie between two, and what is the same pattern.
+
+Where results of different hardware are compared, by the pool and by those who test a program beforehand.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Most representable values that a comparator may allow: an eighth of the value in float32.
+ULPS_MAX: Final = 2**20
+
+_UNSIGNED: Final = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def canonical_bytes(array: NDArray[Any]) -> bytes:
+    """Return an array's bit patterns, little-endian and row-major, every NaN replaced by the same one."""
+    dense = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    if dense.dtype.kind in "biu":
+        return dense.tobytes()
+    parts = real_parts(dense)
+    return np.where(np.isnan(parts), parts.dtype.type(np.nan), parts).tobytes()
+
+
+def max_ulps(array: NDArray[Any], reference: NDArray[Any]) -> int:
+    """Return how many representable values lie between two floating-point arrays, at most, at any element.
+
+    Bit patterns of one sign are ordered as their values are, so within a sign the distance is that of the
+    patterns without it; across zero the two distances to zero add up, -0.0 and 0.0 being 0 apart. Complex
+    numbers count by their parts. Elements that are not finite on both sides are left out.
+    """
+    a, b = real_parts(array), real_parts(reference)
+    finite = np.isfinite(a) & np.isfinite(b)
+    (sign_a, size_a), (sign_b, size_b) = _sign_and_size(a[finite]), _sign_and_size(b[finite])
+    within = np.maximum(size_a, size_b) - np.minimum(size_a, size_b)
+    # Both sizes are below 2**63, their sum is below 2**64.
+    distances = np.where(sign_a == sign_b, within, size_a + size_b)
+    return int(distances.max(initial=0))
+
+
+def _sign_and_size(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+    bits = np.ascontiguousarray(values).view(_UNSIGNED[values.dtype.itemsize]).astype(np.uint64)
+    sign_bit = np.uint64(1 << (8 * values.dtype.itemsize - 1))
+    return (bits & sign_bit) != 0, bits & (sign_bit - np.uint64(1))
+
+
+def real_parts(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the elements as a line of real numbers: of a complex number both parts, one by one."""
+    line = np.ascontiguousarray(array).reshape(-1)
+    return line.view(line.real.dtype) if line.dtype.kind == "c" else line
