@@ -654,9 +654,10 @@ def test_an_auditor_that_leaves_does_not_keep_a_task_waiting(pool: Workshop) -> 
     pool.books.sql("UPDATE tasks SET agreement_needed = 4")
     for car in cars[:3]:
         pool.work(car)
-    settle = lambda: pool.books.run(  # noqa: E731 - said twice below
-        lambda uow: settle_out_of_owners(uow, policy=pool.policy, now_us=pool.now_us)
-    )
+
+    def settle() -> int:
+        return pool.books.run(lambda uow: settle_out_of_owners(uow, policy=pool.policy, now_us=pool.now_us))
+
     assert settle() == 0
     # The fourth goes without having looked at the task.
     pool.quarantine(cars[3])
