@@ -10,6 +10,7 @@ from pool_server.core.fleet import VehicleState
 from pool_server.core.payouts.model import PayoutState
 from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.verification import LookBackState
 
 #: Vehicles looked at, and events of each: an owner has a few cars, and leases come and go without news.
 _VEHICLES_MAX = 50
@@ -31,7 +32,8 @@ class AccountEventValue:
 
     at_us: int
     code: str
-    """ENROLLED, QUARANTINED, RELEASED, LOST, RETIRED, VERIFIED, PAYOUT_APPROVED, PAYOUT_EXPORTED."""
+    """ENROLLED, QUARANTINED, RELEASED, LOST, RETIRED, VERIFIED, LOOK_BACK, LOOK_BACK_DONE, PAYOUT_APPROVED,
+    PAYOUT_EXPORTED."""
     message: str
     vehicle_id: str
     """Empty when it is about no single vehicle."""
@@ -44,6 +46,7 @@ def account_events(uow: UnitOfWork, *, owner_id: str, limit: int) -> list[Accoun
     news = [
         *_payout_news(uow, owner_id),
         *_receipt_news(uow, owner_id, labels),
+        *look_back_news(uow, labels),
         *_vehicle_news(uow, labels),
     ]
     return sorted(news, key=lambda event: event.at_us, reverse=True)[:limit]
@@ -69,6 +72,37 @@ def _vehicle_sentence(event: WorkEvent, label: str) -> tuple[str, str] | None:
     if told is None:
         return None
     return told[0], told[1].format(label=label, cause=event.cause.rstrip("."))
+
+
+def look_back_news(uow: UnitOfWork, labels: dict[str, str]) -> list[AccountEventValue]:
+    """Tell that results are checked again, and what came of it."""
+    news: list[AccountEventValue] = []
+    for vehicle_id in list(labels)[-_VEHICLES_MAX:]:
+        for look_back in uow.verification.look_backs_of_vehicle(vehicle_id):
+            label, count = labels[vehicle_id], look_back.questioned_count
+            if look_back.state is LookBackState.OPENING or not count:
+                continue
+            news.append(
+                AccountEventValue(
+                    at_us=look_back.opened_at_us,
+                    code="LOOK_BACK",
+                    message=f"{label}: a result failed a check; {count} earlier ones are computed again by "
+                    "others, and their money waits until then.",
+                    vehicle_id=vehicle_id,
+                )
+            )
+            if look_back.state is LookBackState.DONE:
+                wrong = look_back.wrong_count
+                news.append(
+                    AccountEventValue(
+                        at_us=look_back.closed_at_us,
+                        code="LOOK_BACK_DONE",
+                        message=f"{label}: {count} results were checked again; {wrong} proved wrong and are "
+                        "not paid, the others' money was given back.",
+                        vehicle_id=vehicle_id,
+                    )
+                )
+    return news
 
 
 def _receipt_news(uow: UnitOfWork, owner_id: str, labels: dict[str, str]) -> list[AccountEventValue]:

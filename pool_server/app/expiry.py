@@ -21,6 +21,7 @@ LEASES_PER_SWEEP = 64
 JOBS_PER_SWEEP = 8
 ATTEMPTS_PER_SWEEP = 1_000
 VEHICLES_PER_SWEEP = 500
+TASKS_PER_SWEEP = 500
 #: A result that nobody could judge for this long is given up, before its reserved money times out.
 UNJUDGED_AFTER_US = UNRESOLVED_AFTER_LEASE_US - DAY_US
 UNJUDGED = "UNJUDGED"
@@ -90,6 +91,26 @@ def accept_unverified(
         board.accept_at_risk(task)
     settle_board(board)
     return len(rows)
+
+
+def settle_out_of_owners(
+    uow: UnitOfWork, *, policy: WorkPolicy, now_us: int, blobs: BlobReader | None = None
+) -> int:
+    """Judge tasks again that wait for auditors that are gone. Returns how many were decided.
+
+    Owners that were counted when the audit was drawn may be caught or leave without touching the task.
+    """
+    task_ids = uow.tasks.out_of_owners(limit=TASKS_PER_SWEEP)
+    if not task_ids:
+        return 0
+    board = TaskBoard(uow, policy=policy, blobs=blobs, now_us=now_us)
+    board.load(uow.attempts.of_tasks(task_ids))
+    for task in list(board.tasks.values()):
+        board.resolve(task)
+    decided = sum(1 for task in board.tasks.values() if not task.undecided)
+    if decided:
+        settle_board(board)
+    return decided
 
 
 def lose_silent_vehicles(uow: UnitOfWork, *, policy: WorkPolicy, now_us: int) -> int:

@@ -2,7 +2,8 @@
 
 A vehicle whose result was rejected has a look-back in state *opening* since that very transaction
 (`app.board_findings`). The sweep here walks its receipts from the newest to the last one released, in bounded
-batches, and opens each task again whose acceptance rests on untrusted vehicles and is not final:
+batches, and opens each task again whose acceptance is not final and rests on untrusted vehicles, unless
+enough other owners in good standing agreed (one alone may be in league with it):
 
 - each accepted attempt of the task is questioned: ACCEPTED -> RETURNED, its held money set aside;
 - the task is READY once more, and needs so many owners beyond those that agreed before that the others could
@@ -16,6 +17,7 @@ happens meanwhile.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from math import ceil
 
 from pool_protocol.errors import InvariantError
 from pool_server.app.quarantine import settle_board
@@ -23,6 +25,7 @@ from pool_server.app.questioned_money import set_aside
 from pool_server.app.task_board import TaskBoard
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.effects import JobProgressed, WorkAvailable
+from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import (
     ATTEMPT_LIFECYCLE,
     JOB_LIFECYCLE,
@@ -50,6 +53,8 @@ from pool_server.ports.work import AttemptChange, JobDelta, JobRow, TaskRow
 RECEIPTS_PER_SWEEP = 200
 #: Questions that one sweep gives up.
 QUESTIONS_PER_SWEEP = 200
+#: Other owners that agreed with a caught vehicle and make its result stand, at least.
+CONFIRMING_OWNERS_MIN = 2
 #: Why a task is open again.
 QUESTIONED_CAUSE = ATTEMPT_LIFECYCLE.transitions[AttemptState.ACCEPTED, AttemptState.RETURNED].split(":")[0]
 UNVERIFIED = "UNVERIFIED"
@@ -104,21 +109,28 @@ class _Questions:
         self.now_us = now_us
         self._jobs: dict[int, JobRow] = {}
         self._lines: dict[str, int] = {}
+        self._standing: dict[str, bool] = {}
 
     def ask(self, page: Sequence[PaidAttempt]) -> int:
         """Question what of the page can be wrong; return how many attempts are questioned now."""
         tasks = self.uow.tasks.get([paid.task_id for paid in page])
         asked_before = self.uow.verification.questioned([paid.attempt_id for paid in page])
-        reopened = {
+        doubtful = {
             paid.task_id: tasks[paid.task_id]
             for paid in page
             if paid.attempt_id not in asked_before and self._may_be_wrong(paid, tasks[paid.task_id])
         }
+        groups: dict[int, list[PaidAttempt]] = defaultdict(list)
+        for paid in self.uow.verification.paid(list(doubtful)):
+            groups[paid.task_id].append(paid)
+        reopened = {
+            task_id: task
+            for task_id, task in doubtful.items()
+            if not self._confirmed(self._job(task.job_id), groups[task_id])
+        }
         if not reopened:
             return 0
-        accepted: dict[int, list[PaidAttempt]] = defaultdict(list)
-        for paid in self.uow.verification.paid(list(reopened)):
-            accepted[paid.task_id].append(paid)
+        accepted = {task_id: groups[task_id] for task_id in reopened}
         self._reopen_jobs(reopened.values())
         self._question([paid for group in accepted.values() for paid in group])
         self._reopen_tasks(reopened, accepted)
@@ -140,6 +152,22 @@ class _Questions:
         if not task.evidence or task.evidence in PROVED or job.state is JobState.CANCELLED:
             return False
         return not 0 < paid.odometer_uwu <= self._final_through(job)
+
+    def _confirmed(self, job: JobRow, group: Sequence[PaidAttempt]) -> bool:
+        """Say whether so many others agreed that they are not all in league with the vehicle."""
+        others = {paid.owner_id for paid in group if self._in_good_standing(paid.vehicle_id)}
+        return len(others - {self.look_back.owner_id}) >= max(CONFIRMING_OWNERS_MIN, self._auditors(job))
+
+    def _in_good_standing(self, vehicle_id: str) -> bool:
+        known = self._standing.get(vehicle_id)
+        if known is None:
+            vehicle = self.uow.fleet.get(vehicle_id)
+            known = self._standing[vehicle_id] = (
+                vehicle is not None
+                and vehicle.state is not VehicleState.QUARANTINED
+                and self.uow.verification.running_look_back(vehicle_id) is None
+            )
+        return known
 
     def _final_through(self, job: JobRow) -> int:
         name = trust_class(job.kind, job.level)
@@ -258,9 +286,15 @@ class _Questions:
         )
 
     def _auditors(self, job: JobRow) -> int:
-        """Return how many the rule asks for where nothing speaks for a vehicle."""
+        """Return how many the rule asks for where a wrong result may be missed as often as the level allows.
+
+        At p = 1 no number of untrusted auditors would do; at a history of f units p is 1 / (1 + epsilon).
+        """
         epsilon = LEVELS[job.level].epsilon
         if epsilon is None:
             return 1
-        plan = self.policy.audit_rule.plan(epsilon=epsilon, work_uwu=job.work_uwu_per_task, clean_uwu=0)
+        clean_uwu = ceil(self.policy.assumed_faulty_share * job.work_uwu_per_task)
+        plan = self.policy.audit_rule.plan(
+            epsilon=epsilon, work_uwu=job.work_uwu_per_task, clean_uwu=clean_uwu
+        )
         return plan.auditors

@@ -8,6 +8,7 @@ from pool_server.app.expiry import (
     expire_leases,
     expire_unjudged,
     lose_silent_vehicles,
+    settle_out_of_owners,
 )
 from pool_server.app.forgetting import forget_ended
 from pool_server.app.look_back import close_look_backs, open_look_backs
@@ -38,6 +39,9 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     def unverified(uow: UnitOfWork, now_us: int) -> int:
         return accept_unverified(uow, policy=policy, now_us=now_us, blobs=blobs)
 
+    def left_alone(uow: UnitOfWork, now_us: int) -> int:
+        return settle_out_of_owners(uow, policy=policy, now_us=now_us, blobs=blobs)
+
     def opening(uow: UnitOfWork, now_us: int) -> int:
         return open_look_backs(uow, policy=policy, now_us=now_us)
 
@@ -65,6 +69,7 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     return [
         Sweep(name="expired leases", run=leases),
         Sweep(name="expired jobs", run=jobs),
+        Sweep(name="audits without auditors", run=left_alone, every=_RARELY),
         Sweep(name="unverified results", run=unverified, every=_RARELY),
         Sweep(name="unjudged results", run=unjudged, every=_RARELY),
         Sweep(name="class asks", run=asks),

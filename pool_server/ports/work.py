@@ -362,6 +362,10 @@ class TaskRepository(Protocol):
         """
         ...
 
+    def out_of_owners(self, *, limit: int) -> list[int]:
+        """Ready tasks that wait for several auditors, on which every owner that is there had its turn."""
+        ...
+
     def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""
         ...

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from pool_server.core.fleet import ACTIVE_STATES
 from pool_server.core.hand_out import ReadyTask, StartedTask
 from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
@@ -11,6 +12,7 @@ from pool_server.ports.classes import ClassGuest
 from pool_server.ports.work import DecidedRow, NewTaskRow, TaskRow, TaskTake
 from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, insert_many, marks, set_from_values, write_rows
+from pool_server.store.tables.work import JOB_HAS_READY_TASKS
 
 #: Started tasks looked at per lease when an owner has attempts on many of them: bounds a lease's cost. Other
 #: owners work from the same end of the queue, so what hides behind them comes up as they go.
@@ -61,6 +63,15 @@ _FRESH_FIRST = _FRESH + "ORDER BY t.task_id LIMIT ?"
 _FRESH_LAST = _FRESH + "ORDER BY t.task_id DESC LIMIT 1"
 _FRESH_FROM = (
     f"SELECT ({_FRESH} AND t.task_id >= p.column1 ORDER BY t.task_id LIMIT 1) FROM (VALUES {{rows}}) AS p"
+)
+_OUT_OF_OWNERS = (
+    "SELECT t.task_id FROM jobs AS j JOIN tasks AS t ON t.job_id = j.job_id "
+    f"WHERE j.urgent_count > 0 AND j.{JOB_HAS_READY_TASKS.replace('state', 'j.state')} "
+    f"AND t.state = 'ready' AND t.rank = {TaskRank.WAITED_FOR.value} AND t.live_count = 0 "
+    "AND t.agreement_needed > 2 AND NOT EXISTS (SELECT 1 FROM fleet_vehicles AS v "
+    f"WHERE v.state IN ({', '.join(repr(state.value) for state in ACTIVE_STATES)}) "
+    "AND NOT EXISTS (SELECT 1 FROM attempts AS a "
+    "WHERE a.task_id = t.task_id AND a.owner_id = v.owner_id AND a.counting = 1)) LIMIT ?"
 )
 _TAKE = (
     "UPDATE tasks SET wanted = wanted - 1, live_count = live_count + 1, attempt_count = attempt_count + 1, "
@@ -194,6 +205,11 @@ class SqlTaskRepository:
             f"AND a.owner_id IN ({marks(len(owner_ids))})) = ?"
         )
         return int(self._driver.run(statement, (job_id, *owner_ids, len(owner_ids))).scalar_one())
+
+    def out_of_owners(self, *, limit: int) -> list[int]:
+        """Ready tasks that wait for several auditors, on which every owner that is there had its turn."""
+        rows = self._driver.run(_OUT_OF_OWNERS, (limit,))
+        return [row[0] for row in rows]
 
     def take(self, takes: Sequence[TaskTake]) -> int:
         """READY: one wanted less, one live more; RUNNING when none is wanted any more. Rows changed."""

@@ -122,7 +122,8 @@ class Boosted:
     def score(self, rows: Rows) -> Scores:
         """Return log odds, up to a constant."""
         binned = _binned(rows, self.edges)
-        return np.sum([RATE * tree.leaves[tree.leaf_of(binned)] for tree in self.trees], axis=0)
+        total: Scores = np.sum([RATE * tree.leaves[tree.leaf_of(binned)] for tree in self.trees], axis=0)
+        return total
 
 
 def boosted(rows: Rows, labels: Labels) -> Boosted:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pool_server.app.account_events import look_back_news
+from pool_server.app.expiry import settle_out_of_owners
 from pool_server.app.work_commands import AckStatus, LeaseGranted, NoWorkNow
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.effects import JobProgressed
@@ -11,6 +13,7 @@ from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import AuditPlan, HistoryAuditRule, VerificationLevel
 from pool_server.core.verification.findings import Evidence, FindingKind, FindingOutcome
 from pool_server.ports.verification import FindingRow, LookBackRow, LookBackState
+from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.simulation.auditor import Auditor
 from tests.support.workshop import TASK_MICROS, Workshop
 
@@ -71,6 +74,11 @@ def check(pool: Workshop) -> None:
     """The books balance in every respect, and rows and books say the same."""
     pool.books.assert_sound()
     Auditor(pool).check()
+
+
+def told(uow: SqlUnitOfWork, owner_id: str) -> list[tuple[str, str]]:
+    """What an owner reads of the liar, newest first."""
+    return [(event.code, event.message) for event in look_back_news(uow, {LIAR: owner_id})][::-1]
 
 
 def findings(pool: Workshop, vehicle_id: str = LIAR) -> list[FindingRow]:
@@ -147,6 +155,9 @@ def test_what_proves_wrong_is_replaced_and_its_money_taken_back(sleeper: Worksho
     assert wrong[0].claimed_digest != wrong[0].accepted_digest
     [look_back] = look_backs(pool)
     assert (look_back.state, look_back.wrong_count) == (LookBackState.DONE, 3)
+    news = pool.books.run(lambda uow: told(uow, "owner_liar"))
+    assert [code for code, _ in news if code.startswith("LOOK")] == ["LOOK_BACK_DONE", "LOOK_BACK"]
+    assert "3 results were checked again; 3 proved wrong" in dict(news)["LOOK_BACK_DONE"]
     assert pool.vehicle(LIAR).rejected_attempts == 4
     check(pool)
 
@@ -384,6 +395,22 @@ def test_colluders_that_audited_each_other_are_both_found(sleeper: Workshop) -> 
     check(pool)
 
 
+def test_what_two_others_confirmed_is_not_questioned(sleeper: Workshop) -> None:
+    pool = sleeper
+    pool.policy = WorkPolicy(audit_rule=Three())
+    pool.draws.drawn = ALWAYS
+    job_id = pool.job(1, level=VerificationLevel.SPOT, close=True)
+    for vehicle_id in (LIAR, "vehicle_b", "vehicle_c"):
+        do(pool, vehicle_id, times=1)
+    assert len(pool.result(job_id).paid_attempt_ids) == 3
+    pool.policy = WorkPolicy()
+    catch(pool)
+    pool.look_back()
+    assert pool.view(job_id).state is JobState.DONE
+    assert pool.view(job_id).rechecking_count == 0
+    check(pool)
+
+
 def test_an_auditor_that_lied_with_nobody_is_upheld(sleeper: Workshop) -> None:
     pool = sleeper
     pool.draws.drawn = ALWAYS
@@ -615,6 +642,29 @@ def test_where_everybody_had_their_turn_the_larger_side_is_believed(
         assert pool.result(job_id).state is TaskState.READY
     else:
         assert pool.value(job_id) == 1.0
+    check(pool)
+
+
+def test_an_auditor_that_leaves_does_not_keep_a_task_waiting(pool: Workshop) -> None:
+    pool.policy = WorkPolicy(audit_rule=Three())
+    cars = [pool.car(name) for name in ("a", "b", "c", "d")]
+    for car in cars:
+        pool.ask(car)
+    job_id = pool.job(1, level=VerificationLevel.SPOT, close=True)
+    pool.books.sql("UPDATE tasks SET agreement_needed = 4")
+    for car in cars[:3]:
+        pool.work(car)
+
+    def settle() -> int:
+        return pool.books.run(lambda uow: settle_out_of_owners(uow, policy=pool.policy, now_us=pool.now_us))
+
+    assert settle() == 0
+    # The fourth goes without having looked at the task.
+    pool.quarantine(cars[3])
+    assert pool.result(job_id).state is TaskState.READY
+    assert settle() == 1
+    assert pool.view(job_id).state is JobState.DONE
+    assert settle() == 0
     check(pool)
 
 
