@@ -1,10 +1,12 @@
 """A task and its attempts as one command changes them: what `TaskBoard` keeps."""
 
+from collections.abc import Sequence
+
 from pool_protocol.errors import InvariantError
 from pool_protocol.limits import INLINE_TENSORS
 from pool_protocol.tensors import decode
 from pool_server.app.work_policy import BlobReader
-from pool_server.core.comparison import Tensors
+from pool_server.core.comparison import AgreementGroup, Candidate, Tensors
 from pool_server.core.jobs import (
     ATTEMPT_LIFECYCLE,
     FUNDED_ATTEMPT_STATES,
@@ -177,3 +179,11 @@ def read_tensors(ref: TensorRef, blobs: BlobReader | None) -> Tensors:
     if blobs is None:
         raise InvariantError("outputs are a blob, and this use case was given no blob store")
     return decode(blobs.get(ref.blob_sha256))
+
+
+def attempts_of(
+    group: AgreementGroup | Sequence[Candidate], by_id: dict[int, BoardAttempt]
+) -> list[BoardAttempt]:
+    """Return the attempts that candidates stand for, in their order."""
+    members = group.members if isinstance(group, AgreementGroup) else group
+    return [by_id[candidate.attempt_id] for candidate in members]

@@ -17,19 +17,19 @@ from collections.abc import Iterable, Sequence
 
 from pool_protocol.errors import ErrorCode, InvariantError
 from pool_server.app.board_reach import reachable_agreement
-from pool_server.app.board_rows import BoardAttempt, BoardTask, bounds_of, program_failed_owners, read_tensors
+from pool_server.app.board_rows import (
+    BoardAttempt,
+    BoardTask,
+    attempts_of,
+    bounds_of,
+    program_failed_owners,
+    read_tensors,
+)
 from pool_server.app.class_bench import ClassBench, entitlement
 from pool_server.app.dispute_gate import agreement_left, awaits_dispute
 from pool_server.app.work_policy import BlobReader, WorkPolicy
-from pool_server.core.comparison import AgreementGroup, Candidate, Tensors
-from pool_server.core.jobs import (
-    TASK_LIFECYCLE,
-    AttemptState,
-    LeaseState,
-    TaskFailure,
-    TaskState,
-    TensorRef,
-)
+from pool_server.core.comparison import Candidate, Tensors
+from pool_server.core.jobs import TASK_LIFECYCLE, AttemptState, LeaseState, TaskFailure, TaskState, TensorRef
 from pool_server.core.matching import TaskRank
 from pool_server.core.settlement import Payer
 from pool_server.core.trust import TrustRecord, trust_class
@@ -236,8 +236,9 @@ class TaskBoard:
         if view is not None:
             verdict = self.classes.weigh(task, verdict, view, standing, by_id)
         match verdict:
-            case Accept(group=group, rejected=rejected, unjudged=unjudged):
-                self._accept(task, _of(group, by_id), _of(rejected, by_id), _of(unjudged, by_id))
+            case Accept():
+                parts = (verdict.group, verdict.rejected, verdict.unjudged)
+                self._accept(task, *(attempts_of(part, by_id) for part in parts))
             case GiveUp(reason=reason):
                 self._give_up(task, reason)
             case Wait(wanted=wanted):
@@ -396,8 +397,3 @@ class TaskBoard:
         if ref is None:
             raise InvariantError(f"attempt {attempt_id} has a result and no outputs")
         return read_tensors(ref, self.blobs)
-
-
-def _of(group: AgreementGroup | Sequence[Candidate], by_id: dict[int, BoardAttempt]) -> list[BoardAttempt]:
-    members = group.members if isinstance(group, AgreementGroup) else group
-    return [by_id[candidate.attempt_id] for candidate in members]

@@ -118,9 +118,9 @@ def test_close_compares_element_by_element(left: Arrays, right: Arrays, *, same:
 
 @pytest.mark.parametrize("tolerance", [-1.0, math.nan, math.inf])
 def test_a_tolerance_is_finite_and_not_negative(tolerance: float) -> None:
-    for field in ({"rtol": tolerance}, {"atol": tolerance}):
+    for rtol, atol in ((tolerance, 0.0), (0.0, tolerance)):
         with pytest.raises(PoolError) as refusal:
-            Comparator(kind=ComparatorKind.CLOSE, **field)
+            Comparator(kind=ComparatorKind.CLOSE, rtol=rtol, atol=atol)
         assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
 
 
