@@ -25,8 +25,6 @@ from pool_server.core.settlement import Payer
 from pool_server.core.verification import VerificationLevel
 from pool_server.ports.classes import ClassGuest
 
-# --- jobs ---------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
