@@ -48,7 +48,9 @@ def test_a_job_goes_on_where_it_was(tmp_path: Path) -> None:
         metadata = buyer.principal.metadata
         watch = pool.market().WatchJob(market_pb.WatchJobRequest(job_id=job_id), metadata=metadata)
         first = next(watch)
-        assert sorted(task.index for task in first.decided) == [0, 1]
+        # Which tasks a lease holds is the pool's secret.
+        decided = [task.index for task in first.decided]
+        assert len(set(decided)) == 2
         watch.cancel()
         pool.restart()
         assert len(car.work()) == 2
@@ -58,7 +60,7 @@ def test_a_job_goes_on_where_it_was(tmp_path: Path) -> None:
             for message in pool.market().WatchJob(request, metadata=metadata)
             for task in message.decided
         ]
-        assert sorted(rest) == [2, 3]
+        assert sorted([*decided, *rest]) == [0, 1, 2, 3]
         assert books_balance(pool)
 
 
