@@ -13,6 +13,8 @@ from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
 from pool_server.main.wiring import PoolFacts
 from pool_server.ports.shell import BlobStore
 from pool_server.rails.csv_file import CsvRail
+from pool_server.referee.bench import RefereeBench
+from pool_server.referee.units import RefereeUnits
 from pool_server.reports import pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
 from pool_server.rpc.admin_servicer import AdminServicer
@@ -46,6 +48,7 @@ class ServerParts:
     store: StoreAccess
     blob_store: BlobStore
     admission: AdmissionQueue
+    bench: RefereeBench
     hub: Hub
     policy: WorkPolicy
     ca_pem: bytes = field(init=False)
@@ -65,6 +68,10 @@ class ServerParts:
         self._programs = ProgramDesk(
             store=self.store, blob_store=self.blob_store, queue=self.admission, signer=self.signer
         )
+
+    def unit_referee(self) -> RefereeUnits:
+        """Make who runs disputed units again."""
+        return RefereeUnits(self.bench, programs=self._programs, blobs=self.blob_store)
 
     def fleet(self, edge: EdgeInterceptor) -> FleetServicer:
         """Make FleetService; `edge` words the refusals inside exchange streams."""
