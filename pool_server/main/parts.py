@@ -19,6 +19,7 @@ from pool_server.reports import pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
 from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.blob_transfer import BlobTransfer
+from pool_server.rpc.certificate_desk import CertificateDesk
 from pool_server.rpc.dispute_desk import DisputeDesk
 from pool_server.rpc.enrolment_desk import EnrolmentDesk
 from pool_server.rpc.exchange import ExchangeStreams
@@ -83,6 +84,9 @@ class ServerParts:
             draws=chance,
             order=chance,
             blob_reader=self.blob_store,
+            certificates=CertificateDesk(
+                programs=self._programs, referee=self.bench, blob_reader=self.blob_store, draws=chance
+            ),
         )
         return FleetServicer(
             store=self.store,

@@ -73,3 +73,7 @@ class Referee(Protocol):
             RefereeError: there are no outputs.
         """
         ...
+
+    async def numeric_class(self) -> str:
+        """Return the numeric class of the machine it runs on; empty where unknown."""
+        ...

@@ -67,6 +67,10 @@ class JobRow:
     """Tasks whose accepted result a look-back checks again; they count as undecided."""
     replaced_count: int = 0
     """Results that such a check replaced."""
+    certificate_sha256: str = ""
+    """The program that proves its results; empty for none."""
+    certificate_failures: int = 0
+    """How often that program did not run, or refused what the pool itself had computed."""
 
     @property
     def undecided_count(self) -> int:
@@ -92,6 +96,7 @@ class JobDelta:
     """The new value, not an addition; 0 leaves it."""
     rechecking_count: int = 0
     replaced_count: int = 0
+    certificate_failures: int = 0
 
 
 class OfferRow(NamedTuple):
