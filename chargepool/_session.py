@@ -55,6 +55,7 @@ class JobTerms:
     name: str
     steps: int
     attempts_max: int
+    certificate_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +206,7 @@ class Session:
                 name=terms.name,
                 steps_per_task=terms.steps,
                 attempts_max=terms.attempts_max,
+                certificate_sha256=terms.certificate_sha256,
             )
             return self._unary("CreateJob", self._stub.CreateJob, request).job_id
 

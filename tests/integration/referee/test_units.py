@@ -57,7 +57,7 @@ def digest(x: Any, unit: int) -> bytes:
 async def test_a_unit_is_run_from_its_start_with_inputs_and_constants(tmp_path: Path) -> None:
     bench, blobs = RefereeBench(), LocalBlobStore(tmp_path)
     units = RefereeUnits(bench, programs=OneProgram(PROGRAM), blobs=blobs)
-    constants = tensors.encode({"value": np.float32(3)})
+    constants = tensors.encode({"value": np.asarray(3, np.float32)})
     blobs.put(constants, blob_sha256=sha256_hex(constants))
     order = UnitOrder(
         program_sha256=SHA256,
