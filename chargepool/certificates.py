@@ -39,6 +39,8 @@ __all__ = [
 
 #: Words of chance that the pool gives: the key of a pseudo-random function.
 NONCE_WORDS: Final = 2
+#: Products with signs from which a norm is estimated: with fewer it may come out much too small.
+_SAMPLES_MIN: Final = 8
 #: Picks the arrays of a check out of what the program got, and what it returned.
 Arrays = Callable[..., Sequence[Any]]
 
@@ -75,18 +77,21 @@ def freivalds(*, rounds: int = 10, slack: float = 16.0, arrays: Arrays | None = 
 
         |A (B x) - C x|_i  <=  slack * ((u' + u sqrt(max(n, p))) * |C_i| + u * |A_i| * |B|_F)
 
+    where the norms are estimated from the same products with signs, at least eight, and vary by a quarter.
+
     Rounding: the signs are drawn after C is fixed, so the rounding errors of an honest C and of the check add
     up like a random walk. Measured on random matrices of all shapes up to 2048, honest products reach the
     right-hand side with a slack of 1 to 2; constant ones with 8; where long sums cancel by design (rows that
     alternate in sign) with 17: raise `slack` for those.
 
-    Misses: a row with an element that is wrong by more than the right-hand side passes one round with a
+    Misses: a row with an element that is wrong by more than twice the right-hand side passes one round with a
     chance of at most 1/2, whatever its other elements are: turning the sign of that element moves the
     left-hand side by twice its error, and the passing interval is narrower. So 2**-rounds in all; a wrong
-    element that is alone in its row is never missed. Cannot see: elements that are wrong by less. NaN and
-    infinity never pass.
+    element that is alone in its row is never missed. Cannot see: elements that are wrong by less. NaN,
+    infinity and rows whose squares overflow never pass, right or wrong.
 
-    Cost: 2 rounds (m n + n p + m p) operations, against 2 m n p of the product; memory is what it waits for.
+    Cost: 2 rounds (2 m n + n p + m p) operations, against 2 m n p of the product, and one pass over each
+    matrix.
 
     Args:
         rounds: How many vectors.
@@ -99,10 +104,18 @@ def freivalds(*, rounds: int = 10, slack: float = 16.0, arrays: Arrays | None = 
         own_unit = _unit(c)
         a, b, c = (_wide(array) for array in (a, b, c))
         unit = _unit(c)
-        x = signs(given[-1], (b.shape[1], rounds))
-        residual = jnp.abs(_dot(a, _dot(b, x)) - _dot(c, x))
-        length = math.sqrt(max(b.shape))
-        scale = (own_unit + unit * length) * _norm(c, axis=1) + unit * _norm(b) * _norm(a, axis=1)
+        inner, columns = b.shape
+        width = max(rounds, _SAMPLES_MIN)
+        drawn = signs(given[-1], (columns + inner, width))
+        x, z = drawn[:columns], drawn[columns:]
+        # Three passes over memory, which is what this costs: the norms come out of the same products.
+        moved = _dot(b, x)
+        through = _dot(a, jnp.concatenate([moved, z], axis=1))
+        claimed = _dot(c, x)
+        residual = jnp.abs(through[:, :width] - claimed)[:, :rounds]
+        row_norm, whole_norm = _mean_size(through[:, width:]), jnp.linalg.norm(_mean_size(moved))
+        scale = (own_unit + unit * math.sqrt(max(b.shape))) * _mean_size(claimed)
+        scale += unit * whole_norm * row_norm
         return jnp.all(_within(residual, slack * scale[:, None]))
 
     return Certificate(verify=verify, miss_probability=2.0**-rounds)
@@ -266,6 +279,11 @@ def _within(error: Any, tolerance: Any) -> Any:
 
 def _dot(a: Any, b: Any) -> Any:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _mean_size(products: Any) -> Any:
+    """Return the root mean square of each row: of a matrix times fair signs, it estimates the rows' norms."""
+    return jnp.sqrt(jnp.mean(products * products, axis=1))
 
 
 def _norm(array: Any, axis: int | None = None) -> Any:
