@@ -64,13 +64,10 @@ class JobRow:
     """Decisions so far: the newest cursor."""
     last_lease_id: int = 0
     rechecking_count: int = 0
-    """Tasks whose accepted result a look-back checks again; they count as undecided."""
+    """Tasks whose accepted result is checked again: they count as undecided."""
     replaced_count: int = 0
-    """Results that such a check replaced."""
     certificate_sha256: str = ""
-    """The program that proves its results; empty for none."""
     certificate_failures: int = 0
-    """How often that program did not run, or refused what the pool itself had computed."""
 
     @property
     def undecided_count(self) -> int:
@@ -207,8 +204,7 @@ class TaskRow(NamedTuple):
     detail: str
     decided_at_us: int
     evidence: str = ""
-    """An `Evidence`, why its result is believed, once it was accepted. An undecided task that has one was
-    accepted before, and a look-back checks its result again."""
+    """An `Evidence`, once accepted. An undecided task that has one is checked again by a look-back."""
     replaced_count: int = 0
     """How often such a check replaced its result."""
 
