@@ -119,6 +119,7 @@ class Client:
         example: Any = None,
         constants: Any = None,
         comparator: ComparatorLike = "exact",
+        certified: bool = False,
     ) -> Quote:
         """Ask what a job would cost. Spends nothing; the offer binds the pool until it expires.
 
@@ -130,6 +131,7 @@ class Client:
             example: One task's inputs, when `program` is a function.
             constants: As in `program`.
             comparator: As in `program`.
+            certified: Whether the job will bring a certificate.
         """
         if tasks < 1:
             raise InputRefused(f"A quote is for at least one task, not {tasks}.")
@@ -141,7 +143,9 @@ class Client:
                 )
             program = self.program(program, example, constants=constants, comparator=comparator)
         steps = program.checked_steps(steps)
-        return self._session.quote(program_sha256=program.program_id, tasks=tasks, level=level, steps=steps)
+        return self._session.quote(
+            program_sha256=program.program_id, tasks=tasks, level=level, steps=steps, certified=certified
+        )
 
     def balance(self) -> Balance:
         """Return your money in this pool."""

@@ -112,6 +112,7 @@ class Opener:
                 price_cap_micros_per_wu=options.price_cap_micros_per_wu,
                 budget_micros=options.budget_micros,
                 donated=options.donated,
+                certified=options.certificate is not None,
             ),
         )
         deadline_us = 0

@@ -7,7 +7,7 @@ decide what to buy.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import grpc
@@ -177,16 +177,20 @@ class Session:
 
     # --- jobs ---------------------------------------------------------------------------------
 
-    def quote(self, *, program_sha256: str, tasks: int, level: str, steps: int) -> Quote:
+    def quote(
+        self, *, program_sha256: str, tasks: int, level: str, steps: int, certified: bool = False
+    ) -> Quote:
         """Ask for a binding quote; spends nothing."""
         request = market_service_pb2.GetQuoteRequest(
             program_sha256=program_sha256,
             task_count=tasks,
             steps_per_task=steps,
             level=level_to_wire(level),
+            certified=certified,
         )
         answer = self._unary("GetQuote", self._stub.GetQuote, request)
-        return quote_of_wire(answer, program_sha256=program_sha256, tasks=tasks, level=level, steps=steps)
+        quote = quote_of_wire(answer, program_sha256=program_sha256, tasks=tasks, level=level, steps=steps)
+        return replace(quote, certified=certified)
 
     def create_job(self, terms: JobTerms) -> str:
         """Open a job and reserve its budget; the same key gives the same job."""

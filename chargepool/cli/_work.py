@@ -178,7 +178,13 @@ def run(
         ready = load_program(
             client, source, items, constants=constants, tolerances=tolerances, unit_steps=unit_steps
         )
-        offer = client.quote(ready, max(len(items), 1), level=cast("Level", level), steps=steps)
+        offer = client.quote(
+            ready,
+            max(len(items), 1),
+            level=cast("Level", level),
+            steps=steps,
+            certified=certificate is not None,
+        )
         say(str(ready))
         say(str(offer))
         if offer.warning:

@@ -136,6 +136,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                     work_uwu=command.program.work_uwu_per_task,
                     level=level,
                     policy=self._policy,
+                    certified=request.certified,
                 ),
             )
 

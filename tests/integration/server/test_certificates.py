@@ -202,3 +202,12 @@ def test_what_is_no_certificate_is_refused_before_anything_is_spent(client: char
     with pytest.raises(chargepool.ProgramRefused):
         client.submit_job(product, pairs(1), certificate=lambda pair, out, nonce: bool(out.sum() > 0))
     assert client.balance().escrow_micros == 0
+
+
+def test_a_quote_for_certified_work_needs_no_second_owner(client: chargepool.Client) -> None:
+    program = client.program(product, pairs(1)[0])
+    plain, proved = client.quote(program, 5), client.quote(program, 5, certified=True)
+    assert plain.audit_overhead_newcomer > 0
+    assert (proved.audit_overhead_now, proved.audit_overhead_newcomer, proved.warning) == (0.0, 0.0, "")
+    assert "certificate" in proved.promise
+    assert proved.total_micros == plain.total_micros
