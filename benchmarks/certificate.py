@@ -213,7 +213,7 @@ def in_the_referee(*, forgeries: int) -> dict[str, Any]:
 
 def _told(figures: Mapping[str, Any]) -> Iterator[str]:
     server, referee = figures["server"], figures["referee"]
-    yield f"products of {SIZE} x {SIZE} float32, Freivalds' check of 10 rounds, level standard"
+    yield f"products of {SIZE} x {SIZE} float32, Freivalds' check of 8 rounds, level standard"
     yield (
         f"  a car without history: {server['accepted']} of {server['tasks']} accepted by "
         f"{', '.join(server['evidence'])}, {server['attempts_per_task']:.2f} attempts per task"
