@@ -43,6 +43,10 @@ bench-unplug: $(VENV)/.dev-installed ## from the source's report of unplugging t
 bench-deciding: $(VENV)/.dev-installed ## what verification's decision adds to a submitted batch of 100 results, us per task
 	@$(BIN)/python -m benchmarks.deciding
 
+.PHONY: bench-certificate
+bench-certificate: $(VENV)/.dev-installed ## certified products of 1024 x 1024: overhead, lies refused (a few minutes)
+	@$(BIN)/python -m benchmarks.certificate
+
 ##-- Check
 
 .PHONY: test

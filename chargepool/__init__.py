@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chargepool import certificates as certificates
     from chargepool._client import Client
     from chargepool._comparators import Comparator, close, exact, per_output, ulp, unordered
     from chargepool._connect import connect
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from chargepool._receipts import Receipt
     from chargepool._values import Balance, JobStatus, Progress, Quote, Result
 
+#: Modules that are public as a whole.
+_MODULES = frozenset({"certificates"})
 _MODULE_OF_NAME = {
     "AuthError": "_errors",
     "Balance": "_values",
@@ -129,6 +132,8 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         """Load a public name when it is first used (PEP 562)."""
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         module = _MODULE_OF_NAME.get(name)
         if module is None:
             message = f"module {__name__!r} has no attribute {name!r}"
@@ -140,4 +145,4 @@ if not TYPE_CHECKING:
 
 def __dir__() -> list[str]:
     """List the public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

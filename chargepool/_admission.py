@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from chargepool._comparators import Comparator
+from chargepool._comparators import Comparator, exact
 from chargepool._errors import InputRefused, ProofInvalid, from_pool_error
 from chargepool._program import Program
 from chargepool._records import Records
@@ -15,7 +15,11 @@ from pool_protocol.program.manifest import ProgramManifest, parse_manifest
 if TYPE_CHECKING:
     from chargepool._export import Exported, Exporter
     from chargepool._local import LocalProgram
+    from chargepool.certificates import Certificate
     from pool_protocol.program.export import ExportedProgram
+
+    #: A ready certificate, or a function `verify(inputs, outputs, nonce)`.
+    CertificateLike = Certificate | Callable[..., Any]
 _NO_ITEM = object()
 
 
@@ -27,6 +31,7 @@ class Admitter:
         self._session = session
         self._records = records
         self._admitted: dict[bytes, ProgramManifest] = {}
+        self._certificates: dict[tuple[str, CertificateLike], str] = {}
         self._runners: dict[str, list[LocalProgram]] = {}
         self._exporter_made: Exporter | None = None
 
@@ -53,6 +58,20 @@ class Admitter:
             step, state, inputs, constants, comparator, unit_steps=unit_steps, lapack=lapack
         )
         return self._admit(exported, comparator)
+
+    def certify(self, program: Program, certificate: "CertificateLike") -> str:
+        """Return the id of a certificate for a program, exported and admitted now unless it was before.
+
+        Raises:
+            InputRefused: The program is a step program, or this is no certificate.
+            ProgramRefused: The function cannot be a program.
+        """
+        key = (program.program_id, certificate)
+        known = self._certificates.get(key)
+        if known is None:
+            exported = self._exporter().certificate(program.manifest.draft, program.name, certificate)
+            known = self._certificates[key] = self._admit(exported, exact()).program_id
+        return known
 
     def with_first(
         self,

@@ -21,6 +21,7 @@ from chargepool._values import Balance, JobStatus, Level, ProgressCallback, Quot
 from pool_protocol.system import IdSource
 
 if TYPE_CHECKING:
+    from chargepool._admission import CertificateLike
     from chargepool._executor import Executor
 
 DEFAULT_WINDOW = 2_048
@@ -36,10 +37,13 @@ class Client:
         """Made by `connect`."""
         self._session = session
         self._records = records
-        self._opener = Opener(session, records=records, id_source=id_source, verify_receipts=verify_receipts)
+        self._admitter = Admitter(session, records)
+        certify = self._admitter.certify
+        self._opener = Opener(
+            session, records=records, id_source=id_source, verify_receipts=verify_receipts, certify=certify
+        )
         self._running_maps: list[Results] = []
         self._executors: weakref.WeakSet[Executor] = weakref.WeakSet()
-        self._admitter = Admitter(session, records)
 
     @property
     def pool_id(self) -> str:
@@ -115,6 +119,7 @@ class Client:
         example: Any = None,
         constants: Any = None,
         comparator: ComparatorLike = "exact",
+        certified: bool = False,
     ) -> Quote:
         """Ask what a job would cost. Spends nothing; the offer binds the pool until it expires.
 
@@ -126,6 +131,7 @@ class Client:
             example: One task's inputs, when `program` is a function.
             constants: As in `program`.
             comparator: As in `program`.
+            certified: Whether the job will bring a certificate.
         """
         if tasks < 1:
             raise InputRefused(f"A quote is for at least one task, not {tasks}.")
@@ -136,11 +142,9 @@ class Client:
                     next_step="Pass example=..., or make the program first with client.program(fn, example).",
                 )
             program = self.program(program, example, constants=constants, comparator=comparator)
+        steps = program.checked_steps(steps)
         return self._session.quote(
-            program_sha256=program.program_id,
-            tasks=tasks,
-            level=level,
-            steps=program.checked_steps(steps),
+            program_sha256=program.program_id, tasks=tasks, level=level, steps=steps, certified=certified
         )
 
     def balance(self) -> Balance:
@@ -172,6 +176,7 @@ class Client:
         deadline_s: float | None = None,
         attempts_max: int = 0,
         name: str | None = None,
+        certificate: "CertificateLike | None" = None,
         resume: str | None = None,
     ) -> Results:
         """Compute a function of every input on the pool's cars; iterate over verified results.
@@ -205,6 +210,8 @@ class Client:
             deadline_s: Undecided tasks are cancelled after so many seconds.
             attempts_max: Attempts that may fail before a task fails; 0 for the pool's default.
             name: The job's name in lists; the function's when left out.
+            certificate: One of `chargepool.certificates`, or your own `verify(inputs, outputs, nonce)`: the
+                pool runs it over each result, which is proved at once. For map programs.
             resume: Id of a job that an earlier run of the same map made: its results are handed out from the
                 first on, and only inputs that it lacks are sent.
 
@@ -224,6 +231,7 @@ class Client:
             deadline_s=deadline_s,
             attempts_max=attempts_max,
             name=name,
+            certificate=certificate,
         )
         check_choices(on_error, on_interrupt, window=window, batch_size=batch_size)
         known_count = len(inputs) if isinstance(inputs, Sized) else tasks
@@ -274,7 +282,7 @@ class Client:
             tasks: For at most so many tasks money is reserved; the number of inputs when left out.
             close: False leaves the job open for `Job.add`; say then `tasks` or `budget_micros`.
             **words: level, steps, quote, price_cap_micros_per_wu, budget_micros, donated, deadline_s,
-                attempts_max and name, as in `map`.
+                attempts_max, name and certificate, as in `map`.
 
         Raises:
             ChargepoolError: As `map`.
@@ -391,9 +399,6 @@ class Client:
             for results in self._running_maps:
                 results.__exit__(None if exc is None else type(exc), exc, None)
             for executor in list(self._executors):
-                if exc is None:
-                    executor.shutdown()
-                else:
-                    executor.cancel_noting(exc)
+                executor.shutdown() if exc is None else executor.cancel_noting(exc)
         finally:
             self._session.close()

@@ -7,18 +7,31 @@ that calling `map` in a loop does not trace in every round.
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from chargepool._comparators import Comparator
-from chargepool._errors import ProgramRefused, from_pool_error
+from chargepool._errors import InputRefused, ProgramRefused, from_pool_error
 from chargepool._program import STATE_PREFIX, encode_group
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.program import trees
+from pool_protocol.program.artifact import array_type
 from pool_protocol.program.export import ExportedProgram, export_map, export_step
 from pool_protocol.program.manifest import Comparator as ManifestComparator
-from pool_protocol.program.manifest import ComparatorKind, CustomCalls, Group
+from pool_protocol.program.manifest import (
+    ComparatorKind,
+    CustomCalls,
+    Group,
+    ProgramDraft,
+    ProgramKind,
+    TensorType,
+)
+from pool_protocol.tensors import dtype_of
+
+if TYPE_CHECKING:
+    from chargepool.certificates import Certificate
 
 #: Platforms that cars have. One artifact serves all of them.
 PLATFORMS = ("cpu",)
@@ -105,6 +118,36 @@ class Exporter:
             )
         return _with_constants(program, constants, step)
 
+    def certificate(
+        self, draft: ProgramDraft, program_name: str, certificate: "Certificate | Callable[..., Any]"
+    ) -> Exported:
+        """Export a check of a program's results, under the names that the pool passes arrays by.
+
+        Raises:
+            InputRefused: The program is a step program, or this is no certificate.
+            ProgramRefused: The function cannot become a program; the code says by which rule.
+        """
+        from chargepool.certificates import NONCE_WORDS, Certificate
+
+        if draft.kind is not ProgramKind.MAP:
+            raise InputRefused(
+                "A certificate checks the results of map programs.",
+                next_step="Leave it out: the results of step programs are settled unit by unit.",
+            )
+        if not isinstance(certificate, Certificate):
+            if not callable(certificate):
+                raise InputRefused(
+                    f"{type(certificate).__name__} is no certificate.",
+                    next_step="Pass one of chargepool.certificates, or verify(inputs, outputs, nonce).",
+                )
+            certificate = Certificate(verify=certificate, nonce_words=NONCE_WORDS)
+        check = _Check(draft, certificate)
+        program = _translated(
+            certificate.verify,
+            lambda: export_map(check, check.example, check.constants, platforms=self._platforms),
+        )
+        return Exported(program=program, constants={}, name=f"certificate of {program_name}")
+
     def _remembered(
         self, fn: Callable[..., Any], key: tuple[Any, ...], export: Callable[[], ExportedProgram]
     ) -> ExportedProgram:
@@ -115,6 +158,47 @@ class Exporter:
         if key not in known:
             known[key] = _translated(fn, export)
         return known[key]
+
+
+class _Check:
+    """A certificate as a map program: what it is called with, and how that reaches the author's function."""
+
+    def __init__(self, draft: ProgramDraft, certificate: "Certificate") -> None:
+        self._verify = certificate.verify
+        self._inputs_tree, self._outputs_tree = draft.argument_trees[Group.INPUTS], draft.output_tree
+        inputs = _example(draft.tensor_types(Group.INPUTS), self._inputs_tree)
+        outputs = _example(draft.output_types, self._outputs_tree)
+        nonce = array_type((certificate.nonce_words,), np.uint32)
+        #: A bare array is called "value", in a program and here.
+        self.example = {
+            "inputs": _named(inputs, self._inputs_tree),
+            "outputs": _named(outputs, self._outputs_tree),
+            "nonce": nonce,
+        }
+        constants = draft.tensor_types(Group.CONSTANTS)
+        self.constants = _example(constants, draft.argument_trees[Group.CONSTANTS]) if constants else None
+
+    def __call__(self, *given: Any) -> Any:
+        *constants, bundle = given
+        inputs = _unnamed(bundle["inputs"], self._inputs_tree)
+        outputs = _unnamed(bundle["outputs"], self._outputs_tree)
+        import jax
+
+        ok = self._verify(*constants, inputs, outputs, bundle["nonce"])
+        return {"ok": jax.numpy.all(jax.numpy.asarray(ok, bool))}
+
+
+def _example(types: Sequence[TensorType], tree: trees.Tree) -> Any:
+    leaves = {tensor.name: array_type(tensor.shape, dtype_of(tensor.dtype)) for tensor in types}
+    return trees.unflatten(leaves, tree)
+
+
+def _named(value: Any, tree: trees.Tree) -> Any:
+    return {trees.BARE_NAME: value} if tree == trees.LEAF else value
+
+
+def _unnamed(value: Any, tree: trees.Tree) -> Any:
+    return value[trees.BARE_NAME] if tree == trees.LEAF else value
 
 
 def _translated(fn: Callable[..., Any], export: Callable[[], ExportedProgram]) -> ExportedProgram:

@@ -1,7 +1,8 @@
 """Opening a job: the last step before money is reserved, and the first that reserves it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from chargepool._errors import InputRefused
 from chargepool._job import Job
@@ -13,6 +14,9 @@ from chargepool._values import LEVELS, Level, Quote
 from pool_protocol.clock import MICROSECONDS_PER_SECOND
 from pool_protocol.limits import ATTEMPTS_PER_TASK_MAX, NAME_CHARACTERS_MAX
 from pool_protocol.system import IdSource
+
+if TYPE_CHECKING:
+    from chargepool._admission import CertificateLike
 
 _KEY_BYTES = 16
 
@@ -29,6 +33,7 @@ class JobWords(TypedDict, total=False):
     deadline_s: float | None
     attempts_max: int
     name: str | None
+    certificate: "CertificateLike | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class JobOptions:
     deadline_s: float | None = None
     attempts_max: int = 0
     name: str | None = None
+    certificate: "CertificateLike | None" = None
 
     def __post_init__(self) -> None:
         """Refuse what no pool would take."""
@@ -64,13 +70,20 @@ class Opener:
     """Opens jobs of one client."""
 
     def __init__(
-        self, session: Session, *, records: Records, id_source: IdSource, verify_receipts: bool
+        self,
+        session: Session,
+        *,
+        records: Records,
+        id_source: IdSource,
+        verify_receipts: bool,
+        certify: "Callable[[Program, CertificateLike], str]",
     ) -> None:
         """Take what every job of a client shares."""
         self._session = session
         self._records = records
         self._id_source = id_source
         self._verifies = verify_receipts
+        self._certify = certify
 
     def open(self, program: Program, options: JobOptions, *, tasks: int | None) -> tuple[Job, Price]:
         """Settle the price, reserve the budget and return the open job.
@@ -85,6 +98,9 @@ class Opener:
         """
         session = self._session
         steps = program.checked_steps(options.steps)
+        certificate_sha256 = ""
+        if options.certificate is not None:
+            certificate_sha256 = self._certify(program, options.certificate)
         price = settle_price(
             session,
             program_sha256=program.program_id,
@@ -96,6 +112,7 @@ class Opener:
                 price_cap_micros_per_wu=options.price_cap_micros_per_wu,
                 budget_micros=options.budget_micros,
                 donated=options.donated,
+                certified=options.certificate is not None,
             ),
         )
         deadline_us = 0
@@ -116,6 +133,7 @@ class Opener:
                 name=(options.name or program.name)[:NAME_CHARACTERS_MAX],
                 steps=steps,
                 attempts_max=options.attempts_max,
+                certificate_sha256=certificate_sha256,
             )
         )
         self._records.remember_job(

@@ -7,7 +7,7 @@ decide what to buy.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import grpc
@@ -55,6 +55,7 @@ class JobTerms:
     name: str
     steps: int
     attempts_max: int
+    certificate_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,16 +177,20 @@ class Session:
 
     # --- jobs ---------------------------------------------------------------------------------
 
-    def quote(self, *, program_sha256: str, tasks: int, level: str, steps: int) -> Quote:
+    def quote(
+        self, *, program_sha256: str, tasks: int, level: str, steps: int, certified: bool = False
+    ) -> Quote:
         """Ask for a binding quote; spends nothing."""
         request = market_service_pb2.GetQuoteRequest(
             program_sha256=program_sha256,
             task_count=tasks,
             steps_per_task=steps,
             level=level_to_wire(level),
+            certified=certified,
         )
         answer = self._unary("GetQuote", self._stub.GetQuote, request)
-        return quote_of_wire(answer, program_sha256=program_sha256, tasks=tasks, level=level, steps=steps)
+        quote = quote_of_wire(answer, program_sha256=program_sha256, tasks=tasks, level=level, steps=steps)
+        return replace(quote, certified=certified)
 
     def create_job(self, terms: JobTerms) -> str:
         """Open a job and reserve its budget; the same key gives the same job."""
@@ -205,6 +210,7 @@ class Session:
                 name=terms.name,
                 steps_per_task=terms.steps,
                 attempts_max=terms.attempts_max,
+                certificate_sha256=terms.certificate_sha256,
             )
             return self._unary("CreateJob", self._stub.CreateJob, request).job_id
 

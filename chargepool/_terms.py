@@ -31,6 +31,7 @@ class Wishes:
     price_cap_micros_per_wu: int | None = None
     budget_micros: int | None = None
     donated: bool = False
+    certified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +121,17 @@ def _ask(session: Session, program_sha256: str, wishes: Wishes) -> Quote:
                 next_step="Pass tasks=N (at most so many), budget_micros=..., or inputs that have a len().",
             )
         tasks = 1
-    quote = session.quote(
-        program_sha256=program_sha256, tasks=max(tasks, 1), level=wishes.level, steps=wishes.steps
-    )
+
+    def ask(tasks: int) -> Quote:
+        return session.quote(
+            program_sha256=program_sha256,
+            tasks=tasks,
+            level=wishes.level,
+            steps=wishes.steps,
+            certified=wishes.certified,
+        )
+
+    quote = ask(max(tasks, 1))
     if wishes.tasks is None and wishes.budget_micros is not None and quote.cost_micros_per_task > 0:
         covered = wishes.budget_micros // quote.cost_micros_per_task
         if covered < 1:
@@ -131,9 +140,7 @@ def _ask(session: Session, program_sha256: str, wishes: Wishes) -> Quote:
                 f"one costs {format_micros(quote.cost_micros_per_task)}.",
                 next_step="Raise budget_micros. Nothing was spent.",
             )
-        quote = session.quote(
-            program_sha256=program_sha256, tasks=covered, level=wishes.level, steps=wishes.steps
-        )
+        quote = ask(covered)
     return quote
 
 

@@ -86,11 +86,18 @@ class Quote:
     """The level's error target; 0 for levels without one."""
     promise: str = ""
     """What the level promises now, in one sentence."""
+    certified: bool = False
+    """Whether it is for a job with a certificate, which needs no second owner."""
 
     @property
     def warning(self) -> str:
         """What could keep the job from ending as the fleet is now; empty when nothing could."""
-        if self.level == "none" or self.owners_now is None or self.owners_now >= OWNERS_TO_CHECK:
+        if (
+            self.level == "none"
+            or self.certified
+            or self.owners_now is None
+            or self.owners_now >= OWNERS_TO_CHECK
+        ):
             return ""
         have = "no owner has a car" if self.owners_now == 0 else "one owner alone has cars"
         return (

@@ -15,6 +15,8 @@ def waiting_text(reason: str, count: int) -> str:
         case "WAITING_FOR_ANOTHER_CLASS":
             some = "1 result waits" if count == 1 else f"{count} results wait"
             return f"{some} to be checked by a car of another numeric class; none is connected"
+        case "CERTIFICATE_FAILS":
+            return "its certificate fails on right results; cars of other owners check them instead"
         case "NO_VEHICLES":
             return "no car is connected"
         case "PRICE_ABOVE_CAP":

@@ -71,6 +71,23 @@ class FunctionSpec(click.ParamType):  # type: ignore[type-arg]
         )
 
 
+class CertificateSpec(click.ParamType):  # type: ignore[type-arg]
+    """A ready certificate by its name, or FILE.py:function."""
+
+    name = "certificate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the certificate."""
+        if ":" in str(value):
+            return FunctionSpec().convert(value, param, ctx).function
+        from chargepool import certificates
+
+        ready = sorted(name for name in certificates.__all__ if name not in {"Certificate", "signs"})
+        if value not in ready:
+            self.fail(f"{value!r} is neither FILE.py:FUNCTION nor one of {', '.join(ready)}", param, ctx)
+        return getattr(certificates, str(value))()
+
+
 def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"chargepool_buyer_{path.stem}", path)
     if spec is None or spec.loader is None:

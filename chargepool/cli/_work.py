@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,8 +13,19 @@ from chargepool._program import Program
 from chargepool._terms import with_margin
 from chargepool._values import LEVELS, Level, Quote
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
-from chargepool.cli._files import FunctionSource, FunctionSpec, Inputs, ResultSink, as_pair, read_constants
+from chargepool.cli._files import (
+    CertificateSpec,
+    FunctionSource,
+    FunctionSpec,
+    Inputs,
+    ResultSink,
+    as_pair,
+    read_constants,
+)
 from pool_protocol.money import format_micros, format_wu
+
+if TYPE_CHECKING:
+    from chargepool._admission import CertificateLike
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _level_option = click.option(
@@ -130,6 +141,12 @@ Examples:
     help="What Ctrl-C does to the job.",
 )
 @click.option("--name", help="The job's name in lists.")
+@click.option(
+    "--certificate",
+    type=CertificateSpec(),
+    metavar="NAME|FILE.py:FUNCTION",
+    help="A check that proves each result: freivalds and the like, or your verify(inputs, outputs, nonce).",
+)
 @click.option("--yes", "-y", "is_agreed", is_flag=True, help="Do not ask before money is reserved.")
 @connection_options
 def run(
@@ -147,6 +164,7 @@ def run(
     on_error: str,
     on_interrupt: str,
     name: str | None,
+    certificate: "CertificateLike | None",
     is_agreed: bool,
     connection: Connection,
 ) -> int:
@@ -160,7 +178,13 @@ def run(
         ready = load_program(
             client, source, items, constants=constants, tolerances=tolerances, unit_steps=unit_steps
         )
-        offer = client.quote(ready, max(len(items), 1), level=cast("Level", level), steps=steps)
+        offer = client.quote(
+            ready,
+            max(len(items), 1),
+            level=cast("Level", level),
+            steps=steps,
+            certified=certificate is not None,
+        )
         say(str(ready))
         say(str(offer))
         if offer.warning:
@@ -188,6 +212,7 @@ def run(
             on_error=on_error,
             on_interrupt=on_interrupt,
             name=name,
+            certificate=certificate,
         )
 
 

@@ -750,7 +750,8 @@ class JobView(_message.Message):
     waiting_reason: _builtins.str
     """Why ready tasks are not computed now: PRICE_ABOVE_CAP, NO_VEHICLES, WAITING_FOR_ANOTHER_OWNER (results of
     some wait to be checked, and no vehicle of an owner who has not computed them is there),
-    WAITING_FOR_ANOTHER_CLASS (the same of numeric classes); empty when they are.
+    WAITING_FOR_ANOTHER_CLASS (the same of numeric classes); empty when they are. Or, of a job that goes on,
+    CERTIFICATE_FAILS: its certificate does not run or refuses right results, and audits judge instead.
     """
     end_reason: _builtins.str
     """Why it was cancelled: JOB_CANCELLED, DEADLINE_EXCEEDED; empty otherwise."""

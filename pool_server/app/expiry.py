@@ -13,6 +13,7 @@ from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.fleet import VEHICLE_LIFECYCLE, VehicleState
 from pool_server.core.jobs import AttemptState, LeaseState, TaskFailure, TaskState
 from pool_server.core.settlement import UNRESOLVED_AFTER_LEASE_US
+from pool_server.core.verification.findings import Evidence
 from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
 
@@ -88,7 +89,7 @@ def accept_unverified(
     board = TaskBoard(uow, policy=policy, blobs=blobs, now_us=now_us)
     board.load(rows)
     for task in list(board.tasks.values()):
-        board.accept_at_risk(task)
+        board.accept_as(task, task.in_state(AttemptState.RETURNED), Evidence.RISK)
     settle_board(board)
     return len(rows)
 

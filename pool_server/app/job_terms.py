@@ -150,4 +150,6 @@ def request_sha256(command: CreateJob) -> bytes:
             (name, rule.kind.value, repr(rule.rtol), repr(rule.atol), rule.ulps)
             for name, rule in sorted(comparator.outputs.items())
         )
+    if command.certificate_sha256:
+        parts.append(command.certificate_sha256)
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()

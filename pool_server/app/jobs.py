@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_server.app.board_flush import finish_job
+from pool_server.app.certificates import CERTIFICATE_FAILURES_MAX
 from pool_server.app.classes import waiting_for_another_class
 from pool_server.app.finality import final_tasks
 from pool_server.app.job_end import end_job, job_of, reread
@@ -37,6 +38,10 @@ from pool_server.ports.work import DecidedRow, JobDelta, JobRow, NewTaskRow
 JOB_CANCELLED = "JOB_CANCELLED"
 #: Where so many owners have vehicles, nobody is told that a job waits for another one: some will come by.
 OWNERS_COUNTED_MAX = 8
+
+
+#: Reasons that no certificate would help against.
+_FIRST = frozenset({WaitingReason.PRICE_ABOVE_CAP, WaitingReason.NO_VEHICLES})
 
 
 def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_us: int) -> JobViewValue:
@@ -77,6 +82,7 @@ def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_u
         bounds=retry_bounds(command.attempts_may_fail),
         deadline_us=command.deadline_us,
         created_at_us=now_us,
+        certificate_sha256=command.certificate_sha256,
     )
     uow.jobs.insert(job, command.constants)
     reserve_job(
@@ -118,7 +124,8 @@ def add_tasks(uow: UnitOfWork, command: AddTasks, *, now_us: int) -> int:
         return job.task_count
     check_room(job, len(fresh), now_us=now_us)
     task_ids = uow.ids.next_block("task", len(fresh))
-    quorum = LEVELS[job.level].quorum
+    # A certificate proves one result; where it cannot, the level's owners are asked for then.
+    quorum = 1 if job.certificate_sha256 else LEVELS[job.level].quorum
     first_fresh = command.first_index + len(known)
     uow.tasks.insert(
         job.job_id,
@@ -259,6 +266,8 @@ def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
     """Return a job in figures."""
     is_active = job.state in ACTIVE_JOB_STATES
     waiting_reason, waiting_count = _waiting(uow, job) if is_active and job.ready_count else (None, 0)
+    if is_active and waiting_reason not in _FIRST and job.certificate_failures >= CERTIFICATE_FAILURES_MAX:
+        waiting_reason = WaitingReason.CERTIFICATE_FAILS
     return JobViewValue(
         job_id=job.job_id,
         buyer_id=job.buyer_id,
@@ -288,6 +297,7 @@ def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
         decided_cursor=job.decided_seq,
         rechecking_count=job.rechecking_count,
         replaced_count=job.replaced_count,
+        certificate_sha256=job.certificate_sha256,
     )
 
 

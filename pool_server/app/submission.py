@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import ERROR_TEXT_CHARACTERS_MAX, RESULTS_PER_REQUEST_MAX
+from pool_server.app.certificates import CertificateFinding, take_certificate
 from pool_server.app.dispute_gate import commitment_fault_of
 from pool_server.app.outputs import OutputChecker, OutputFinding
 from pool_server.app.quarantine import settle_board
@@ -52,6 +53,7 @@ def submit_results(
     now_us: int,
     blobs: BlobReader | None = None,
     findings: Mapping[int, OutputFinding] | None = None,
+    certified: Mapping[int, CertificateFinding] | None = None,
 ) -> list[AttemptAckValue]:
     """Record a bundle of results; one acknowledgement per report, in order.
 
@@ -63,6 +65,7 @@ def submit_results(
         now_us: The command's time.
         blobs: Reads outputs that are blobs.
         findings: What `check_outputs` found before the transaction; the rest is checked here.
+        certified: What the job's certificate found before the transaction, by attempt.
 
     Raises:
         PoolError: LEASE_UNKNOWN, LEASE_NOT_YOURS; INVALID_ARGUMENT for too many reports or a repeated one.
@@ -72,6 +75,7 @@ def submit_results(
     board.trusted[vehicle.vehicle_id] = vehicle.trusted
     board.load(uow.attempts.of_lease(lease).values())
     desk = _Desk(board, vehicle, specs=board.job(lease.job_id).outputs, draws=draws, findings=findings or {})
+    desk.certified = certified or {}
     answers = [desk.take(report, lease) for report in command.reports]
     settle_board(board)
     uow.fleet.seen(vehicle.vehicle_id, now_us=now_us)
@@ -148,6 +152,7 @@ class _Desk:
         self.checker = OutputChecker(specs, blobs=board.blobs)
         self.draws = draws
         self.findings = findings
+        self.certified: Mapping[int, CertificateFinding] = {}
         self.speed_uwu_per_s = vehicle.speed_uwu_per_s
 
     def take(self, report: AttemptReport, lease: LeaseRow) -> _Answer:
@@ -251,6 +256,10 @@ class _Desk:
         self.speed_uwu_per_s = updated_speed(
             self.speed_uwu_per_s, work_uwu=work_uwu, run_time_us=report.run_time_us
         )
+        if task.job.certificate_sha256:
+            if take_certificate(board, attempt, self.certified.get(report.attempt_id)):
+                return
+            task.agreement_needed = max(task.agreement_needed, LEVELS[task.job.level].quorum)
         # The digest is recorded: only now is the audit drawn, once per task. A trusted node is not audited.
         epsilon = LEVELS[task.job.level].epsilon
         if epsilon is not None and task.agreement_needed == 1 and not self.vehicle.trusted:

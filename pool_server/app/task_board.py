@@ -306,10 +306,10 @@ class TaskBoard:
             return Evidence.AGREEMENT if terms.quorum > 1 else Evidence.AUDITED
         return Evidence.HISTORY if terms.builds_trust else ""
 
-    def accept_at_risk(self, task: BoardTask) -> None:
-        """Nobody came to check the results of an undecided task: they are accepted, and build no trust."""
-        task.proof = Evidence.RISK
-        self._accept(task, task.in_state(_A.RETURNED), [], [])
+    def accept_as(self, task: BoardTask, group: Sequence[BoardAttempt], proof: Evidence) -> None:
+        """Accept recorded results of an undecided task, asking nobody: proved, or at the pool's risk."""
+        task.proof = proof
+        self._accept(task, group, [], [])
 
     def restore(self, task: BoardTask, *, reason: str) -> None:
         """Nobody can tell whether questioned results are wrong: the task is as it was before."""

@@ -156,6 +156,8 @@ class CreateJob:
     """0: none."""
     attempts_may_fail: int = 0
     """Attempts that may fail before a task is given up; 0: the pool's default."""
+    certificate_sha256: str = ""
+    """An admitted program that proves results; it was checked to fit. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,8 @@ class WaitingReason(StrEnum):
     """Results wait to be checked, and every owner with a vehicle here has had its turn at those tasks."""
     WAITING_FOR_ANOTHER_CLASS = "WAITING_FOR_ANOTHER_CLASS"
     """Results wait to be checked by a vehicle of another numeric class, and none is here."""
+    CERTIFICATE_FAILS = "CERTIFICATE_FAILS"
+    """Its certificate does not run, or refuses right results, which are audited instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +230,7 @@ class JobViewValue:
     """Tasks whose accepted result is being checked again."""
     replaced_count: int = 0
     """Results that such a check replaced so far."""
+    certificate_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,20 +79,12 @@ async def _serve(data: Path, config: "ServerConfig") -> None:
     from pool_protocol.program.admission import vet_in_child
     from pool_protocol.system import SystemClock, SystemIds
     from pool_server.main.serve import PoolServer
-    from pool_server.referee.process import RefereeProcess
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = PoolServer(
-        data,
-        config=config,
-        clock=SystemClock(),
-        id_source=SystemIds(),
-        vet=vet_in_child,
-        run_program=RefereeProcess(),
-    )
+    server = PoolServer(data, config=config, clock=SystemClock(), id_source=SystemIds(), vet=vet_in_child)
     try:
         addresses = await server.start()
         _rest_collector()

@@ -28,6 +28,7 @@ _UNIFORM_BITS = 53
 #: Tells the secret's use for leases from its use for audits.
 _LEASE_ORDER = b"chargepool lease order\0"
 _U64 = struct.Struct(">Q")
+_NONCE_DOMAIN = b"chargepool/v1/certificate-nonce\0"
 
 
 class Sequence64:
@@ -158,6 +159,19 @@ class SecretDraws:
         return [
             (value >> (64 - _UNIFORM_BITS)) / (1 << _UNIFORM_BITS) for (value,) in _U64.iter_unpack(stream)
         ]
+
+    def nonce(self, *, attempt_id: int, output_digest: bytes, size_bytes: int) -> bytes:
+        """Return the bytes that a certificate checks a committed result with.
+
+        Sending another result under the same attempt draws others; the same result again draws the same.
+        """
+        message = _NONCE_DOMAIN + output_digest + struct.pack("<Q", attempt_id)
+        blocks = -(-size_bytes // hashlib.sha256().digest_size)
+        stream = b"".join(
+            hmac.new(self._secret, message + struct.pack("<Q", block), hashlib.sha256).digest()
+            for block in range(blocks)
+        )
+        return stream[:size_bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

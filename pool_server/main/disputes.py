@@ -4,24 +4,16 @@ import asyncio
 import contextlib
 import logging
 
-from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.errors import PoolError
 from pool_server.app.refereeing import disputes_to_referee, take_run, unit_order
 from pool_server.app.work_policy import BlobReader, WorkPolicy
-from pool_server.ports.disputes import UnitOrder, UnitReferee, UnitRun
+from pool_server.ports.disputes import UnitReferee, UnitRun
 from pool_server.rpc.store_access import StoreAccess
 
 #: A unit that could not be run is tried again after so long, if nothing else calls.
 RETRY_S = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-class NoReferee:
-    """Stands in where no referee was set up: disputes end without blame, by more opinions."""
-
-    async def run_unit(self, order: UnitOrder) -> UnitRun:
-        """Refuse."""
-        raise PoolError(ErrorCode.UNAVAILABLE, f"no referee runs unit {order.unit_index}")
 
 
 async def run_disputes(

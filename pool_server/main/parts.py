@@ -13,10 +13,13 @@ from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
 from pool_server.main.wiring import PoolFacts
 from pool_server.ports.shell import BlobStore
 from pool_server.rails.csv_file import CsvRail
+from pool_server.referee.bench import RefereeBench
+from pool_server.referee.units import RefereeUnits
 from pool_server.reports import pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
 from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.blob_transfer import BlobTransfer
+from pool_server.rpc.certificate_desk import CertificateDesk
 from pool_server.rpc.dispute_desk import DisputeDesk
 from pool_server.rpc.enrolment_desk import EnrolmentDesk
 from pool_server.rpc.exchange import ExchangeStreams
@@ -46,6 +49,7 @@ class ServerParts:
     store: StoreAccess
     blob_store: BlobStore
     admission: AdmissionQueue
+    bench: RefereeBench
     hub: Hub
     policy: WorkPolicy
     ca_pem: bytes = field(init=False)
@@ -66,6 +70,10 @@ class ServerParts:
             store=self.store, blob_store=self.blob_store, queue=self.admission, signer=self.signer
         )
 
+    def unit_referee(self) -> RefereeUnits:
+        """Make who runs disputed units again."""
+        return RefereeUnits(self.bench, programs=self._programs, blobs=self.blob_store)
+
     def fleet(self, edge: EdgeInterceptor) -> FleetServicer:
         """Make FleetService; `edge` words the refusals inside exchange streams."""
         chance = SecretDraws(self.directory.audit_secret.read_bytes())
@@ -76,6 +84,9 @@ class ServerParts:
             draws=chance,
             order=chance,
             blob_reader=self.blob_store,
+            certificates=CertificateDesk(
+                programs=self._programs, referee=self.bench, blob_reader=self.blob_store, draws=chance
+            ),
         )
         return FleetServicer(
             store=self.store,

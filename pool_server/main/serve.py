@@ -21,10 +21,9 @@ from pool_server.config import ServerConfig
 from pool_server.identity.directory import DirectoryLock, PoolDirectory, make_folder, write_file
 from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner
-from pool_server.main.disputes import NoReferee, run_disputes
+from pool_server.main.disputes import run_disputes
 from pool_server.main.loops import run_sweeps
 from pool_server.main.parts import ServerParts
-from pool_server.main.program_referee import ProgramReferee
 from pool_server.main.sweeps import sweeps
 from pool_server.main.wiring import (
     PoolFacts,
@@ -37,7 +36,7 @@ from pool_server.main.wiring import (
     work_policy,
 )
 from pool_server.ports.disputes import UnitReferee
-from pool_server.referee.calls import RunProgram
+from pool_server.referee.bench import RefereeBench
 from pool_server.rpc.authentication import Authenticator
 from pool_server.rpc.hub import Hub
 from pool_server.rpc.interceptor import EdgeInterceptor
@@ -71,7 +70,6 @@ class PoolServer:
         id_source: IdSource,
         vet: Vet,
         referee: UnitReferee | None = None,
-        run_program: RunProgram | None = None,
     ) -> None:
         """Open database, keys and blobs; nothing listens yet.
 
@@ -81,8 +79,7 @@ class PoolServer:
             clock: Wall and monotonic time.
             id_source: Randomness.
             vet: Vets programs; blocking.
-            referee: Runs disputed units again; without one disputes end without blame.
-            run_program: Runs programs for a referee of the server's own, where none is given.
+            referee: Runs disputed units again; by default the pool's own referee.
 
         Raises:
             PoolError: NOT_FOUND without a pool; INVALID_STATE while another server runs on it; KEY_INVALID
@@ -93,7 +90,7 @@ class PoolServer:
         self._clock = clock
         self._ids = id_source
         self._referee = referee
-        self._run_program = run_program
+        self._bench = RefereeBench()
         self._directory.require_made()
         self._lock = DirectoryLock(self._directory)
         try:
@@ -148,6 +145,7 @@ class PoolServer:
             store=store,
             blob_store=self._blob_store,
             admission=self._admission,
+            bench=self._bench,
             hub=self._hub,
             policy=policy,
         )
@@ -181,7 +179,7 @@ class PoolServer:
         self._sweeping.add_done_callback(self._on_sweeping_ended)
         self._disputing = asyncio.create_task(
             run_disputes(
-                self._unit_referee(store),
+                self._referee or parts.unit_referee(),
                 store=store,
                 policy=policy,
                 blobs=self._blob_store,
@@ -215,13 +213,6 @@ class PoolServer:
             failed.result()
         failed.cancel()
 
-    def _unit_referee(self, store: StoreAccess) -> UnitReferee:
-        if self._referee is not None:
-            return self._referee
-        if self._run_program is None:
-            return NoReferee()
-        return ProgramReferee(self._run_program, store=store, blobs=self._blob_store)
-
     async def stop(self) -> None:
         """Drain, stop and close. Safe to call after a failed start."""
         with contextlib.suppress(FileNotFoundError):
@@ -235,6 +226,7 @@ class PoolServer:
         if self._listeners is not None:
             await self._listeners.stop(grace_s=self._config.drain_grace_s)
         self._admission.close()
+        await asyncio.to_thread(self._bench.close)
         await asyncio.to_thread(self._store.close)
         self._lock.release()
         _log.info("stopped", extra={"action": "stopped"})

@@ -64,9 +64,10 @@ class JobRow:
     """Decisions so far: the newest cursor."""
     last_lease_id: int = 0
     rechecking_count: int = 0
-    """Tasks whose accepted result a look-back checks again; they count as undecided."""
+    """Tasks whose accepted result is checked again: they count as undecided."""
     replaced_count: int = 0
-    """Results that such a check replaced."""
+    certificate_sha256: str = ""
+    certificate_failures: int = 0
 
     @property
     def undecided_count(self) -> int:
@@ -92,6 +93,7 @@ class JobDelta:
     """The new value, not an addition; 0 leaves it."""
     rechecking_count: int = 0
     replaced_count: int = 0
+    certificate_failures: int = 0
 
 
 class OfferRow(NamedTuple):
@@ -202,8 +204,7 @@ class TaskRow(NamedTuple):
     detail: str
     decided_at_us: int
     evidence: str = ""
-    """An `Evidence`, why its result is believed, once it was accepted. An undecided task that has one was
-    accepted before, and a look-back checks its result again."""
+    """An `Evidence`, once accepted. An undecided task that has one is checked again by a look-back."""
     replaced_count: int = 0
     """How often such a check replaced its result."""
 

@@ -1,1 +1,1 @@
-"""The pool's own machine: runs admitted programs in a sandboxed child under the pinned numeric profile."""
+"""Runs admitted programs on the pool's own machine: certificates, disputed units; sandboxed children."""

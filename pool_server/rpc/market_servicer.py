@@ -10,6 +10,7 @@ from pool_protocol.system import IdSource
 from pool_protocol.v1 import common_pb2, market_service_pb2_grpc
 from pool_protocol.v1 import market_service_pb2 as pb
 from pool_server.app.blobs import require_held
+from pool_server.app.certificate_terms import check_certificate
 from pool_server.app.earnings import buyer_balance
 from pool_server.app.jobs import (
     OWNERS_COUNTED_MAX,
@@ -135,6 +136,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                     work_uwu=command.program.work_uwu_per_task,
                     level=level,
                     policy=self._policy,
+                    certified=request.certified,
                 ),
             )
 
@@ -157,6 +159,9 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
         held = [constants.blob_sha256] if constants.blob_sha256 is not None else []
         await self._store.read(lambda uow: require_held(uow, held, holder=buyer_id))
         await self._programs.check_constants(manifest, constants)
+        if request.certificate_sha256:
+            certificate = await self._programs.manifest(ids.parse_program_id(request.certificate_sha256))
+            check_certificate(manifest, certificate)
         now_us = self._store.now_us()
 
         def create(uow: UnitOfWork) -> JobViewValue:
@@ -189,6 +194,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                 steps_per_task=request.steps_per_task,
                 deadline_us=request.deadline_us,
                 attempts_may_fail=request.attempts_max,
+                certificate_sha256=request.certificate_sha256,
             )
             return create_job(uow, command, policy=self._policy, now_us=now_us)
 

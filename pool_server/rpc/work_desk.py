@@ -5,12 +5,14 @@ checked and made here, in the event loop, never on the writer thread.
 """
 
 import asyncio
+from typing import NamedTuple
 
 from pool_protocol.envelope import PayloadType, open_envelope
 from pool_protocol.keys import TrustedKeys, VerifyingKey
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb2
 from pool_server.app.blobs import grant_outputs, require_held
+from pool_server.app.certificates import CertificateCase, CertificateFinding, certificate_case
 from pool_server.app.leasing import lease_work
 from pool_server.app.outputs import OutputFinding, check_outputs
 from pool_server.app.submission import specs_of_lease, submit_results
@@ -29,7 +31,15 @@ from pool_server.identity.signing import PoolSigner
 from pool_server.ports.shell import VehicleIdentity
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc import convert_work
+from pool_server.rpc.certificate_desk import CertificateDesk
 from pool_server.rpc.store_access import StoreAccess
+
+
+class _Findings(NamedTuple):
+    """What was found of a bundle before its transaction, by attempt."""
+
+    outputs: dict[int, OutputFinding]
+    certificates: dict[int, CertificateFinding]
 
 
 class WorkDesk:
@@ -44,6 +54,7 @@ class WorkDesk:
         draws: AuditDraw,
         order: HandOutOrder,
         blob_reader: BlobReader,
+        certificates: CertificateDesk,
     ) -> None:
         self._store = store
         self._signer = signer
@@ -51,6 +62,7 @@ class WorkDesk:
         self._draws = draws
         self._order = order
         self._blob_reader = blob_reader
+        self._certificates = certificates
 
     def open_results(self, envelope: common_pb2.Envelope, *, vehicle: VehicleIdentity) -> SubmitResults:
         """Return the results that a vehicle signed.
@@ -110,24 +122,28 @@ class WorkDesk:
         acks, lease = await asyncio.gather(recorded, granted)
         return convert_work.acknowledgements(acks), self._answer(lease)
 
-    async def _findings(self, command: SubmitResults) -> dict[int, OutputFinding]:
-        """Decode and hash outputs outside of the transaction: that is the dear part of a submit."""
+    async def _findings(self, command: SubmitResults) -> _Findings:
+        """Decode, hash and certify outputs outside of the transaction: that is the dear part of a submit."""
         blobs = convert_work.result_blobs(command)
 
-        def look(uow: UnitOfWork) -> tuple[OutputSpec, ...] | None:
+        def look(uow: UnitOfWork) -> tuple[tuple[OutputSpec, ...] | None, CertificateCase | None]:
             require_held(uow, blobs, holder=command.vehicle_id)
-            return specs_of_lease(uow, vehicle_id=command.vehicle_id, lease_id=command.lease_id)
+            specs = specs_of_lease(uow, vehicle_id=command.vehicle_id, lease_id=command.lease_id)
+            return specs, None if specs is None else certificate_case(uow, command)
 
-        specs = await self._store.read(look)
+        specs, case = await self._store.read(look)
         if specs is None:
-            return {}  # the use case refuses the bundle
-        return await asyncio.to_thread(check_outputs, command.reports, specs, blobs=self._blob_reader)
+            return _Findings({}, {})  # the use case refuses the bundle
+        outputs = await asyncio.to_thread(check_outputs, command.reports, specs, blobs=self._blob_reader)
+        if case is None:
+            return _Findings(outputs, {})
+        return _Findings(outputs, await self._certificates.check(case, command.reports, outputs))
 
     def _submit(
         self,
         uow: UnitOfWork,
         command: SubmitResults,
-        findings: dict[int, OutputFinding],
+        findings: _Findings,
         now_us: int,
     ) -> list[AttemptAckValue]:
         acks = submit_results(
@@ -137,7 +153,8 @@ class WorkDesk:
             policy=self._policy,
             now_us=now_us,
             blobs=self._blob_reader,
-            findings=findings,
+            findings=findings.outputs,
+            certified=findings.certificates,
         )
         blobs = convert_work.result_blobs(command)
         if blobs:

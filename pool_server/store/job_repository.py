@@ -26,10 +26,11 @@ _COLUMNS = (
     "budget_micros, level, comparator, rtol, atol, failures_max, attempts_max, deadline_us, "
     "created_at_us, ended_at_us, end_reason, task_count, ready_count, urgent_count, accepted_count, "
     "failed_count, cancelled_count, attempt_count, rejected_count, spent_micros, decided_seq, "
-    "last_lease_id, rechecking_count, replaced_count, ulps, output_comparators_json"
+    "last_lease_id, rechecking_count, replaced_count, ulps, output_comparators_json, "
+    "certificate_sha256, certificate_failures"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(40)})"
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(42)})"
 _OFFERS = (
     "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, last_lease_id, "
     "(SELECT max(others.last_lease_id) FROM jobs AS others WHERE others.buyer_id = jobs.buyer_id) "
@@ -41,6 +42,7 @@ _ADD = (
     "cancelled_count = cancelled_count + ?, attempt_count = attempt_count + ?, "
     "rejected_count = rejected_count + ?, spent_micros = spent_micros + ?, decided_seq = decided_seq + ?, "
     "rechecking_count = rechecking_count + ?, replaced_count = replaced_count + ?, "
+    "certificate_failures = certificate_failures + ?, "
     "last_lease_id = CASE WHEN ? > 0 THEN ? ELSE last_lease_id END WHERE job_id = ?"
 )
 
@@ -137,6 +139,7 @@ class SqlJobRepository:
                 delta.decided_seq,
                 delta.rechecking_count,
                 delta.replaced_count,
+                delta.certificate_failures,
                 delta.last_lease_id,
                 delta.last_lease_id,
                 job_id,
@@ -204,6 +207,8 @@ def _values(job: JobRow) -> tuple[Any, ...]:
         job.replaced_count,
         job.comparator.ulps,
         rules_to_json(job.comparator.outputs),
+        job.certificate_sha256,
+        job.certificate_failures,
     )
 
 
@@ -249,6 +254,8 @@ def _job(row: Any) -> JobRow:
         last_lease_id=row[35],
         rechecking_count=row[36],
         replaced_count=row[37],
+        certificate_sha256=row[40],
+        certificate_failures=row[41],
     )
 
 

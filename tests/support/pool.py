@@ -345,7 +345,7 @@ def running_pool(
         clock: Wall time of the server; the system's by default. Certificates are checked by TLS against the
             real one, so a test's clock should start near it.
         vet: How programs are vetted; in a sandboxed child by default.
-        referee: Who runs disputed units again.
+        referee: Who runs disputed units again; by default the pool's own referee.
         config: Settings by key, over those for tests.
     """
     values = {**TEST_CONFIG, **config}

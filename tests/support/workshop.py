@@ -1,6 +1,6 @@
 """A pool's work for tests: real use cases, real books, cars that compute `x + 1`, chance that a test sets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pool_protocol import tensors
 from pool_protocol.digests import output_digest, sha256_hex
 from pool_server.app import expiry, fleet, jobs, look_back
+from pool_server.app.certificates import CertificateFinding
 from pool_server.app.earnings import release_held
 from pool_server.app.leasing import lease_work
 from pool_server.app.submission import submit_results
@@ -174,6 +175,7 @@ class Workshop:
         attempts_may_fail: int = 0,
         program: ProgramFacts = PROGRAM,
         steps_per_task: int = 0,
+        certificate_sha256: str = "",
     ) -> int:
         """A job whose task i asks for i + 1, with just the budget that it needs, paid in for it."""
         self._keys += 1
@@ -196,6 +198,7 @@ class Workshop:
             deadline_us=deadline_us,
             attempts_may_fail=attempts_may_fail,
             steps_per_task=steps_per_task,
+            certificate_sha256=certificate_sha256,
         )
         job_id = self.books.run(
             lambda uow: jobs.create_job(uow, command, policy=self.policy, now_us=self.now_us)
@@ -252,7 +255,12 @@ class Workshop:
         return granted
 
     def submit(
-        self, vehicle_id: str, lease_id: int, reports: Sequence[AttemptReport]
+        self,
+        vehicle_id: str,
+        lease_id: int,
+        reports: Sequence[AttemptReport],
+        *,
+        certified: Mapping[int, CertificateFinding] | None = None,
     ) -> list[AttemptAckValue]:
         command = SubmitResults(vehicle_id=vehicle_id, lease_id=lease_id, reports=reports)
         return self._run(
@@ -263,6 +271,7 @@ class Workshop:
                 policy=self.policy,
                 now_us=self.now_us,
                 blobs=self.blobs,
+                certified=certified,
             )
         )
 

@@ -195,6 +195,7 @@ class JobTable(SQLModel, table=True):
     ulps: int = Field(sa_column=_added_int())
     output_comparators_json: str = Field(sa_column=_added_text("{}"))
     certificate_sha256: str = Field(sa_column=_added_text())
+    certificate_failures: int = Field(sa_column=_added_int())
     rechecking_count: int = Field(sa_column=_added_int())
     replaced_count: int = Field(sa_column=_added_int())
 

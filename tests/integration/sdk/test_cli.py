@@ -27,6 +27,12 @@ def square(inputs):
 def scaled(constants, inputs):
     return inputs * constants["scale"]
 
+def verify(inputs, outputs, nonce):
+    return (outputs["y"] == inputs["x"] ** 2).all()
+
+def same(inputs):
+    return inputs["x"]
+
 def step(state, inputs, constants):
     return state + inputs
 
@@ -52,6 +58,7 @@ def files(tmp_path: Path) -> Path:
     (folder / "f.py").write_text(FUNCTIONS)
     (folder / "in.jsonl").write_text("".join(f'{{"x": {number}.0}}\n' for number in range(4)))
     np.savez(folder / "in.npz", x=np.arange(4, dtype=np.float32))
+    np.savez(folder / "rows.npz", x=np.ones((2, 3), np.float32))
     np.savez(folder / "bare.npz", np.arange(4, dtype=np.float32))
     np.save(folder / "bare.npy", np.arange(4, dtype=np.float32))
     np.savez(folder / "c.npz", scale=np.float32(10))
@@ -108,6 +115,22 @@ def test_run_writes_npz(chargepool: Command, files: Path, inputs: str) -> None:
         assert out["value"].tolist() == [0, 10, 20, 30]
         assert out["task_index"].tolist() == [0, 1, 2, 3]
         assert out["task_cost_micros"].tolist() == [PRICE] * 4
+
+
+@pytest.mark.parametrize("name", ["f.py:verify", "sorted_permutation"])
+def test_run_with_a_certificate(chargepool: Command, pool: FakePool, name: str) -> None:
+    function = "f.py:same" if name == "sorted_permutation" else "f.py:square"
+    answer = chargepool("run", function, "--inputs", "rows.npz", "--certificate", name, "--yes")
+    assert answer.status == 0, answer.err
+    [job] = pool.jobs.values()
+    assert job.request.certificate_sha256 in pool.programs
+    assert job.request.certificate_sha256 != job.request.program_sha256
+
+
+def test_a_certificate_that_does_not_exist_names_those_that_do(chargepool: Command) -> None:
+    answer = chargepool("run", "f.py:square", "--inputs", "in.npz", "--certificate", "magic", "--yes")
+    assert answer.status == 2
+    assert "freivalds" in answer.err
 
 
 def test_run_makes_steps(chargepool: Command) -> None:
@@ -241,7 +264,7 @@ def test_config_and_doctor_say_what_holds_and_what_fails(
     [
         (["quote", "f.py"], "is not FILE.py:function"),
         (["quote", "g.py:f"], "there is no file"),
-        (["quote", "f.py:nothing"], "it has: bad, scaled, square, step"),
+        (["quote", "f.py:nothing"], "it has: bad, same, scaled, square, step, verify"),
         (["run", "f.py:square", "--inputs", "f.py", "--yes"], ".npz, .npy, .jsonl"),
         (["run", "f.py:square", "--inputs", "in.npz", "--yes", "-o", "x.csv"], "results are .npz or .jsonl"),
         (["quote", "f.py:square", "--level", "sloppy"], "Invalid value for '--level'"),

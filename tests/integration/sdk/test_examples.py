@@ -48,6 +48,12 @@ def test_executor() -> None:
     np.testing.assert_allclose(example("executor").main(count=2), expected, rtol=0.05)
 
 
+def test_prove_products(pool: FakePool) -> None:
+    pairs, products = example("prove_products").main(count=2, size=16)
+    np.testing.assert_allclose(products[1], pairs[1]["a"] @ pairs[1]["b"], atol=1e-4)
+    assert pool.calls["AdmitProgram"] == 3, "the program and two certificates"
+
+
 def test_every_example_is_run_here() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} <= tested

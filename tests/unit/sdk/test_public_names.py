@@ -33,8 +33,17 @@ def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
         for node in guarded.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
+        if alias.name not in chargepool._MODULES
     }
     assert seen == chargepool._MODULE_OF_NAME
+
+
+def test_public_modules_are_loaded_when_they_are_used_and_list_what_they_hold() -> None:
+    for name in chargepool._MODULES:
+        module = getattr(chargepool, name)
+        assert module is importlib.import_module(f"chargepool.{name}")
+        assert [public for public in module.__all__ if not hasattr(module, public)] == []
+        assert name in dir(chargepool)
 
 
 def test_dir_lists_names_that_were_not_loaded_yet() -> None:

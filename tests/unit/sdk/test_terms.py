@@ -28,7 +28,9 @@ class Quoting:
         self.available = available
         self.asked: list[int] = []
 
-    def quote(self, *, program_sha256: str, tasks: int, level: str, steps: int) -> Quote:
+    def quote(
+        self, *, program_sha256: str, tasks: int, level: str, steps: int, certified: bool = False
+    ) -> Quote:
         self.asked.append(tasks)
         return Quote(
             quote_id=f"q{len(self.asked)}",
@@ -45,6 +47,7 @@ class Quoting:
             currency="EUR",
             vehicles_now=1,
             available_micros=self.available,
+            certified=certified,
         )
 
 
@@ -59,6 +62,11 @@ def test_left_alone_the_budget_is_the_total_and_a_quarter() -> None:
     assert price.budget_micros == 125_000
     assert price.mode == common_pb2.PRICE_MODE_QUOTE
     assert price.quote_id == "q1"
+
+
+def test_the_quote_is_for_certified_work_where_the_job_is() -> None:
+    assert settle(Quoting(), certified=True).quote.certified
+    assert not settle(Quoting()).quote.certified
 
 
 def test_a_small_job_has_room_for_four_more_tasks() -> None:

@@ -269,6 +269,10 @@ def upgrade() -> None:
         "jobs", sa.Column("certificate_sha256", sa.String(), server_default=sa.text("''"), nullable=False)
     )
     op.add_column(
+        "jobs",
+        sa.Column("certificate_failures", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+    )
+    op.add_column(
         "jobs", sa.Column("rechecking_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
     op.add_column(
