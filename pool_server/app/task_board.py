@@ -184,7 +184,9 @@ class TaskBoard:
         attempt.move(_A.REJECTED, reason=reason)
         attempt.found_by = found_by
         attempt.task.changed = True
-        self.trust[self.trust_key(attempt)] = self.history(attempt).rejected()
+        before = self.history(attempt)
+        attempt.lost_uwu = before.clean_uwu
+        self.trust[self.trust_key(attempt)] = before.rejected()
         self.rejected.append(attempt)
 
     def convict(
