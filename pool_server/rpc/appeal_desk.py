@@ -6,10 +6,10 @@ joins it, or gets what it found. One that a stopped server had not ended is simp
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.program.manifest import Group
+from pool_protocol.program.manifest import Group, ProgramManifest
 from pool_protocol.tensors import decode
 from pool_server.app.appeals import AppealCase, AppealRun, close_appeal, open_appeal
 from pool_server.app.work_policy import BlobReader, WorkPolicy
@@ -19,7 +19,6 @@ from pool_server.core.verification.appeal import rule_on_appeal
 from pool_server.core.verification.findings import FindingOutcome
 from pool_server.ports.referee import Referee, RefereeAnswer, RefereeError, RefereeOrder, RefereeReason
 from pool_server.ports.verification import FindingRow
-from pool_server.rpc.program_desk import ProgramDesk
 from pool_server.rpc.store_access import StoreAccess
 
 #: Appeals of one owner that may be under way.
@@ -32,6 +31,18 @@ _OURS: Final = frozenset({RefereeReason.BUSY, RefereeReason.CRASH})
 _log = logging.getLogger(__name__)
 
 
+class Programs(Protocol):
+    """Where admitted programs are found."""
+
+    async def artifact(self, program_sha256: str) -> bytes:
+        """Return an admitted program's artifact."""
+        ...
+
+    async def manifest(self, program_sha256: str) -> ProgramManifest:
+        """Return an admitted program's manifest."""
+        ...
+
+
 class AppealDesk:
     """Hears appeals."""
 
@@ -39,7 +50,7 @@ class AppealDesk:
         self,
         *,
         store: StoreAccess,
-        programs: ProgramDesk,
+        programs: Programs,
         referee: Referee,
         policy: WorkPolicy,
         blob_reader: BlobReader,
