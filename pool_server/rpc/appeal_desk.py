@@ -13,7 +13,7 @@ from pool_protocol.program.manifest import Group, ProgramManifest
 from pool_protocol.tensors import decode
 from pool_server.app.appeals import AppealCase, AppealRun, close_appeal, open_appeal
 from pool_server.app.work_policy import BlobReader, WorkPolicy
-from pool_server.core.comparison import ComparatorKind, Tensors, tensors_agree
+from pool_server.core.comparison import Tensors, tensors_agree
 from pool_server.core.jobs import TensorRef
 from pool_server.core.verification.appeal import rule_on_appeal
 from pool_server.core.verification.findings import FindingOutcome
@@ -126,12 +126,13 @@ class AppealDesk:
         job = case.job
         manifest = await self._programs.manifest(job.program_sha256)
         takes_constants = bool(manifest.draft.tensor_types(Group.CONSTANTS))
+        inputs = await asyncio.to_thread(self._read, case.inputs)
         order = RefereeOrder(
             program_sha256=job.program_sha256,
             artifact=await self._programs.artifact(job.program_sha256),
             manifest_json=manifest.to_json(),
             constants=await asyncio.to_thread(self._read, case.constants) if takes_constants else None,
-            inputs=await asyncio.to_thread(self._read, case.inputs) or b"",
+            inputs=inputs or b"",
             steps=job.steps_per_task,
             unit_steps=job.unit_steps,
             timeout_s=APPEAL_TIMEOUT_S,
@@ -140,17 +141,17 @@ class AppealDesk:
 
     async def _compare(self, case: AppealCase, answer: RefereeAnswer) -> AppealRun:
         referee_class = await self._referee.numeric_class()
-        needs_same_bits = case.job.comparator.kind is ComparatorKind.EXACT
+        comparator = case.job.comparator
 
         def rule(digest: bytes, outputs: TensorRef | None, numeric_class: str) -> FindingOutcome:
             agrees = digest == answer.output_digest or (
-                not needs_same_bits
+                not comparator.is_exact
                 and outputs is not None
-                and tensors_agree(case.job.comparator, self._arrays(outputs), decode(answer.outputs))
+                and tensors_agree(comparator, self._arrays(outputs), decode(answer.outputs))
             )
             return rule_on_appeal(
                 agrees=agrees,
-                needs_same_bits=needs_same_bits,
+                needs_same_bits=comparator.compares_bits,
                 numeric_class=numeric_class,
                 referee_class=referee_class,
             )

@@ -25,6 +25,7 @@ from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import market_service_pb2 as market_pb
+from pool_server.core.comparison import Comparator, ComparatorKind
 from pool_server.core.verification import VerificationLevel
 from pool_server.core.verification.findings import FindingOutcome
 from pool_server.ports.referee import RefereeAnswer, RefereeError, RefereeOrder, RefereeReason
@@ -218,14 +219,21 @@ def found(value: float) -> RefereeAnswer:
 class Court:
     """A pool in which honest cars of one owner were outvoted, and the desk that hears appeals."""
 
-    def __init__(self, tmp_path: Path, referee: ScriptedReferee, *, rejections: int = 1) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        referee: ScriptedReferee,
+        *,
+        rejections: int = 1,
+        comparator: Comparator | None = None,
+    ) -> None:
         self.pool = Workshop(tmp_path / "pool.sqlite3")
         self.referee = referee
         for name in ("liar", "friend"):
             self.pool.car(name)
         for number in range(rejections):
             car = self.pool.car(f"a{number}", owner="owner_a")
-            self.pool.job(1, level=VerificationLevel.FULL, close=True)
+            self.pool.job(1, level=VerificationLevel.FULL, comparator=comparator, close=True)
             for vehicle_id, error in ((car, 0.0), ("vehicle_liar", 1.0), ("vehicle_friend", 1.0)):
                 self.pool.work(vehicle_id, error=error)
         rows = self.pool.books.run(lambda uow: uow.attempts.counts_by_state())
@@ -270,6 +278,16 @@ async def test_other_bits_of_another_class_convict_nobody(tmp_path: Path) -> Non
     court = Court(tmp_path, ScriptedReferee(found(5.0)))
     court.pool.books.sql("UPDATE attempts SET numeric_class = 'car'")
     assert await court.appeal() is FindingOutcome.OPEN
+
+
+@pytest.mark.parametrize(("value", "finding"), [(1.01, FindingOutcome.UPHELD), (1.2, FindingOutcome.WRONG)])
+async def test_a_tolerance_is_the_jobs_and_holds_across_classes(
+    tmp_path: Path, value: float, finding: FindingOutcome
+) -> None:
+    close = Comparator(kind=ComparatorKind.CLOSE, rtol=0.05)
+    court = Court(tmp_path, ScriptedReferee(found(value)), comparator=close)
+    court.pool.books.sql("UPDATE attempts SET numeric_class = 'car'")
+    assert await court.appeal() is finding
 
 
 async def test_a_task_that_the_pool_cannot_run_leaves_the_rejection(tmp_path: Path) -> None:
