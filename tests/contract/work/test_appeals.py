@@ -1,5 +1,7 @@
 """An owner appeals: what the pool's own run undoes, what it leaves, and what it makes of the others."""
 
+from dataclasses import replace
+
 import pytest
 
 from pool_protocol.errors import ErrorCode, PoolError
@@ -176,6 +178,20 @@ def test_a_car_with_another_standing_rejection_stays_in_quarantine(framed: Works
     assert pool.vehicle(CAR).state is VehicleState.QUARANTINED
 
 
+def test_what_an_operator_forgave_does_not_keep_a_car_in_quarantine(pool: Workshop) -> None:
+    for name in ("a", "liar", "friend", "b", "c"):
+        pool.car(name)
+    pool.job(1, level=FULL, close=True)
+    pool.work(CAR, error=3.0)
+    pool.exhaust("vehicle_b", "vehicle_c")
+    assert pool.vehicle(CAR).state is VehicleState.QUARANTINED
+    pool.wait(seconds=0.5)
+    pool.release(CAR)
+    job_id = outvote(pool)
+    appeal(pool, rejected_attempt_of(pool, job_id), UPHELD)
+    assert pool.vehicle(CAR).state is VehicleState.AVAILABLE
+
+
 def rejected_attempt_of(pool: Workshop, job_id: int) -> int:
     return next(row.attempt_id for row in findings(pool) if row.job_id == job_id)
 
@@ -215,8 +231,9 @@ def test_what_was_taken_back_is_given_back_and_no_more(pool: Workshop) -> None:
         FindingOutcome.WRONG,
         NET,
     )
-    # 3. The pool computes it, and it was right.
+    # 3. The pool computes it, and it was right. The fee is what it was then.
     before = available(pool)
+    pool.books.terms = replace(pool.books.terms, fee_ppm=0)
     assert appeal(pool, row.attempt_id, UPHELD).granted_micros == NET
     assert available(pool) == before + NET
     # The lie that it was caught for stands.
