@@ -168,11 +168,7 @@ class TaskBoard:
         task.changed = True
 
     def reject(
-        self,
-        attempt: BoardAttempt,
-        *,
-        found_by: FindingKind | None = None,
-        reason: str = "WRONG_RESULT",
+        self, attempt: BoardAttempt, *, found_by: FindingKind | None = None, reason: str = "WRONG_RESULT"
     ) -> None:
         """A check found the result wrong: its vehicle's history ends, and its other results are looked at.
 
