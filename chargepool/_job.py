@@ -126,6 +126,9 @@ class Job:
     def results(self, *, after: int = 0) -> "JobResults":
         """Return an iterator over what is decided, in order of decision, until the job is over.
 
+        A task whose result proves wrong later comes again, with `Result.replaced_count` above 0: the newest
+        result of an index is the one that counts.
+
         Args:
             after: A cursor (`JobResults.cursor`) up to which results were handled before.
         """

@@ -11,6 +11,7 @@ from chargepool._config import ClientConfig, load_config
 from chargepool._errors import ConfigError
 from pool_protocol.system import SystemClock
 from tui import keymap as keys
+from tui import record_commands
 from tui.gateway import Gateways
 from tui.view_models.help_text import key_names
 
@@ -38,7 +39,7 @@ Keys:
 
 \b
 Keys can be changed in a keymap file: see --keymap.
-In scripts use `car-agent status --json`.
+In scripts use `car-agent status --json`, and the commands below; options stand before the command.
 """
 
 
@@ -46,7 +47,8 @@ def _keys_help() -> str:
     return "\n".join(f"  {key_names(action.keys):<12}{action.explained}" for action in keys.ACTIONS.values())
 
 
-@click.command(
+@click.group(
+    invoke_without_command=True,
     epilog=_HELP_END.format(keys=_keys_help()),
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
 )
@@ -72,7 +74,9 @@ def _keys_help() -> str:
     type=click.Path(path_type=Path),
     help="Keymap file; by default chargepool/keymap.toml in your configuration folder.",
 )
+@click.pass_context
 def main(
+    context: click.Context,
     *,
     agent_socket: Path | None,
     state_dir: Path | None,
@@ -88,6 +92,9 @@ def main(
 
     The first screen says whether the car computes now; if not, why, and what would change it.
     """
+    if context.invoked_subcommand is not None:
+        context.obj = _pool_config(address=address, ca_file=ca_file, token_file=token_file, required=True)
+        return
     _require_terminal()
     if agent_socket is not None and state_dir is not None:
         raise click.UsageError("Give --agent-socket or --state-dir, not both.")
@@ -110,6 +117,10 @@ def main(
     if socket is None and pool is None:
         raise click.UsageError("Without the agent there is only the pool: give --address.")
     _run_owner(_owner_gateways(socket, pool), keymap=keymap, light=light)
+
+
+main.add_command(record_commands.evidence)
+main.add_command(record_commands.appeal)
 
 
 def _require_terminal() -> None:

@@ -849,14 +849,16 @@ Global___AppealRequest: _TypeAlias = AppealRequest  # noqa: Y015
 
 @_typing.final
 class AppealResponse(_message.Message):
-    """The appeal stands."""
+    """What the pool's own run found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def item(self) -> Global___EvidenceItem:
-        """The appeal."""
+        """The finding, of kind APPEAL. UPHELD: the result was right, the rejection is overturned. WRONG: the
+        rejection stands. OPEN: the pool could not tell, and the rejection stands.
+        """
 
     def __init__(
         self,
@@ -983,6 +985,7 @@ class EvidenceItem(_message.Message):
     FOUND_AT_US_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     APPEAL_UNTIL_US_FIELD_NUMBER: _builtins.int
+    GRANTED_MICROS_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.int
     """The attempt that was found wrong."""
     job_id: _builtins.str
@@ -1011,6 +1014,8 @@ class EvidenceItem(_message.Message):
     """Plain sentence."""
     appeal_until_us: _builtins.int
     """Until when the owner may appeal; 0 where it may not."""
+    granted_micros: _builtins.int
+    """An appeal that was granted: what the pool paid, micro-units."""
     def __init__(
         self,
         *,
@@ -1028,10 +1033,11 @@ class EvidenceItem(_message.Message):
         found_at_us: _builtins.int = ...,
         summary: _builtins.str = ...,
         appeal_until_us: _builtins.int = ...,
+        granted_micros: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_digest", b"accepted_digest", "agreeing_owners", b"agreeing_owners", "appeal_until_us", b"appeal_until_us", "attempt_id", b"attempt_id", "claimed_digest", b"claimed_digest", "clawed_back_micros", b"clawed_back_micros", "finding", b"finding", "found_at_us", b"found_at_us", "job_id", b"job_id", "kind", b"kind", "summary", b"summary", "task_index", b"task_index", "trusted_node", b"trusted_node", "unit_index", b"unit_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_digest", b"accepted_digest", "agreeing_owners", b"agreeing_owners", "appeal_until_us", b"appeal_until_us", "attempt_id", b"attempt_id", "claimed_digest", b"claimed_digest", "clawed_back_micros", b"clawed_back_micros", "finding", b"finding", "found_at_us", b"found_at_us", "granted_micros", b"granted_micros", "job_id", b"job_id", "kind", b"kind", "summary", b"summary", "task_index", b"task_index", "trusted_node", b"trusted_node", "unit_index", b"unit_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

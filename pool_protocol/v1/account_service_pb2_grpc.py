@@ -90,6 +90,11 @@ class AccountServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceResponse.FromString,
                 _registered_method=True)
+        self.Appeal = channel.unary_unary(
+                '/pool_protocol.v1.AccountService/Appeal',
+                request_serializer=pool__protocol_dot_v1_dot_account__service__pb2.AppealRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.AppealResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer(object):
@@ -173,6 +178,13 @@ class AccountServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Appeal(self, request, context):
+        """Has the pool itself compute a rejected result again; answers when it has. Again gives the same answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -230,6 +242,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.GetVehicleEvidence,
                     request_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceResponse.SerializeToString,
+            ),
+            'Appeal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Appeal,
+                    request_deserializer=pool__protocol_dot_v1_dot_account__service__pb2.AppealRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_account__service__pb2.AppealResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -530,6 +547,33 @@ class AccountService(object):
             '/pool_protocol.v1.AccountService/GetVehicleEvidence',
             pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceRequest.SerializeToString,
             pool__protocol_dot_v1_dot_account__service__pb2.GetVehicleEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Appeal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.AccountService/Appeal',
+            pool__protocol_dot_v1_dot_account__service__pb2.AppealRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_account__service__pb2.AppealResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,8 @@ class AccountServiceStub:
     """What happened on the account, newest first."""
     GetVehicleEvidence: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetVehicleEvidenceRequest, _account_service_pb2.GetVehicleEvidenceResponse]
     """What the pool holds for and against one of the caller's vehicles."""
+    Appeal: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.AppealRequest, _account_service_pb2.AppealResponse]
+    """Has the pool itself compute a rejected result again; answers when it has. Again gives the same answer."""
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
@@ -83,6 +85,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """What happened on the account, newest first."""
     GetVehicleEvidence: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetVehicleEvidenceRequest, _account_service_pb2.GetVehicleEvidenceResponse]  # type: ignore[assignment]
     """What the pool holds for and against one of the caller's vehicles."""
+    Appeal: _aio.UnaryUnaryMultiCallable[_account_service_pb2.AppealRequest, _account_service_pb2.AppealResponse]  # type: ignore[assignment]
+    """Has the pool itself compute a rejected result again; answers when it has. Again gives the same answer."""
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """Vehicles, earnings, receipts, statements, payout details. Needs a token with the scope "owner"."""
@@ -174,5 +178,13 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.GetVehicleEvidenceResponse, _abc.Awaitable[_account_service_pb2.GetVehicleEvidenceResponse]]:
         """What the pool holds for and against one of the caller's vehicles."""
+
+    @_abc_1.abstractmethod
+    def Appeal(
+        self,
+        request: _account_service_pb2.AppealRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.AppealResponse, _abc.Awaitable[_account_service_pb2.AppealResponse]]:
+        """Has the pool itself compute a rejected result again; answers when it has. Again gives the same answer."""
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ from pool_server.app.task_board import BoardAttempt, TaskBoard
 from pool_server.core.jobs import AttemptState
 from pool_server.core.verification import LEVELS
 from pool_server.core.verification.findings import Evidence, FindingKind, FindingOutcome
+from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.verification import FindingRow, LookBackRow, LookBackState, QuestionedRow
 
 
@@ -66,6 +67,7 @@ def _finding(board: TaskBoard, attempt: BoardAttempt, finding_id: int) -> Findin
         numeric_class="" if vehicle is None else vehicle.numeric_class,
         program_sha256=task.job.program_sha256,
         found_at_us=board.now_us,
+        lost_uwu=attempt.lost_uwu,
     )
 
 
@@ -91,27 +93,39 @@ def _outcome(attempt: BoardAttempt) -> FindingOutcome:
 
 
 def _look_back(board: TaskBoard, attempt: BoardAttempt) -> None:
+    row = attempt.row
+    open_look_back(
+        board.uow,
+        vehicle_id=row.vehicle_id,
+        owner_id=row.owner_id,
+        cause_attempt_id=row.attempt_id,
+        now_us=board.now_us,
+    )
+
+
+def open_look_back(
+    uow: UnitOfWork, *, vehicle_id: str, owner_id: str, cause_attempt_id: int, now_us: int
+) -> None:
     """Open a look-back, or have the one that runs look once more: at what it has not questioned yet."""
-    uow, row = board.uow, attempt.row
-    running = uow.verification.running_look_back(row.vehicle_id)
+    running = uow.verification.running_look_back(vehicle_id)
     if running is not None:
         uow.verification.put_look_back(
             running._replace(
-                state=LookBackState.OPENING, cursor_receipt_id=0, cause_attempt_id=row.attempt_id
+                state=LookBackState.OPENING, cursor_receipt_id=0, cause_attempt_id=cause_attempt_id
             )
         )
         return
     uow.verification.insert_look_back(
         LookBackRow(
             look_back_id=uow.ids.next_block("look_back", 1)[0],
-            vehicle_id=row.vehicle_id,
-            owner_id=row.owner_id,
-            cause_attempt_id=row.attempt_id,
+            vehicle_id=vehicle_id,
+            owner_id=owner_id,
+            cause_attempt_id=cause_attempt_id,
             state=LookBackState.OPENING,
             cursor_receipt_id=0,
             questioned_count=0,
             wrong_count=0,
-            opened_at_us=board.now_us,
+            opened_at_us=now_us,
             closed_at_us=0,
         )
     )

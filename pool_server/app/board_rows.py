@@ -33,6 +33,7 @@ class BoardAttempt:
         "digest",
         "ended_at_us",
         "found_by",
+        "lost_uwu",
         "odometer_uwu",
         "outputs",
         "payer",
@@ -61,6 +62,8 @@ class BoardAttempt:
         self.odometer_uwu = row.odometer_uwu
         self.questioned = questioned
         self.found_by: FindingKind | None = None
+        #: Clean work that its vehicle's history lost by its rejection.
+        self.lost_uwu = 0
         #: Where a dispute found it wrong; -1 for all else.
         self.wrong_unit = -1
 

@@ -3,7 +3,7 @@
 Only operators see how likely the next result is checked: an owner that knew could choose when to lie.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ from pool_server.app.work_commands import VehicleViewValue
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.trust import TrustRecord
 from pool_server.core.verification import LEVELS, VerificationLevel
+from pool_server.core.verification.appeal import appeal_until_us
 from pool_server.core.verification.findings import FindingKind, FindingOutcome
 from pool_server.core.verification.story import StoryFacts, StoryFinding, tell
 from pool_server.ports.unit_of_work import UnitOfWork
@@ -44,12 +45,14 @@ class EvidenceValue:
     histories: tuple[HistoryValue, ...]
     findings: tuple[FindingRow, ...]
     """Newest first."""
+    appeals_until_us: Mapping[int, int]
+    """Until when the owner may appeal, by finding; only where that lies ahead."""
     story: tuple[str, ...]
     questioned: QuestionedSums
 
 
 def vehicle_evidence(
-    uow: UnitOfWork, *, vehicle_id: str, policy: WorkPolicy, for_operator: bool
+    uow: UnitOfWork, *, vehicle_id: str, policy: WorkPolicy, for_operator: bool, now_us: int
 ) -> EvidenceValue:
     """Gather a vehicle's record.
 
@@ -59,6 +62,7 @@ def vehicle_evidence(
     vehicle = get_vehicle(uow, vehicle_id=vehicle_id)
     findings = uow.verification.findings_of_vehicle(vehicle_id, limit=FINDINGS_MAX)
     sums = uow.verification.sums_of_vehicle(vehicle_id)
+    appeals_until_us = _appeals_until_us(findings, window_us=uow.terms.dispute_window_us, now_us=now_us)
     facts = StoryFacts(
         label=vehicle.label or vehicle_id,
         enrolled_at_us=vehicle.enrolled_at_us,
@@ -67,13 +71,14 @@ def vehicle_evidence(
         state=vehicle.state.value,
         quarantine_reason=vehicle.quarantine_reason,
         trusted=vehicle_id in uow.fleet.trusted_among([vehicle_id]),
-        findings=[_story_finding(row) for row in reversed(findings)],
+        findings=[story_finding(row) for row in reversed(findings)],
         moves=_moves(uow, vehicle_id),
         rechecking_count=sums.open_count,
         upheld_count=sum(_is_upheld(row) for row in findings),
         wrong_count=sums.wrong_count,
         questioned_micros=sums.open_micros,
         clawed_back_micros=sums.wrong_micros,
+        appeal_until_us=max(appeals_until_us.values(), default=0),
     )
     currency = uow.terms.currency
     return EvidenceValue(
@@ -87,9 +92,25 @@ def vehicle_evidence(
             for trust_class, record in uow.fleet.histories(vehicle_id)
         ),
         findings=tuple(findings),
+        appeals_until_us=appeals_until_us,
         story=tuple(tell(facts, time=_time, money=lambda micros: f"{format_micros(micros)} {currency}")),
         questioned=sums,
     )
+
+
+def _appeals_until_us(findings: Sequence[FindingRow], *, window_us: int, now_us: int) -> dict[int, int]:
+    appealed = {row.attempt_id for row in findings if row.kind is FindingKind.APPEAL}
+    until_us = {
+        row.finding_id: appeal_until_us(
+            row.kind,
+            row.finding,
+            found_at_us=row.found_at_us,
+            window_us=window_us,
+            appealed=row.attempt_id in appealed,
+        )
+        for row in findings
+    }
+    return {finding_id: at_us for finding_id, at_us in until_us.items() if at_us >= max(1, now_us)}
 
 
 def _is_upheld(row: FindingRow) -> bool:
@@ -101,7 +122,8 @@ def _moves(uow: UnitOfWork, vehicle_id: str) -> Sequence[tuple[int, str, str, st
     return [(event.at_us, event.from_state, event.to_state, event.cause) for event in reversed(events)]
 
 
-def _story_finding(row: FindingRow) -> StoryFinding:
+def story_finding(row: FindingRow) -> StoryFinding:
+    """Take from a finding what its sentence says."""
     return StoryFinding(
         kind=row.kind,
         finding=row.finding,
@@ -113,6 +135,7 @@ def _story_finding(row: FindingRow) -> StoryFinding:
         trusted_node=row.trusted_node,
         unit_index=row.unit_index,
         found_at_us=row.found_at_us,
+        granted_micros=row.granted_micros,
     )
 
 

@@ -41,7 +41,8 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
     The log against its chain, its sequence and itself; the accounts against the log, their limits and their
     states; receipts against the postings that they stand for, against their signed roots and against the
     daily sums; held money against unreleased receipts; questioned and clawed back money against the
-    look-backs' questions; fees against receipts; payout runs and files against the log.
+    look-backs' questions; what appeals granted against their findings; fees against receipts; payout runs and
+    files against the log.
     """
     log = LogAudit()
     receipts = _ReceiptsAudit(uow, uow.receipts.all_receipts())
@@ -63,6 +64,7 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
         check_open_pendings(log, expired_through_us=uow.ledger.expired_through()),
         *receipts.checks(log, held=held, released=released),
         *receipts.question_checks(log, questioned=questioned),
+        _check_appeals(uow, log),
         _check_batches(uow),
         _check_days(uow, receipts),
         _check_payouts(uow, log),
@@ -190,6 +192,15 @@ class _ReceiptsAudit:
             ("net", receipt.net_micros),
         ):
             self.days[f"{key} {name}"] += value
+
+
+def _check_appeals(uow: UnitOfWork, log: LogAudit) -> Check:
+    return check_equal(
+        "appealed_is_granted_appeals",
+        {str(attempt_id): amount for attempt_id, amount in log.appealed.items()},
+        {str(attempt_id): amount for attempt_id, amount in uow.verification.granted().items()},
+        what=f"{len(log.appealed)} appeals granted",
+    )
 
 
 def _check_batches(uow: UnitOfWork) -> Check:

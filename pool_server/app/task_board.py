@@ -168,11 +168,7 @@ class TaskBoard:
         task.changed = True
 
     def reject(
-        self,
-        attempt: BoardAttempt,
-        *,
-        found_by: FindingKind | None = None,
-        reason: str = "WRONG_RESULT",
+        self, attempt: BoardAttempt, *, found_by: FindingKind | None = None, reason: str = "WRONG_RESULT"
     ) -> None:
         """A check found the result wrong: its vehicle's history ends, and its other results are looked at.
 
@@ -184,7 +180,9 @@ class TaskBoard:
         attempt.move(_A.REJECTED, reason=reason)
         attempt.found_by = found_by
         attempt.task.changed = True
-        self.trust[self.trust_key(attempt)] = self.history(attempt).rejected()
+        before = self.history(attempt)
+        attempt.lost_uwu = before.clean_uwu
+        self.trust[self.trust_key(attempt)] = before.rejected()
         self.rejected.append(attempt)
 
     def convict(

@@ -39,7 +39,7 @@ VEHICLE_LIFECYCLE: Lifecycle[VehicleState] = Lifecycle(
             _V.QUARANTINED,
             "verification rejects a result of it, or an operator says so",
         ),
-        (_V.QUARANTINED, _V.AVAILABLE): "an operator frees it",
+        (_V.QUARANTINED, _V.AVAILABLE): "an operator frees it, or its owner's appeal is granted",
         **from_each(
             (_V.ENROLLED, _V.AVAILABLE, _V.LEASED, _V.DRAINING, _V.LOST, _V.QUARANTINED),
             _V.RETIRED,

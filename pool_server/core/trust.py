@@ -84,6 +84,14 @@ class TrustRecord:
         """
         return replace(self, clean_uwu=self.clean_uwu // 2)
 
+    def restored(self, lost_uwu: int) -> "TrustRecord":
+        """Return the record after an appeal proved that it had lost clean work for nothing.
+
+        It counts again beside what was done since; the rejection itself stays counted, and what was done
+        since is final no sooner for it.
+        """
+        return replace(self, clean_uwu=self.clean_uwu + lost_uwu)
+
     def rejected(self) -> "TrustRecord":
         """Return the record after one rejected attempt: history starts again at nothing.
 

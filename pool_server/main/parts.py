@@ -18,6 +18,7 @@ from pool_server.referee.units import RefereeUnits
 from pool_server.reports import pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
 from pool_server.rpc.admin_servicer import AdminServicer
+from pool_server.rpc.appeal_desk import AppealDesk
 from pool_server.rpc.blob_transfer import BlobTransfer
 from pool_server.rpc.certificate_desk import CertificateDesk
 from pool_server.rpc.dispute_desk import DisputeDesk
@@ -128,6 +129,13 @@ class ServerParts:
             policy=self.policy,
             blob_reader=self.blob_store,
             hub=self.hub,
+            appeals=AppealDesk(
+                store=self.store,
+                programs=self._programs,
+                referee=self.bench,
+                policy=self.policy,
+                blob_reader=self.blob_store,
+            ),
         )
 
     def admin(self) -> AdminServicer:

@@ -101,6 +101,10 @@ class FindingRow(NamedTuple):
     numeric_class: str
     program_sha256: str
     found_at_us: int
+    lost_uwu: int = 0
+    """Clean work that its vehicle's history lost by it."""
+    granted_micros: int = 0
+    """An appeal that was granted: what the pool paid."""
 
 
 class QuestionedSums(NamedTuple):
@@ -131,6 +135,10 @@ class VerificationRepository(Protocol):
 
     def findings_of_task(self, task_id: int) -> list[FindingRow]:
         """What was found of a task's attempts, oldest first."""
+        ...
+
+    def granted(self) -> dict[int, int]:
+        """What appeals granted, by attempt."""
         ...
 
     def insert_look_back(self, row: LookBackRow) -> None:

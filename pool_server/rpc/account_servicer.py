@@ -16,8 +16,9 @@ from pool_server.app.statements import owner_statement
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc import convert_account
+from pool_server.rpc.appeal_desk import AppealDesk
 from pool_server.rpc.authentication import current_caller
-from pool_server.rpc.convert_evidence import evidence_message
+from pool_server.rpc.convert_evidence import evidence_message, item_message
 from pool_server.rpc.convert_market import proven_receipt
 from pool_server.rpc.enrolment_desk import EnrolmentDesk
 from pool_server.rpc.hub import Hub
@@ -44,12 +45,14 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         policy: WorkPolicy,
         blob_reader: BlobReader,
         hub: Hub,
+        appeals: AppealDesk,
     ) -> None:
         self._store = store
         self._enrolment = enrolment
         self._policy = policy
         self._blob_reader = blob_reader
         self._hub = hub
+        self._appeals = appeals
 
     async def GetDeviceCode(
         self, request: pb.GetDeviceCodeRequest, context: _Context
@@ -113,16 +116,24 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self, request: pb.GetVehicleEvidenceRequest, context: _Context
     ) -> pb.GetVehicleEvidenceResponse:
         owner_id, vehicle_id = current_caller().principal_id, ids.parse_vehicle_id(request.vehicle_id)
+        now_us = self._store.now_us()
 
         def read(uow: UnitOfWork) -> pb.GetVehicleEvidenceResponse:
             identity = uow.identity.vehicle(vehicle_id)
             if identity is None or identity.owner_id != owner_id:
                 raise PoolError(ErrorCode.NOT_FOUND, f"{owner_id} has no {vehicle_id}")
-            found = vehicle_evidence(uow, vehicle_id=vehicle_id, policy=self._policy, for_operator=False)
+            found = vehicle_evidence(
+                uow, vehicle_id=vehicle_id, policy=self._policy, for_operator=False, now_us=now_us
+            )
             [view] = vehicle_messages(uow, [found.vehicle])
             return pb.GetVehicleEvidenceResponse(evidence=evidence_message(found, view))
 
         return await self._store.read(read)
+
+    async def Appeal(self, request: pb.AppealRequest, context: _Context) -> pb.AppealResponse:
+        owner_id = current_caller().principal_id
+        finding = await self._appeals.appeal(owner_id=owner_id, attempt_id=request.attempt_id)
+        return pb.AppealResponse(item=item_message(finding))
 
     async def GetEarnings(self, request: pb.GetEarningsRequest, context: _Context) -> pb.GetEarningsResponse:
         owner_id, now_us = current_caller().principal_id, self._store.now_us()

@@ -291,10 +291,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             return classes_response(await self._store.read(list_classes))
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: _Context) -> pb.GetEvidenceResponse:
-        vehicle_id = ids.parse_vehicle_id(request.vehicle_id)
+        vehicle_id, now_us = ids.parse_vehicle_id(request.vehicle_id), self._store.now_us()
 
         def read(uow: UnitOfWork) -> pb.GetEvidenceResponse:
-            found = vehicle_evidence(uow, vehicle_id=vehicle_id, policy=self._policy, for_operator=True)
+            found = vehicle_evidence(
+                uow, vehicle_id=vehicle_id, policy=self._policy, for_operator=True, now_us=now_us
+            )
             [view] = vehicle_messages(uow, [found.vehicle])
             return pb.GetEvidenceResponse(evidence=evidence_message(found, view))
 

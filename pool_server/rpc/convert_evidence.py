@@ -1,7 +1,8 @@
 """A vehicle's record on the wire."""
 
 from pool_protocol.v1 import account_service_pb2 as account_pb
-from pool_server.app.evidence import EvidenceValue
+from pool_server.app.evidence import EvidenceValue, story_finding
+from pool_server.core.verification.story import finding_sentence
 from pool_server.ports.verification import FindingRow
 
 
@@ -19,7 +20,10 @@ def evidence_message(evidence: EvidenceValue, vehicle: account_pb.VehicleView) -
             )
             for history in evidence.histories
         ],
-        items=[_item(row) for row in evidence.findings],
+        items=[
+            item_message(row, appeal_until_us=evidence.appeals_until_us.get(row.finding_id, 0))
+            for row in evidence.findings
+        ],
         story=evidence.story,
         rechecking_count=evidence.questioned.open_count,
         questioned_micros=evidence.questioned.open_micros,
@@ -27,7 +31,8 @@ def evidence_message(evidence: EvidenceValue, vehicle: account_pb.VehicleView) -
     )
 
 
-def _item(row: FindingRow) -> account_pb.EvidenceItem:
+def item_message(row: FindingRow, *, appeal_until_us: int = 0) -> account_pb.EvidenceItem:
+    """Write a finding."""
     return account_pb.EvidenceItem(
         attempt_id=row.attempt_id,
         job_id=f"job_{row.job_id}",
@@ -41,4 +46,7 @@ def _item(row: FindingRow) -> account_pb.EvidenceItem:
         unit_index=row.unit_index,
         clawed_back_micros=row.clawed_back_micros,
         found_at_us=row.found_at_us,
+        summary=finding_sentence(story_finding(row)),
+        appeal_until_us=appeal_until_us,
+        granted_micros=row.granted_micros,
     )

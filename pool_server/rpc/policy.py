@@ -97,6 +97,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
             "SetPayoutDetails",
             "ListEvents",
             "GetVehicleEvidence",
+            "Appeal",
         ),
         Rule(_API, Who.OWNER),
     ),

@@ -69,6 +69,14 @@ class SqlVerificationRepository:
         """What was found of a task's attempts, oldest first."""
         return self._findings("task_id = ? ORDER BY finding_id", (task_id,))
 
+    def granted(self) -> dict[int, int]:
+        """What appeals granted, by attempt."""
+        rows = self._driver.run(
+            "SELECT attempt_id, sum(granted_micros) FROM findings WHERE granted_micros <> 0 "
+            "GROUP BY attempt_id"
+        )
+        return {row[0]: row[1] for row in rows}
+
     def _findings(self, where: str, parameters: tuple[Any, ...]) -> list[FindingRow]:
         rows = self._driver.run(f"SELECT {_FINDING_COLUMNS} FROM findings WHERE {where}", parameters)
         return [

@@ -88,6 +88,8 @@ class LogAudit:
         """Code-400 and code-420 micros by credit account."""
         self.clawed_back: Counter[int] = Counter()
         """Code-430 micros by attempt."""
+        self.appealed: Counter[int] = Counter()
+        """Code-440 micros by attempt."""
         self._chain_hash = EMPTY_HEAD.chain_hash
         self._sequence = Finding("sequence_has_no_gap")
         self._chain = Finding("hash_chain_holds")
@@ -116,6 +118,8 @@ class LogAudit:
             self.released[row.credit_account_id] += row.amount_micros
         elif row.code == TransferCode.CLAWED_BACK:
             self.clawed_back[row.reference_id] += row.amount_micros
+        elif row.code == TransferCode.APPEALED:
+            self.appealed[row.reference_id] += row.amount_micros
 
     def checks(self) -> list[Check]:
         """Return what the log alone shows."""

@@ -81,6 +81,8 @@ class TransferCode(IntEnum):
     """The result was right, or nobody could tell: back to held, or to available where the window is over."""
     CLAWED_BACK = 430
     """The result was wrong: questioned -> the pool, which pays for the right one."""
+    APPEALED = 440
+    """An appeal was granted: the pool pays for a result that had been rejected."""
     PAYOUT = 500
     CORRECTION = 700
 
@@ -171,7 +173,7 @@ class TransferRequest(NamedTuple):
     pending_id: int = 0
     """The pending transfer that POST and VOID resolve."""
     reference_id: int = 0
-    """What it is about: an attempt (300 to 340 but 311, 410 to 430), a job (200, 210), a payout run (500), a
+    """What it is about: an attempt (300 to 340 but 311, 410 to 440), a job (200, 210), a payout run (500), a
     receipt batch (311), the last receipt released (400); 0 for none."""
     reference_round: int = 0
     """Which funding of the same attempt, from 0."""

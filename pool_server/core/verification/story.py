@@ -6,6 +6,7 @@ One sentence a line, oldest first. Pure: figures in, sentences out. Nothing is j
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pool_server.core.verification.appeal import APPEAL_GRANTED
 from pool_server.core.verification.findings import FindingKind, FindingOutcome
 
 _DIGEST_CHARACTERS = 8
@@ -25,6 +26,8 @@ class StoryFinding:
     trusted_node: bool
     unit_index: int
     found_at_us: int
+    granted_micros: int = 0
+    """An appeal that was granted: what the pool paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,8 @@ class StoryFacts:
     """Results that a look-back found wrong."""
     questioned_micros: int
     clawed_back_micros: int
+    appeal_until_us: int = 0
+    """Until when the owner may appeal against some finding; 0 where there is none."""
 
 
 def tell(facts: StoryFacts, *, time: Callable[[int], str], money: Callable[[int], str]) -> list[str]:
@@ -60,7 +65,7 @@ def tell(facts: StoryFacts, *, time: Callable[[int], str], money: Callable[[int]
     """
     lines = [(facts.enrolled_at_us, f"{time(facts.enrolled_at_us)}: {facts.label} was enrolled.")]
     lines.extend(
-        (finding.found_at_us, f"{time(finding.found_at_us)}: {_finding_sentence(finding)}")
+        (finding.found_at_us, f"{time(finding.found_at_us)}: {finding_sentence(finding, money=money)}")
         for finding in facts.findings
         # What a look-back found right is told in sum.
         if finding.kind is not FindingKind.LOOK_BACK or finding.finding is FindingOutcome.WRONG
@@ -78,11 +83,16 @@ def tell(facts: StoryFacts, *, time: Callable[[int], str], money: Callable[[int]
     told.extend(_look_back_sentences(facts, money))
     if facts.state == "quarantined":
         told.append(f"It is in quarantine ({facts.quarantine_reason}) and gets no work.")
+    if facts.appeal_until_us:
+        told.append(f"Its owner may appeal until {time(facts.appeal_until_us)}.")
     return told
 
 
-def _finding_sentence(finding: StoryFinding) -> str:
+def finding_sentence(finding: StoryFinding, *, money: Callable[[int], str] | None = None) -> str:
+    """Say in one sentence what a check found; with `money`, what an appeal was worth as well."""
     task = f"task {finding.task_index} of job_{finding.job_id}"
+    if finding.kind is FindingKind.APPEAL and finding.finding is not FindingOutcome.WRONG:
+        return _appeal_sentence(finding, task, money)
     match finding.finding:
         case FindingOutcome.WRONG:
             return _wrong_sentence(finding, task)
@@ -117,6 +127,18 @@ def _wrong_sentence(finding: StoryFinding, task: str) -> str:
     return sentence + "."
 
 
+def _appeal_sentence(finding: StoryFinding, task: str, money: Callable[[int], str] | None) -> str:
+    if finding.finding is not FindingOutcome.UPHELD:
+        return f"On the owner's appeal the pool ran {task} itself and could not tell: the rejection stands."
+    sentence = (
+        f"On the owner's appeal the pool computed {task} itself: the vehicle's result is right, and the "
+        "rejection is overturned"
+    )
+    if money is not None and finding.granted_micros:
+        sentence += f"; {money(finding.granted_micros)} were paid"
+    return sentence + "."
+
+
 def _agreed(finding: StoryFinding) -> str:
     if finding.trusted_node:
         return "the pool's own node found"
@@ -129,7 +151,7 @@ def _move_sentence(source: str, target: str, cause: str) -> str:
     if target == "quarantined":
         return f"It was put in quarantine ({cause}), and its history of clean work starts again at nothing."
     if source == "quarantined" and target == "available":
-        return "An operator freed it."
+        return "It was freed: the appeal was granted." if cause == APPEAL_GRANTED else "An operator freed it."
     if target == "retired":
         return "Its owner retired it."
     return ""

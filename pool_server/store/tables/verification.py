@@ -4,12 +4,17 @@ Findings are the evidence that owners and operators read; nothing here is needed
 the straight road.
 """
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index
 from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
 from pool_server.store.columns import big_int, blob, row_id, text
 from pool_server.store.tables.work import not_negative, row_of
+
+
+def _int_or_0() -> Column[int]:
+    """Make a column for what most rows have none of."""
+    return Column(BigInteger, nullable=False, server_default=sql("0"))
 
 
 class LookBackTable(SQLModel, table=True):
@@ -60,7 +65,7 @@ class QuestionedTable(SQLModel, table=True):
 
 
 class FindingTable(SQLModel, table=True):
-    """What checks found: the evidence for and against vehicles. Append-only but for the appeal."""
+    """What checks found: the evidence for and against vehicles. Append-only."""
 
     __tablename__ = "findings"
     __table_args__ = (
@@ -87,6 +92,8 @@ class FindingTable(SQLModel, table=True):
     numeric_class: str = Field(sa_column=text())
     program_sha256: str = Field(sa_column=text())
     found_at_us: int = Field(sa_column=big_int())
+    lost_uwu: int = Field(sa_column=_int_or_0())
+    granted_micros: int = Field(sa_column=_int_or_0())
 
 
 class ClassFaultTable(SQLModel, table=True):

@@ -17,6 +17,7 @@ import pytest
 import chargepool
 from chargepool._values import Progress
 from pool_protocol.errors import ErrorCode
+from pool_protocol.v1 import market_service_pb2
 from tests.integration.sdk.fake_pool import PRICE, TOKEN, FakePool
 from tests.support.repository import ROOT
 
@@ -42,6 +43,28 @@ def test_a_handle_by_id_has_structured_values_in_another_client(
         assert [float(result.value["sum"]) for result in job.results()] == [0.0, 3.0, 6.0, 9.0]
         status = job.wait()
     assert (status.state, status.accepted_count, status.spent_micros) == ("done", 4, 4 * PRICE)
+
+
+def test_a_result_that_a_check_replaces_comes_again_and_the_newest_counts(
+    client: chargepool.Client, pool: FakePool
+) -> None:
+    job = client.submit_job(total, rows(2))
+    results = job.results()
+    first = list(results)
+    assert [(result.index, result.replaced_count) for result in first] == [(0, 0), (1, 0)]
+    # A look-back finds task 0 wrong: the job is open again, and the task is decided once more.
+    replaced = market_service_pb2.TaskResult()
+    replaced.CopyFrom(pool.jobs[job.id].decided[1])
+    replaced.index = 0
+    replaced.replaced_count = 1
+    del replaced.receipts[:]
+    replaced.cost_micros = 0
+    with pool.changed:
+        pool.jobs[job.id].decided.append(replaced)
+    [again] = job.results(after=results.cursor)
+    assert (again.index, again.replaced_count, float(again.value["sum"])) == (0, 1, 3.0)
+    assert float(job.result(0).value["sum"]) == 3.0
+    assert [result.index for result in job.results()] == [0, 1, 0]
 
 
 def test_a_machine_that_never_saw_the_program_gets_named_arrays(

@@ -52,6 +52,8 @@ def upgrade() -> None:
         sa.Column("numeric_class", sa.String(), nullable=False),
         sa.Column("program_sha256", sa.String(), nullable=False),
         sa.Column("found_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("lost_uwu", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("granted_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("finding_id"),
     )
     op.create_index("findings_by_attempt", "findings", ["attempt_id", "finding_id"], unique=False)
