@@ -125,6 +125,20 @@ class ServerConfig:
         at_least=0.0,
         at_most=0.9,
     )
+    pool_run_wu_max: float = _key(
+        20.0,
+        "Largest task, in WU, that the pool computes itself when results of it contradict each other; of "
+        "larger ones owners decide. One WU is 10 to 20 s of one processor core. 0: none is.",
+        at_least=0.0,
+        at_most=1_000.0,
+    )
+    pool_audit_wu_max: float = _key(
+        1.0,
+        "Largest task, in WU, that the pool computes itself instead of asking several auditors of a "
+        "newcomer; 0: none is.",
+        at_least=0.0,
+        at_most=1_000.0,
+    )
     accept_unverified_after_h: int = _key(
         24,
         "Hours after which a result that nobody else could check is accepted and paid at the pool's risk.",

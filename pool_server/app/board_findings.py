@@ -59,9 +59,9 @@ def _finding(board: TaskBoard, attempt: BoardAttempt, finding_id: int) -> Findin
         kind=_kind(attempt),
         finding=_outcome(attempt),
         claimed_digest=attempt.digest,
-        accepted_digest=b"" if task.canonical is None else task.canonical.digest,
+        accepted_digest=task.pool_digest if task.canonical is None else task.canonical.digest,
         agreeing_owners=len(agreeing),
-        trusted_node=task.evidence == Evidence.TRUSTED_NODE,
+        trusted_node=task.evidence == Evidence.TRUSTED_NODE or bool(task.pool_digest),
         unit_index=attempt.wrong_unit,
         clawed_back_micros=question.net_micros if question is not None and is_wrong else 0,
         numeric_class="" if vehicle is None else vehicle.numeric_class,
@@ -83,7 +83,7 @@ def _outcome(attempt: BoardAttempt) -> FindingOutcome:
     """WRONG; WITHHELD where not shown; UPHELD where others confirmed it; OPEN where nobody could tell."""
     if attempt.state is AttemptState.REJECTED:
         return FindingOutcome.WITHHELD if attempt.reason == WITHHELD else FindingOutcome.WRONG
-    confirmed = any(
+    confirmed = bool(attempt.task.pool_digest) or any(
         other.questioned is None and other.state is AttemptState.ACCEPTED
         for other in attempt.task.attempts.values()
     )

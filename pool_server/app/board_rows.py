@@ -98,6 +98,7 @@ class BoardTask:
         "evidence",
         "failure_count",
         "job",
+        "pool_digest",
         "proof",
         "rank",
         "reason",
@@ -128,6 +129,8 @@ class BoardTask:
         self.rechecking = row.rechecking
         #: Set by whoever has a better reason to believe the result than who agrees with it.
         self.proof: Evidence | None = None
+        #: Of the pool's own result, where that had a say.
+        self.pool_digest = b""
 
     @property
     def undecided(self) -> bool:
@@ -187,6 +190,6 @@ def read_tensors(ref: TensorRef, blobs: BlobReader | None) -> Tensors:
 def attempts_of(
     group: AgreementGroup | Sequence[Candidate], by_id: dict[int, BoardAttempt]
 ) -> list[BoardAttempt]:
-    """Return the attempts that candidates stand for, in their order."""
+    """Return the attempts that candidates stand for, in their order; the pool's own result is none."""
     members = group.members if isinstance(group, AgreementGroup) else group
-    return [by_id[candidate.attempt_id] for candidate in members]
+    return [by_id[candidate.attempt_id] for candidate in members if candidate.attempt_id > 0]

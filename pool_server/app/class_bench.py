@@ -141,6 +141,11 @@ class ClassBench:
             self._alike[program_sha256] = Comparability(self._board.uow, program_sha256)
         return self._alike[program_sha256]
 
+    def alike(self, attempt: "BoardAttempt", name: str) -> bool:
+        """Say whether a vehicle is known to compute an attempt's program like another class."""
+        mine = self._class_of(attempt).numeric_class
+        return mine != UNKNOWN_CLASS and self._comparability(attempt.task.job.program_sha256)(mine, name)
+
     def _may_check_itself(self, name: str, program_sha256: str) -> bool:
         key = (name, program_sha256)
         if key not in self._large:

@@ -1,8 +1,8 @@
-"""The last step of a dispute: one unit, run again by the pool itself, and what that means.
+"""What the pool runs itself: the unit that a dispute has come down to, or a whole task; and what that means.
 
-`unit_order` says what to run, outside of every transaction; `take_run` judges by what came out. The referee
-runs exactly that unit. When it cannot, or when what it returns refutes neither side, nobody is to blame and
-the task asks for more opinions.
+`unit_order` and `task_order` say what to run, outside of every transaction; `take_run` and `take_task_run`
+judge by what came out. The referee runs exactly that. When it cannot, or when what it returns refutes nobody,
+nobody is to blame and the task asks for more opinions.
 """
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
@@ -12,12 +12,15 @@ from pool_server.app.task_board import TaskBoard
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.jobs import AttemptState
 from pool_server.core.verification.dispute import DisputeState, Parting, rule_on
+from pool_server.core.verification.pool_run import POOL_RUN_LIFECYCLE, PoolRunState
 from pool_server.ports.disputes import DisputeRow, UnitOrder, UnitRun
+from pool_server.ports.pool_runs import PoolRunRow, TaskOrder, TaskRun
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import JobRow
 
 DISPUTES_PER_SWEEP = 16
-#: Runs of one unit that may fail by the referee's own fault.
+TASKS_PER_SWEEP = 16
+#: Runs of one unit or task that may fail by the referee's own fault.
 REFEREE_TRIES_MAX = 3
 CLASS_PROBLEM = "CLASS_PROBLEM"
 
@@ -109,6 +112,64 @@ def _take_failure(board: TaskBoard, dispute: DisputeRow, error: PoolError) -> No
             raise InvariantError(f"dispute {dispute.dispute_id} is not with the referee any more")
         return
     close_dispute(board, tried, DisputeState.NO_BLAME, reason=error.code.value)
+
+
+def tasks_to_referee(uow: UnitOfWork) -> list[int]:
+    """Return tasks that wait for the pool's own run: contradictions first, then the oldest."""
+    return uow.pool_runs.wanted(limit=TASKS_PER_SWEEP)
+
+
+def task_order(uow: UnitOfWork, task_id: int) -> TaskOrder | None:
+    """Return what the referee runs for a task; None when it does not wait for one."""
+    run = uow.pool_runs.of_tasks([task_id]).get(task_id)
+    if run is None or run.state is not PoolRunState.WANTED:
+        return None
+    task = uow.tasks.get([task_id])[task_id]
+    job = uow.jobs.get(task.job_id)
+    if job is None:
+        raise InvariantError(f"task {task_id} is of a job that is not there")
+    return TaskOrder(
+        program_sha256=job.program_sha256,
+        constants=uow.jobs.constants(job.job_id),
+        inputs=uow.disputes.task_inputs(task_id),
+        steps=job.steps_per_task,
+        unit_steps=job.unit_steps,
+    )
+
+
+def take_task_run(
+    uow: UnitOfWork,
+    task_id: int,
+    run: TaskRun | PoolError,
+    *,
+    policy: WorkPolicy,
+    blobs: BlobReader | None,
+    now_us: int,
+) -> None:
+    """Judge a task by the pool's own result of it, or by the referee's failure to compute one."""
+    wanted = uow.pool_runs.of_tasks([task_id]).get(task_id)
+    if wanted is None or wanted.state is not PoolRunState.WANTED:
+        return
+    board = TaskBoard(uow, policy=policy, blobs=blobs, now_us=now_us)
+    board.load(uow.attempts.of_tasks([task_id]))
+    task = board.tasks[task_id]
+    if isinstance(run, TaskRun):
+        ended = wanted._replace(
+            output_digest=run.output_digest, outputs=run.outputs, numeric_class=run.numeric_class
+        )
+        board.pool_runs.end(task, _ended(ended, PoolRunState.DONE, now_us=now_us))
+    else:
+        ended = wanted._replace(tries=wanted.tries + 1, reason=run.code.value)
+        if run.code is ErrorCode.PROGRAM_FAILED or ended.tries >= REFEREE_TRIES_MAX:
+            ended = _ended(ended, PoolRunState.FAILED, now_us=now_us)
+        board.pool_runs.end(task, ended)
+    board.resolve(task)
+    settle_board(board)
+
+
+def _ended(row: PoolRunRow, state: PoolRunState, *, now_us: int) -> PoolRunRow:
+    POOL_RUN_LIFECYCLE.check(row.state, state, what=str(row.task_id))
+    return row._replace(state=state, ended_at_us=now_us)
 
 
 def _sides(dispute: DisputeRow) -> tuple[int, int]:

@@ -270,6 +270,8 @@ class _Desk:
             due = board.classes.must_confirm(attempt, epsilon=epsilon, drawn=drawn, draws=self.draws)
             if due or drawn < plan.draw_probability:
                 board.audit(task, owner_id=attempt.row.owner_id, auditors=plan.auditors)
+                if plan.auditors > 1 and not due:
+                    board.pool_runs.audit(attempt)
         board.resolve(task)
 
 

@@ -27,6 +27,7 @@ from pool_server.app.board_rows import (
 )
 from pool_server.app.class_bench import ClassBench, entitlement
 from pool_server.app.dispute_gate import agreement_left, awaits_dispute
+from pool_server.app.pool_runs import PoolRuns
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.comparison import Candidate, Tensors
 from pool_server.core.jobs import TASK_LIFECYCLE, AttemptState, LeaseState, TaskFailure, TaskState, TensorRef
@@ -41,6 +42,7 @@ from pool_server.core.verification import (
     GiveUp,
     TaskStanding,
     Wait,
+    after_refutation,
     auditors_within,
     judge,
 )
@@ -79,6 +81,7 @@ class TaskBoard:
         self.blobs = blobs
         self.trusted: dict[str, bool] = {}
         self.classes = ClassBench(self)
+        self.pool_runs = PoolRuns(self)
         self._next_seq: dict[int, int] = {}
         self._active_owners: list[str] | None = None
 
@@ -211,32 +214,33 @@ class TaskBoard:
             self._accept(task, [returned[0]], [], [])
             return
         by_id = {attempt.row.attempt_id: attempt for attempt in returned}
-        self._learn_trusted(returned)
+        view = self.classes.view(task, returned)
+        opinions = self.pool_runs.hear(task, self._candidates(by_id), view)
+        if opinions is None:
+            self._wait(task, 0, returned_count=len(returned))
+            return
+        view = opinions.view
         standing = TaskStanding(
             agreement_needed=agreement_needed,
-            returned=[
-                Candidate(
-                    attempt_id=attempt_id,
-                    owner_id=attempt.row.owner_id,
-                    output_digest=attempt.digest,
-                    trusted=self.trusted[attempt.row.vehicle_id],
-                )
-                for attempt_id, attempt in by_id.items()
-            ],
+            returned=opinions.candidates,
             live_count=len(task.in_state(_A.LEASED)),
             attempt_count=task.row.attempt_count,
             failure_count=task.failure_count,
             program_failed_owners=program_failed_owners(task),
             bounds=bounds_of(task),
         )
-        view = self.classes.view(task, returned)
         verdict = judge(standing, task.job.comparator, self.outputs_of, entitled=entitlement(view))
         if view is not None:
             verdict = self.classes.weigh(task, verdict, view, standing, by_id)
         match verdict:
             case Accept():
                 parts = (verdict.group, verdict.rejected, verdict.unjudged)
-                self._accept(task, *(attempts_of(part, by_id) for part in parts))
+                group, rejected, unjudged = (attempts_of(part, by_id) for part in parts)
+                task.pool_digest = opinions.pool_digest
+                if group:
+                    self._accept(task, group, rejected, unjudged)
+                else:
+                    self._refute(task, rejected, unjudged, standing)
             case GiveUp(reason=reason):
                 self._give_up(task, reason)
             case Wait(wanted=wanted):
@@ -246,6 +250,39 @@ class TaskBoard:
                     self.resolve(task)
                 else:
                     self._wait(task, wanted, returned_count=len(returned))
+
+    def _candidates(self, by_id: dict[int, BoardAttempt]) -> list[Candidate]:
+        self._learn_trusted(by_id.values())
+        return [
+            Candidate(
+                attempt_id=attempt_id,
+                owner_id=attempt.row.owner_id,
+                output_digest=attempt.digest,
+                trusted=self.trusted[attempt.row.vehicle_id],
+            )
+            for attempt_id, attempt in by_id.items()
+        ]
+
+    def _refute(
+        self,
+        task: BoardTask,
+        rejected: Sequence[BoardAttempt],
+        unjudged: Sequence[BoardAttempt],
+        standing: TaskStanding,
+    ) -> None:
+        """The pool's own result agrees with nobody's."""
+        self._turn_down(rejected, unjudged)
+        match after_refutation(standing):
+            case GiveUp(reason=reason):
+                self._give_up(task, reason)
+            case Wait(wanted=wanted):
+                self._wait(task, wanted, returned_count=1)
+
+    def _turn_down(self, rejected: Sequence[BoardAttempt], unjudged: Sequence[BoardAttempt]) -> None:
+        for attempt in rejected:
+            self.reject(attempt)
+        for attempt in unjudged:
+            attempt.move(_A.DISCARDED, reason="BETWEEN_TOLERANCES")
 
     def _wait(self, task: BoardTask, wanted: int, *, returned_count: int) -> None:
         target = TaskState.READY if wanted else TaskState.RUNNING
@@ -284,10 +321,7 @@ class TaskBoard:
                 record = before.accepted(job.work_uwu_per_task, lag_uwu=lag_uwu)
                 self.trust[self.trust_key(attempt)] = record
                 attempt.odometer_uwu = record.odometer_uwu
-        for attempt in rejected:
-            self.reject(attempt)
-        for attempt in unjudged:
-            attempt.move(_A.DISCARDED, reason="BETWEEN_TOLERANCES")
+        self._turn_down(rejected, unjudged)
         task.canonical = group[0]
         if task.rechecking and group[0].questioned is None:
             task.replaced_count += 1
@@ -295,7 +329,7 @@ class TaskBoard:
 
     def _evidence(self, task: BoardTask, group: Sequence[BoardAttempt]) -> Evidence | str:
         self._learn_trusted(group)
-        if any(self.trusted[attempt.row.vehicle_id] for attempt in group):
+        if task.pool_digest or any(self.trusted[attempt.row.vehicle_id] for attempt in group):
             return Evidence.TRUSTED_NODE
         if task.proof is not None:
             return task.proof
@@ -390,6 +424,8 @@ class TaskBoard:
 
     def outputs_of(self, attempt_id: int) -> Tensors:
         """Read the arrays of an attempt on the board."""
+        if attempt_id < 0:
+            return read_tensors(self.pool_runs.outputs(-attempt_id), self.blobs)
         attempt = self.attempts[attempt_id]
         ref = attempt.outputs or self.uow.attempts.outputs(attempt_id)
         if ref is None:

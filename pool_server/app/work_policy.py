@@ -51,6 +51,13 @@ class WorkPolicy:
     """How long a result waits for a vehicle of the numeric class that should check it; then others may."""
     assumed_faulty_share: float = 0.2
     """The rule's f, by which results become final."""
+    pool_run_uwu_max: int = 0
+    """Tasks of up to so much work, micro-WU, are computed by the pool itself when results contradict each
+    other; of larger ones owners decide. 0, for a pool without a referee: of all."""
+    pool_audit_uwu_max: int = 0
+    """The same for tasks that the pool computes instead of several auditors."""
+    pool_audits_waiting_max: int = 8
+    """While so many tasks wait for the pool's own machine, auditors are asked instead."""
     accept_unverified_after_us: int = DAY_US
     """A result that waits for other owners for so long is accepted at the pool's risk."""
 

@@ -61,9 +61,10 @@ class UnitsAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefereeWanted:
-    """A dispute has come down to one unit, which the referee should run again."""
+    """The referee should run something: the unit of a dispute, or a whole task."""
 
-    dispute_id: int
+    dispute_id: int = 0
+    task_id: int = 0
 
 
 Effect = JobProgressed | WorkAvailable | AttemptsCancelled | VehicleQuarantined | UnitsAsked | RefereeWanted

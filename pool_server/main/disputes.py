@@ -1,23 +1,36 @@
-"""Runs the referee beside the calls: one disputed unit after another, outside of every transaction."""
+"""Runs the referee beside the calls, outside of every transaction: disputed units first, then whole tasks."""
 
 import asyncio
 import contextlib
 import logging
+from typing import Protocol
 
 from pool_protocol.errors import PoolError
-from pool_server.app.refereeing import disputes_to_referee, take_run, unit_order
+from pool_server.app.refereeing import (
+    disputes_to_referee,
+    take_run,
+    take_task_run,
+    task_order,
+    tasks_to_referee,
+    unit_order,
+)
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.ports.disputes import UnitReferee, UnitRun
+from pool_server.ports.pool_runs import TaskReferee, TaskRun
 from pool_server.rpc.store_access import StoreAccess
 
-#: A unit that could not be run is tried again after so long, if nothing else calls.
+#: What could not be run is tried again after so long, if nothing else calls.
 RETRY_S = 5.0
 
 _log = logging.getLogger(__name__)
 
 
+class PoolReferee(UnitReferee, TaskReferee, Protocol):
+    """Runs units and whole tasks."""
+
+
 async def run_disputes(
-    referee: UnitReferee, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader, wanted: asyncio.Event
+    referee: PoolReferee, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader, wanted: asyncio.Event
 ) -> None:
     """Let the referee run what is disputed, for ever; `wanted` wakes it."""
     while True:
@@ -25,6 +38,8 @@ async def run_disputes(
         try:
             for dispute_id in await store.read(disputes_to_referee):
                 await referee_one(referee, dispute_id, store=store, policy=policy, blobs=blobs)
+            for task_id in await store.read(tasks_to_referee):
+                await referee_task(referee, task_id, store=store, policy=policy, blobs=blobs)
         except PoolError as error:
             if not error.retryable:
                 raise
@@ -61,3 +76,26 @@ async def referee_one(
         order.unit_index,
         extra={"action": "refereed", "dispute_id": dispute_id, "unit_index": order.unit_index},
     )
+
+
+async def referee_task(
+    referee: TaskReferee, task_id: int, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader
+) -> None:
+    """Compute one task, and write what that means."""
+    order = await store.read(lambda uow: task_order(uow, task_id))
+    if order is None:
+        return
+    run: TaskRun | PoolError
+    try:
+        run = await referee.run_task(order)
+    except PoolError as error:
+        _log.warning(
+            "task %d was not run: %s",
+            task_id,
+            error,
+            extra={"action": "referee_failed", "code": error.code.value},
+        )
+        run = error
+    now_us = store.now_us()
+    await store.write(lambda uow: take_task_run(uow, task_id, run, policy=policy, blobs=blobs, now_us=now_us))
+    _log.info("task %d was run", task_id, extra={"action": "refereed", "task_id": task_id})

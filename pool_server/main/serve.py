@@ -21,7 +21,7 @@ from pool_server.config import ServerConfig
 from pool_server.identity.directory import DirectoryLock, PoolDirectory, make_folder, write_file
 from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner
-from pool_server.main.disputes import run_disputes
+from pool_server.main.disputes import PoolReferee, run_disputes
 from pool_server.main.loops import run_sweeps
 from pool_server.main.parts import ServerParts
 from pool_server.main.sweeps import sweeps
@@ -35,7 +35,6 @@ from pool_server.main.wiring import (
     server_hosts,
     work_policy,
 )
-from pool_server.ports.disputes import UnitReferee
 from pool_server.referee.bench import RefereeBench
 from pool_server.rpc.authentication import Authenticator
 from pool_server.rpc.hub import Hub
@@ -69,7 +68,7 @@ class PoolServer:
         clock: Clock,
         id_source: IdSource,
         vet: Vet,
-        referee: UnitReferee | None = None,
+        referee: PoolReferee | None = None,
     ) -> None:
         """Open database, keys and blobs; nothing listens yet.
 
@@ -79,7 +78,7 @@ class PoolServer:
             clock: Wall and monotonic time.
             id_source: Randomness.
             vet: Vets programs; blocking.
-            referee: Runs disputed units again; by default the pool's own referee.
+            referee: Runs disputed units and tasks again; by default the pool's own referee.
 
         Raises:
             PoolError: NOT_FOUND without a pool; INVALID_STATE while another server runs on it; KEY_INVALID

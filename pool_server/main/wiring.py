@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.limits import HOUR_US, SECOND_US
+from pool_protocol.money import UWU_PER_WU
 from pool_protocol.roots import Role as KeyRole
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.config import ServerConfig
@@ -95,6 +96,8 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
             colluding_auditor_share=config.colluding_auditor_share,
         ),
         assumed_faulty_share=config.assumed_faulty_share,
+        pool_run_uwu_max=round(config.pool_run_wu_max * UWU_PER_WU),
+        pool_audit_uwu_max=round(config.pool_audit_wu_max * UWU_PER_WU),
         accept_unverified_after_us=config.accept_unverified_after_h * HOUR_US,
         class_rule=ClassAuditRule(
             assumed_faulty_share=config.assumed_faulty_class_share,

@@ -23,6 +23,7 @@ from pool_server.ports.money import (
     PriceRepository,
     ReceiptRepository,
 )
+from pool_server.ports.pool_runs import PoolRunRepository
 from pool_server.ports.shell import (
     BlobCatalogue,
     IdentityRepository,
@@ -153,6 +154,11 @@ class UnitOfWork(Protocol):
     @property
     def verification(self) -> VerificationRepository:
         """Look-backs, questioned attempts, findings."""
+        ...
+
+    @property
+    def pool_runs(self) -> PoolRunRepository:
+        """Tasks that the pool computes itself."""
         ...
 
     def write_refusals(self) -> None:

@@ -1,22 +1,32 @@
-"""Disputed units: the referee in the shape that disputes ask for. Implements `ports.disputes.UnitReferee`."""
+"""Disputed units and tasks: the referee in the shape that verdicts ask for.
+
+Implements `ports.disputes.UnitReferee` and `ports.pool_runs.TaskReferee`.
+"""
 
 import asyncio
 from typing import Final, Protocol
 
+from pool_protocol.digests import sha256_hex
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.program.manifest import ProgramManifest
+from pool_protocol.limits import INLINE_TENSOR_BYTES_MAX
+from pool_protocol.program.manifest import Group, ProgramManifest
 from pool_protocol.tensors import decode, encode
 from pool_server.core.jobs import TensorRef
 from pool_server.ports.disputes import UnitOrder, UnitRun
-from pool_server.ports.referee import RefereeError, RefereeOrder, RefereeReason
+from pool_server.ports.pool_runs import TaskOrder, TaskRun
+from pool_server.ports.referee import RefereeAnswer, RefereeError, RefereeOrder, RefereeReason
 from pool_server.ports.shell import BlobStore
 from pool_server.referee.bench import RefereeBench
 
 STATE_PREFIX: Final = "state/"
 #: A unit is meant to take seconds; a vehicle that is much faster than this machine still gets its verdict.
 UNIT_TIMEOUT_S: Final = 600.0
+#: A whole task waits as long; only tasks up to the operator's limit come here.
+TASK_TIMEOUT_S: Final = 600.0
 #: Failures that another try would not mend.
-_OF_THE_PROGRAM: Final = frozenset({RefereeReason.PROGRAM, RefereeReason.INPUT, RefereeReason.MEMORY})
+_OF_THE_PROGRAM: Final[frozenset[RefereeReason]] = frozenset(
+    {RefereeReason.PROGRAM, RefereeReason.INPUT, RefereeReason.MEMORY}
+)
 
 
 class ProgramSource(Protocol):
@@ -32,7 +42,7 @@ class ProgramSource(Protocol):
 
 
 class RefereeUnits:
-    """Runs one unit of a step program again."""
+    """Runs one unit of a step program again, or a whole task."""
 
     def __init__(self, bench: RefereeBench, *, programs: ProgramSource, blobs: BlobStore) -> None:
         """Take who runs it, and where programs and arrays lie."""
@@ -47,8 +57,7 @@ class RefereeUnits:
             PoolError: PROGRAM_FAILED when the program fails on these inputs; UNAVAILABLE when the referee
                 cannot run it now; what the blob store raises.
         """
-        artifact = await self._programs.artifact(order.program_sha256)
-        manifest = await self._programs.manifest(order.program_sha256)
+        artifact, manifest = await self._program(order.program_sha256)
         inputs, constants = await asyncio.to_thread(self._bundles, order)
         run = RefereeOrder(
             program_sha256=order.program_sha256,
@@ -61,13 +70,52 @@ class RefereeUnits:
             first_unit=order.unit_index,
             timeout_s=UNIT_TIMEOUT_S,
         )
-        try:
-            answer = await self._bench.run(run)
-        except RefereeError as failure:
-            of_program = failure.reason in _OF_THE_PROGRAM
-            code = ErrorCode.PROGRAM_FAILED if of_program else ErrorCode.UNAVAILABLE
-            raise PoolError(code, str(failure)) from failure
+        answer = await self._run(run, lasting=_OF_THE_PROGRAM)
         return UnitRun(answer.unit_digests[0], await self._bench.numeric_class())
+
+    async def run_task(self, order: TaskOrder) -> TaskRun:
+        """Compute a whole task; large outputs are put into the blob store.
+
+        Raises:
+            PoolError: PROGRAM_FAILED when the program fails on these inputs or takes too long; UNAVAILABLE
+                when the referee cannot run it now; what the blob store raises.
+        """
+        artifact, manifest = await self._program(order.program_sha256)
+        takes_constants = bool(manifest.draft.tensor_types(Group.CONSTANTS))
+        inputs = await asyncio.to_thread(self._read, order.inputs)
+        constants = await asyncio.to_thread(self._read, order.constants) if takes_constants else None
+        run = RefereeOrder(
+            program_sha256=order.program_sha256,
+            artifact=artifact,
+            manifest_json=manifest.to_json(),
+            constants=constants,
+            inputs=inputs or b"",
+            steps=order.steps,
+            unit_steps=order.unit_steps,
+            timeout_s=TASK_TIMEOUT_S,
+        )
+        answer = await self._run(run, lasting=_OF_THE_PROGRAM | {RefereeReason.TIMEOUT})
+        outputs = await asyncio.to_thread(self._keep, answer.outputs)
+        return TaskRun(answer.output_digest, outputs, await self._bench.numeric_class())
+
+    async def _program(self, program_sha256: str) -> tuple[bytes, ProgramManifest]:
+        artifact = await self._programs.artifact(program_sha256)
+        return artifact, await self._programs.manifest(program_sha256)
+
+    async def _run(self, run: RefereeOrder, *, lasting: frozenset[RefereeReason]) -> RefereeAnswer:
+        try:
+            return await self._bench.run(run)
+        except RefereeError as failure:
+            code = ErrorCode.PROGRAM_FAILED if failure.reason in lasting else ErrorCode.UNAVAILABLE
+            raise PoolError(code, str(failure)) from failure
+
+    def _keep(self, outputs: bytes) -> TensorRef:
+        if len(outputs) <= INLINE_TENSOR_BYTES_MAX:
+            return TensorRef(inline=outputs, size_bytes=len(outputs))
+        blob_sha256 = sha256_hex(outputs)
+        return TensorRef(
+            blob_sha256=blob_sha256, size_bytes=self._blobs.put(outputs, blob_sha256=blob_sha256)
+        )
 
     def _bundles(self, order: UnitOrder) -> tuple[bytes, bytes | None]:
         """Return the unit's inputs, its state among them, and the constants."""

@@ -23,6 +23,7 @@ from pool_server.store.job_repository import SqlJobRepository
 from pool_server.store.lease_repository import SqlLeaseRepository
 from pool_server.store.ledger_repository import SqlLedgerRepository
 from pool_server.store.payout_repository import SqlPayoutRepository
+from pool_server.store.pool_run_repository import SqlPoolRunRepository
 from pool_server.store.price_repository import SqlPriceRepository
 from pool_server.store.receipt_repository import SqlReceiptRepository
 from pool_server.store.task_repository import SqlTaskRepository
@@ -57,6 +58,7 @@ class SqlUnitOfWork:
         self.classes = SqlClassRepository(driver)
         self.disputes = SqlDisputeRepository(driver)
         self.verification = SqlVerificationRepository(driver)
+        self.pool_runs = SqlPoolRunRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

@@ -39,9 +39,9 @@ from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb
 from pool_server.admission.queue import Vet
 from pool_server.config import config_from
+from pool_server.main.disputes import PoolReferee
 from pool_server.main.initialize import PoolMade, initialize_pool
 from pool_server.main.serve import Addresses, PoolServer
-from pool_server.ports.disputes import UnitReferee
 
 START_TIMEOUT_S = 30.0
 #: Quick sweeps and short goodbyes; the rest is as an operator would have it.
@@ -52,6 +52,9 @@ TEST_CONFIG: dict[str, Any] = {
     "drain_grace_s": 0.5,
     "posted_price_micros_per_wu": 1_000_000,
     "allow_level_none": True,
+    # Programs of these tests are mostly none that a referee could run: owners decide, unless a test says so.
+    "pool_run_wu_max": 0,
+    "pool_audit_wu_max": 0,
 }
 
 
@@ -89,7 +92,7 @@ class _Running:
     """One server in a thread of its own."""
 
     def __init__(
-        self, data: Path, config: dict[str, Any], clock: Clock, vet: Vet, referee: UnitReferee | None
+        self, data: Path, config: dict[str, Any], clock: Clock, vet: Vet, referee: PoolReferee | None
     ) -> None:
         self._data = data
         self._config = config
@@ -150,7 +153,7 @@ class PoolHandle:
     config: dict[str, Any]
     clock: Clock
     vet: Vet
-    referee: UnitReferee | None = None
+    referee: PoolReferee | None = None
     _running: _Running | None = None
     _channels: list[grpc.Channel] = field(default_factory=list)
 
@@ -335,7 +338,7 @@ def running_pool(
     *,
     clock: Clock | None = None,
     vet: Vet = vet_in_child,
-    referee: UnitReferee | None = None,
+    referee: PoolReferee | None = None,
     **config: Any,
 ) -> Iterator[PoolHandle]:
     """Make a pool in `tmp_path/pool`, run it, and stop it at the end.

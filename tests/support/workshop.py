@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pool_protocol import tensors
 from pool_protocol.digests import output_digest, sha256_hex
-from pool_server.app import expiry, fleet, jobs, look_back
+from pool_protocol.errors import PoolError
+from pool_server.app import expiry, fleet, jobs, look_back, refereeing
 from pool_server.app.certificates import CertificateFinding
 from pool_server.app.earnings import release_held
 from pool_server.app.leasing import lease_work
@@ -44,6 +45,7 @@ from pool_server.core.jobs import (
     TensorRef,
 )
 from pool_server.core.verification import VerificationLevel
+from pool_server.ports.pool_runs import TaskRun
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.books import Books
 
@@ -353,6 +355,27 @@ class Workshop:
                 uow, policy=self.policy, now_us=self.now_us, blobs=self.blobs
             )
         )
+
+    def referee(
+        self, *, error: float = 0.0, numeric_class: str = "", fails_with: PoolError | None = None
+    ) -> int:
+        """Let the pool compute what waits for it. Returns how many tasks that were."""
+        task_ids = self.books.run(refereeing.tasks_to_referee)
+        for task_id in task_ids:
+            run = fails_with or self._task_run(task_id, error=error, numeric_class=numeric_class)
+            self._run(lambda uow, task_id=task_id, run=run: self._take_task_run(uow, task_id, run))
+        return len(task_ids)
+
+    def _task_run(self, task_id: int, *, error: float, numeric_class: str) -> TaskRun:
+        order = self.books.run(lambda uow: refereeing.task_order(uow, task_id))
+        assert order is not None
+        assert order.inputs.inline is not None
+        [x] = tensors.decode(order.inputs.inline).values()
+        arrays = answer(float(x[0]) + 1.0 + error)
+        return TaskRun(output_digest(arrays), inline(tensors.encode(arrays)), numeric_class)
+
+    def _take_task_run(self, uow: SqlUnitOfWork, task_id: int, run: TaskRun | PoolError) -> None:
+        refereeing.take_task_run(uow, task_id, run, policy=self.policy, blobs=self.blobs, now_us=self.now_us)
 
     def release_money(self) -> int:
         return self._run(lambda uow: release_held(uow, now_us=self.now_us))

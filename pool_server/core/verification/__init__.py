@@ -15,7 +15,15 @@ from pool_server.core.verification.audit import (
     auditors_within,
 )
 from pool_server.core.verification.levels import LEVELS, LevelTerms, VerificationLevel
-from pool_server.core.verification.verdict import Accept, GiveUp, TaskStanding, Verdict, Wait, judge
+from pool_server.core.verification.verdict import (
+    Accept,
+    GiveUp,
+    TaskStanding,
+    Verdict,
+    Wait,
+    after_refutation,
+    judge,
+)
 
 __all__ = [
     "AGREEMENT_MAX",
@@ -33,6 +41,7 @@ __all__ = [
     "Verdict",
     "VerificationLevel",
     "Wait",
+    "after_refutation",
     "auditors_within",
     "judge",
 ]

@@ -111,7 +111,7 @@ def finding_sentence(finding: StoryFinding, *, money: Callable[[int], str] | Non
 
 def _wrong_sentence(finding: StoryFinding, task: str) -> str:
     how = {
-        FindingKind.AUDIT: f"A secret check had {task} computed again by others",
+        FindingKind.AUDIT: f"A secret check had {task} computed again",
         FindingKind.QUORUM: f"Several vehicles computed {task}",
         FindingKind.LOOK_BACK: f"After the vehicle had been caught, {task} was computed again",
         FindingKind.CERTIFICATE: f"The job's own check looked at {task}",

@@ -101,13 +101,21 @@ def judge(
     if standing.program_failed_owners >= PROGRAM_FAILED_OWNERS:
         return GiveUp(TaskFailure.PROGRAM_FAILED)
     undecided = TaskFailure.VERIFICATION_UNDECIDED if len(groups) > 1 else TaskFailure.TASK_ATTEMPTS_EXHAUSTED
+    return _wait_for(standing.agreement_needed - agreeing, standing, undecided=undecided)
+
+
+def after_refutation(standing: TaskStanding) -> Wait | GiveUp:
+    """Say what follows where the pool's own result has refuted all others: one more that agrees will do."""
+    return _wait_for(1, standing, undecided=TaskFailure.VERIFICATION_UNDECIDED)
+
+
+def _wait_for(lacking: int, standing: TaskStanding, *, undecided: TaskFailure) -> Wait | GiveUp:
     left = max(0, standing.bounds.attempts_max - standing.attempt_count)
     if standing.failure_count >= standing.bounds.failures_max:
         left = 0
     if left == 0 and standing.live_count == 0:
         return GiveUp(undecided)
-    lacking = max(0, standing.agreement_needed - agreeing - standing.live_count)
-    return Wait(min(lacking, left))
+    return Wait(min(max(0, lacking - standing.live_count), left))
 
 
 def _accept(

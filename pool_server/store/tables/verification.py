@@ -183,3 +183,28 @@ class UnitQueryTable(SQLModel, table=True):
     asked_at_us: int = Field(sa_column=big_int())
     expires_at_us: int = Field(sa_column=big_int())
     answered_at_us: int = Field(sa_column=big_int())
+
+
+class PoolRunTable(SQLModel, table=True):
+    """Tasks that the pool computes itself: where results contradict each other, or instead of auditors."""
+
+    __tablename__ = "pool_runs"
+    __table_args__ = (
+        CheckConstraint("state IN ('wanted', 'done', 'failed')", name="pool_run_state_known"),
+        CheckConstraint("cause IN ('contradiction', 'audit')", name="pool_run_cause_known"),
+        CheckConstraint("(state = 'wanted') = (ended_at_us = 0)", name="pool_run_has_end"),
+        Index("pool_runs_wanted", "task_id", sqlite_where=sql("state = 'wanted'")),
+        Index("pool_runs_done", "ended_at_us", sqlite_where=sql("state = 'done'")),
+    )
+    task_id: int = Field(sa_column=row_of("tasks.task_id"))
+    cause: str = Field(sa_column=text())
+    state: str = Field(sa_column=text())
+    tries: int = Field(sa_column=big_int())
+    output_digest: bytes = Field(sa_column=blob())
+    inline: bytes | None = Field(sa_column=blob(nullable=True))
+    blob_sha256: str | None = Field(sa_column=text(nullable=True))
+    size_bytes: int = Field(sa_column=big_int())
+    numeric_class: str = Field(sa_column=text())
+    reason: str = Field(sa_column=text())
+    wanted_at_us: int = Field(sa_column=big_int())
+    ended_at_us: int = Field(sa_column=big_int())

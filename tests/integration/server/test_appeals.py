@@ -146,6 +146,29 @@ def test_an_outvoted_honest_owner_appeals_is_paid_and_the_two_liars_are_found_ou
         assert (books.ok, books.sum_micros) == (True, 0), books
 
 
+@pytest.mark.slow
+def test_with_a_referee_the_honest_owner_is_not_outvoted_in_the_first_place(tmp_path: Path) -> None:
+    with running_pool(tmp_path / "pool", vet=vet_without_jax, pool_run_wu_max=20.0) as pool:
+        buyer = FakeBuyer.with_money(pool)
+        honest, liar, friend = [FakeCar(pool, name=name) for name in ("honest", "liar", "friend")]
+        job_id = open_squares(buyer, [2])
+        liar.work(lie)
+        honest.work()
+        # 1. Nobody else is asked: the pool computes the task, in its sandboxed child.
+        wait_until(lambda: buyer.job(job_id).accepted_count == 1)
+        [result] = buyer.results(job_id, 1)
+        np.testing.assert_array_equal(
+            tensors.decode(result.outputs.inline)["value"], np.full(3, 4, np.float32)
+        )
+        assert friend.lease() is None
+        # 2. The liar reads why.
+        assert honest.earnings().quarantine_reason == ""
+        assert liar.earnings().quarantine_reason == "WRONG_RESULT"
+        [item] = evidence_of(pool, liar).items
+        assert item.trusted_node
+        assert "the pool's own node found" in item.summary
+
+
 # --- the desk -----------------------------------------------------------------------------------
 
 

@@ -69,7 +69,7 @@ def test_a_caught_sleepers_story_goes_from_the_check_to_the_money() -> None:
     assert told(facts) == [
         "at 10: Blue car was enrolled.",
         (
-            "at 20: A secret check had task 57 of job_3 computed again by others, and its result is wrong: "
+            "at 20: A secret check had task 57 of job_3 computed again, and its result is wrong: "
             "it claimed abababab..., 2 other owners agree on cdcdcdcd...."
         ),
         (

@@ -236,6 +236,48 @@ def upgrade() -> None:
     op.create_index(
         "questioned_by_vehicle", "questioned_attempts", ["vehicle_id", "attempt_id"], unique=False
     )
+    op.create_table(
+        "pool_runs",
+        sa.Column(
+            "task_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("tries", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("output_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("inline", sa.LargeBinary(), nullable=True),
+        sa.Column("blob_sha256", sa.String(), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("numeric_class", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("wanted_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("ended_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint("(state = 'wanted') = (ended_at_us = 0)", name="pool_run_has_end"),
+        sa.CheckConstraint("cause IN ('contradiction', 'audit')", name="pool_run_cause_known"),
+        sa.CheckConstraint("state IN ('wanted', 'done', 'failed')", name="pool_run_state_known"),
+        sa.ForeignKeyConstraint(
+            ["task_id"],
+            ["tasks.task_id"],
+        ),
+        sa.PrimaryKeyConstraint("task_id"),
+    )
+    op.create_index(
+        "pool_runs_done",
+        "pool_runs",
+        ["ended_at_us"],
+        unique=False,
+        sqlite_where=sa.text("state = 'done'"),
+    )
+    op.create_index(
+        "pool_runs_wanted",
+        "pool_runs",
+        ["task_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'wanted'"),
+    )
     op.add_column(
         "attempts", sa.Column("odometer_uwu", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
