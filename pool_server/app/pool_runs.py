@@ -128,14 +128,21 @@ class PoolRuns:
 
     # --- audits ---------------------------------------------------------------------------------
 
-    def audit(self, attempt: "BoardAttempt") -> None:
+    def audit(self, attempt: "BoardAttempt", *, needs_trusted: bool) -> None:
         """Have the pool itself compute what several auditors would have, if it has the time.
 
         Where it has not, or cannot, the task waits for its auditors as drawn.
+
+        Args:
+            attempt: Just recorded, and drawn.
+            needs_trusted: Whether no number of auditors would do.
         """
         board, task = self._board, attempt.task
         policy, runs = board.policy, board.uow.pool_runs
-        if task.job.work_uwu_per_task > min(policy.pool_audit_uwu_max, policy.pool_run_uwu_max):
+        most_uwu = policy.pool_run_uwu_max
+        if not needs_trusted:
+            most_uwu = min(most_uwu, policy.pool_audit_uwu_max)
+        if task.job.work_uwu_per_task > most_uwu:
             return
         if self.of(task) is not None or not self._computes_like(attempt):
             return

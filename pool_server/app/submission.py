@@ -271,7 +271,7 @@ class _Desk:
             if due or drawn < plan.draw_probability:
                 board.audit(task, owner_id=attempt.row.owner_id, auditors=plan.auditors)
                 if plan.auditors > 1 and not due:
-                    board.pool_runs.audit(attempt)
+                    board.pool_runs.audit(attempt, needs_trusted=plan.needs_trusted)
         board.resolve(task)
 
 

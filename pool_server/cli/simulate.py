@@ -98,6 +98,13 @@ class _Count(click.ParamType["int"]):
     help="Share of auditors that really are, for strategies in league.  [default: as --faulty]",
 )
 @click.option(
+    "--contradictions",
+    type=click.Choice(["pool", "owners"]),
+    default="pool",
+    show_default=True,
+    help="Who settles results that contradict each other: the pool's own run of the task, or more owners.",
+)
+@click.option(
     "--price-micros-per-wu", type=_Count(), default=20, show_default=True, help="For the deterrence figures."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same figures.")
@@ -115,6 +122,7 @@ def verification(**options: Any) -> None:
       pool-server simulate verification --strategy my_cheats:Patient --json
     """
     # NumPy and SciPy take a second to load: only this command pays for it.
+    from pool_server.simulate.verification.contradictions import Contradictions
     from pool_server.simulate.verification.pool import Settings
     from pool_server.simulate.verification.rows import Policy, find_strategy, simulate
     from pool_server.simulate.verification.strategies import STRATEGIES
@@ -138,6 +146,7 @@ def verification(**options: Any) -> None:
         epsilon=epsilon,
         rule=rule,
         league_share=faulty if options["league"] is None else options["league"],
+        settled=Contradictions(options["contradictions"]),
         seed=options["seed"],
     )
     names = options["strategy_names"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pool_server.core.verification.audit import AUDITORS_MAX, HistoryAuditRule
 from pool_server.core.verification.deterrence import LAG_FACTOR, LAG_UNITS_MIN
 from pool_server.core.verification.overhead import audit_ranges, expected_overhead
+from pool_server.simulate.verification.contradictions import Contradictions, lie_passes, truth_fails
 from pool_server.simulate.verification.lives import SHORT_UNITS, CatchLaw, LifeTable, draw_weight
 from pool_server.simulate.verification.plan import Floats, Plan
 from pool_server.simulate.verification.strategies import Strategy, World
@@ -43,6 +44,8 @@ class Settings:
     """Share of auditors that are in league with cheats of a group."""
     cross_class_share: float = 0.05
     """Share of audits that go to another numeric class."""
+    settled: Contradictions = Contradictions.POOL
+    """Who settles contradictions."""
     seed: int = 0
 
     @property
@@ -73,6 +76,8 @@ class Cheats:
     catches: float = 0.0
     delays: list[Floats] = field(default_factory=list)
     """Units from the beginning of lying to being caught, in samples."""
+    honest_outvoted: int = 0
+    """Right results of honest vehicles that a league had rejected."""
     class_fault_units: float = 0.0
     """Units of the class until the fault was known; 0 where none was looked for."""
 
@@ -101,12 +106,17 @@ def catch_law(settings: Settings, league_share: float) -> CatchLaw:
     m auditors are enough from the history n / v on at which 1 - p = f_a^m: k f_a^m / (1 - f_a^m).
     """
     k, assumed = settings.rule.scale(settings.epsilon), settings.rule.colluding_auditor_share
-    # Below the first border a trusted node is among the auditors: (from, factor, m, q / p).
-    ranges = [(0.0, 1.0, AUDITORS_MAX, np.inf)] if assumed > 0 else []
+    # Below the first border the pool itself is the auditor, where it settles contradictions at all:
+    # (from, factor, m, q / p).
+    newcomers = 1.0
+    if settings.settled is Contradictions.OWNERS:
+        newcomers -= lie_passes(AUDITORS_MAX, league_share, settings.settled)
+    ranges = [(0.0, newcomers, AUDITORS_MAX, np.inf)] if assumed > 0 else []
     for auditors in range(AUDITORS_MAX if assumed > 0 else 1, 0, -1):
         in_league = assumed**auditors
         draw = 1 / (1 - in_league)
-        ranges.append((k * in_league * draw, (1 - league_share**auditors) * draw, auditors, draw))
+        passes = lie_passes(auditors, league_share, settings.settled)
+        ranges.append((k * in_league * draw, (1 - passes) * draw, auditors, draw))
     begins, factors, asked, draws = (
         np.array(column, dtype=np.float64) for column in zip(*ranges, strict=True)
     )
@@ -163,6 +173,8 @@ def run_cheats(settings: Settings, strategy: Strategy, progress: Progress) -> Ch
     if settings.faulty_vehicles == 0:
         return Cheats()
     plan = strategy.plan(world_of(settings))
+    if strategy.accuses:
+        return run_accusers(settings)
     if strategy.class_fault:
         return _class_fault(settings, plan, chance)
     law = catch_law(settings, settings.league_share if strategy.in_league else 0.0)
@@ -172,6 +184,31 @@ def run_cheats(settings: Settings, strategy: Strategy, progress: Progress) -> Ch
     if limit / float(pilot.mean()) > _BULK_LIVES:
         return _in_bulk(settings, plan, table, chance, progress)
     return _one_after_another(settings, table, limit, chance, progress)
+
+
+def run_accusers(settings: Settings) -> Cheats:
+    """Let vehicles do their own work right, and contradict every honest result that they audit, all alike."""
+    chance = generator(settings.seed, "accusers")
+    units, share, settled = settings.units_per_vehicle, settings.league_share, settings.settled
+    cheats = Cheats(
+        attempted=float(units) * settings.faulty_vehicles, accepted=float(units) * settings.faulty_vehicles
+    )
+    for part in audit_ranges(settings.rule, epsilon=settings.epsilon, units=units):
+        # Of newcomers the pool itself is the auditor, where it settles contradictions at all.
+        by_pool = part.auditors == AUDITORS_MAX and settled is Contradictions.POOL
+        for begin, end in pairwise(_edges(part.from_units, min(units, part.until_units), settings)):
+            plan = settings.rule.plan(epsilon=settings.epsilon, work_uwu=2, clean_uwu=begin + end - 1)
+            count = (end - begin) * settings.honest_vehicles
+            drawn = int(chance.binomial(count, min(1.0, plan.draw_probability)))
+            if by_pool:
+                continue
+            outvoted = int(chance.binomial(drawn, truth_fails(part.auditors, share, settled)))
+            accused = int(chance.binomial(drawn, 1 - (1 - share) ** part.auditors))
+            cheats.honest_outvoted += outvoted
+            cheats.catches += max(0, accused - outvoted)
+    # Where the honest result is outvoted, a wrong one is accepted in its place.
+    cheats.wrong = cheats.wrong_variance = float(cheats.honest_outvoted)
+    return cheats
 
 
 def _one_after_another(

@@ -142,7 +142,7 @@ def _row(
         overhead=1 + (honest.audits / honest.units if honest.units else 0.0),
         overhead_formula=1 + (honest.audits_expected / honest.units if honest.units else 0.0),
         attack_overhead=1 + cheats.audits / cheats.accepted if cheats.accepted > 0 else 0.0,
-        honest_quarantined=honest.caught,
+        honest_quarantined=honest.caught + cheats.honest_outvoted,
         detection_delay_units_p50=float(np.median(delays)) if delays.size else None,
         attacker_income_ratio=(cheats.accepted - min(cheats.wrong, cheats.revoked)) / cheats.attempted
         if cheats.attempted

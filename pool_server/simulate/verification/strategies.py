@@ -32,6 +32,8 @@ class Strategy:
     name = "honest"
     #: Whether auditors of the same kind confirm its wrong results.
     in_league = False
+    #: Whether its vehicles contradict every honest result that they audit, all in the same words.
+    accuses = False
     #: Whether the same wrong answer comes from a whole numeric class: audits within the class confirm it.
     class_fault = False
 
@@ -132,6 +134,14 @@ class ColludingAuditors(Strategy):
         return Plan.of(Stretch(_FOR_EVER, 1.0))
 
 
+class Accusers(Strategy):
+    """Does its own work right, and contradicts every honest result that it audits."""
+
+    name = "accusers"
+    in_league = True
+    accuses = True
+
+
 class Sybil(Strategy):
     """Comes back under a new name whenever it is caught, and lies on every second unit."""
 
@@ -192,6 +202,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
         HeavyOnly,
         ColludingGroup,
         ColludingAuditors,
+        Accusers,
         Sybil,
         LazyCopier,
         Withholder,

@@ -11,6 +11,12 @@ from click.testing import CliRunner
 from pool_protocol.errors import PoolError
 from pool_server.cli.root import cli
 from pool_server.core.verification import HistoryAuditRule
+from pool_server.simulate.verification.contradictions import (
+    Contradictions,
+    lie_passes,
+    truth_fails,
+    wins_race,
+)
 from pool_server.simulate.verification.lives import CatchLaw, LifeTable
 from pool_server.simulate.verification.one_by_one import run_one_by_one
 from pool_server.simulate.verification.plan import Plan, Stretch
@@ -42,7 +48,7 @@ def cheats_of(settings: Settings, strategy: Strategy) -> Cheats:
     return run_cheats(settings, strategy, silent)
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"faulty_class"}))
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"faulty_class", "accusers"}))
 def test_drawing_whole_lives_agrees_with_going_unit_by_unit(name: str) -> None:
     fast, slow = cheats_of(SMALL, find_strategy(name)), run_one_by_one(SMALL, find_strategy(name))
     spread = math.sqrt(fast.wrong_variance + slow.wrong_variance)
@@ -50,6 +56,46 @@ def test_drawing_whole_lives_agrees_with_going_unit_by_unit(name: str) -> None:
     assert fast.accepted == pytest.approx(slow.accepted, rel=0.03, abs=50)
     assert fast.catches == pytest.approx(slow.catches, rel=0.1, abs=6 * math.sqrt(slow.catches) + 5)
     assert fast.audits == pytest.approx(slow.audits, rel=0.15)
+
+
+# --- who settles contradictions -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("auditors", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.5])
+def test_the_race_of_two_sides_is_what_asking_one_owner_after_the_other_gives(
+    auditors: int, share: float
+) -> None:
+    chance, needed, runs = np.random.default_rng([auditors, int(100 * share)]), 1 + auditors, 4_000
+    sides = chance.random((runs, 2 * needed)) < share
+    for liar, formula in ((True, lie_passes), (False, truth_fails)):
+        league = np.cumsum(np.column_stack([np.full(runs, liar), sides]), axis=1)
+        places = np.arange(1, league.shape[1] + 1)
+        decided = np.maximum(league, places - league) >= needed
+        first = decided.argmax(axis=1)
+        won = (league[np.arange(runs), first] >= needed).mean()
+        expected = formula(auditors, share, Contradictions.OWNERS)
+        assert won == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / runs) + 1e-9)
+
+
+def test_the_pools_own_run_leaves_a_league_nothing_but_silence() -> None:
+    for auditors in range(1, 8):
+        assert lie_passes(auditors, 0.2, Contradictions.POOL) == pytest.approx(0.2**auditors)
+        assert truth_fails(auditors, 0.2, Contradictions.POOL) == 0
+        assert lie_passes(auditors, 0.2, Contradictions.OWNERS) > 0.2**auditors
+    assert (wins_race(2, 0, 2, 0.0), wins_race(0, 2, 2, 1.0)) == (1.0, 0.0)
+
+
+def test_accusers_convict_honest_vehicles_where_owners_decide_and_only_there() -> None:
+    voted = replace(SMALL, settled=Contradictions.OWNERS)
+    accusers = find_strategy("accusers")
+    assert cheats_of(voted, accusers).honest_outvoted > 0
+    here = cheats_of(SMALL, accusers)
+    assert (here.honest_outvoted, here.wrong) == (0, 0)
+    assert here.catches > 0
+    # A group is caught less often as well.
+    group = find_strategy("colluding_group")
+    assert cheats_of(voted, group).wrong > 1.5 * cheats_of(SMALL, group).wrong
 
 
 def test_the_survival_function_is_the_product_it_stands_for() -> None:
