@@ -129,7 +129,7 @@ class PoolRuns:
     # --- audits ---------------------------------------------------------------------------------
 
     def audit(self, attempt: "BoardAttempt", *, needs_trusted: bool) -> None:
-        """Have the pool itself compute what several auditors would have, if it has the time.
+        """Have the pool itself compute what several auditors would have, or none, if it has the time.
 
         Where it has not, or cannot, the task waits for its auditors as drawn.
 

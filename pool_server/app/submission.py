@@ -269,8 +269,8 @@ class _Desk:
             drawn = self.draws.uniform(output_digest=report.output_digest, attempt_id=attempt.row.attempt_id)
             due = board.classes.must_confirm(attempt, epsilon=epsilon, drawn=drawn, draws=self.draws)
             if due or drawn < plan.draw_probability:
-                board.audit(task, owner_id=attempt.row.owner_id, auditors=plan.auditors)
-                if plan.auditors > 1 and not due:
+                others = board.audit(task, owner_id=attempt.row.owner_id, auditors=plan.auditors)
+                if (plan.auditors > 1 or not others) and not due:
                     board.pool_runs.audit(attempt, needs_trusted=plan.needs_trusted)
         board.resolve(task)
 

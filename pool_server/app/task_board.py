@@ -160,15 +160,18 @@ class TaskBoard:
             attempt.move(_A.DISCARDED, reason=reason)
         attempt.task.changed = True
 
-    def audit(self, task: BoardTask, *, owner_id: str, auditors: int = 1) -> None:
-        """The draw fell on this task: it needs agreeing owners, as many as there are to outvote a liar."""
-        if auditors > 1:
-            if self._active_owners is None:
-                self._active_owners = self.uow.fleet.active_owners(at_most=AGREEMENT_MAX + 1)
-            others = len(self._active_owners) - (owner_id in self._active_owners)
-            auditors = auditors_within(auditors, audited_owners=1, other_owners=others)
+    def audit(self, task: BoardTask, *, owner_id: str, auditors: int = 1) -> int:
+        """The draw fell on this task: it needs agreeing owners, as many as there are to outvote a liar.
+
+        Returns how many other owners are there, as far as it matters.
+        """
+        if self._active_owners is None:
+            self._active_owners = self.uow.fleet.active_owners(at_most=AGREEMENT_MAX + 1)
+        others = len(self._active_owners) - (owner_id in self._active_owners)
+        auditors = auditors_within(auditors, audited_owners=1, other_owners=others)
         task.agreement_needed = max(task.agreement_needed, AUDITED_AGREEMENT, 1 + auditors)
         task.changed = True
+        return others
 
     def reject(
         self, attempt: BoardAttempt, *, found_by: FindingKind | None = None, reason: str = "WRONG_RESULT"

@@ -268,6 +268,16 @@ def test_a_lying_newcomer_of_the_pools_own_class_is_caught_without_another_owner
     assert state(pool, liar) is VehicleState.QUARANTINED
 
 
+def test_a_pool_of_one_owner_need_not_wait_for_another(make: Make) -> None:
+    pool = make(audit_max=WORK_UWU)
+    only = pool.car("only")
+    job_id = pool.job(1, level=STANDARD)
+    assert pool.work(only) == [RECORDED]
+    assert pool.referee() == 1
+    assert pool.result(job_id).state == TaskState.ACCEPTED
+    assert pool.vehicle(only).clean_uwu == WORK_UWU
+
+
 def test_auditors_are_asked_while_the_pools_machine_is_busy_and_where_one_is_enough(make: Make) -> None:
     busy = make(audit_max=WORK_UWU, waiting_max=1, league=0.2)
     cars = [busy.car(name) for name in ("one", "two", "three")]
@@ -279,6 +289,7 @@ def test_auditors_are_asked_while_the_pools_machine_is_busy_and_where_one_is_eno
     assert busy.referee() == 1
     alone = make(audit_max=WORK_UWU, league=0.0)
     one, two = alone.car("one"), alone.car("two")
+    assert isinstance(alone.ask(two), NoWorkNow), "it is there"
     alone.job(1, level=STANDARD)
     alone.work(one)
     assert alone.referee() == 0
