@@ -177,11 +177,15 @@ def verification(**options: Any) -> None:
         )
         return
     _print_rows(rows)
-    click.echo(
-        f"\nError target {epsilon:g}; honest vehicles quarantined: "
-        f"{max((row.honest_quarantined for row in rows), default=0)}."
-    )
+    click.echo(f"\nError target {epsilon:g}; right results of honest vehicles rejected: {_rejected(rows)}.")
     _print_deterrence(figures)
+
+
+def _rejected(rows: Sequence["Row"]) -> str:
+    worst: dict[str, int] = {}
+    for row in rows:
+        worst[row.policy] = max(worst.get(row.policy, 0), row.honest_quarantined)
+    return ", ".join(f"{policy} {count:,}" for policy, count in worst.items())
 
 
 def _print_rows(rows: Sequence["Row"]) -> None:

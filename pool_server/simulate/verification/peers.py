@@ -3,11 +3,12 @@
 BOINC (sched_send.cpp: CONS_VALID_UNREPLICATED 10): a host's results are replicated until ten in a row were
 valid, from then on with probability 1 / (valid ones in a row), counted over replicated results; an invalid
 one starts the count again. The replica goes to any host, which is in league with a cheat of a group as often
-as such hosts are there.
+as such hosts are there. Results that contradict each other are decided by a third host, under both rules.
 """
 
 import numpy as np
 
+from pool_server.simulate.verification.contradictions import Contradictions, lie_passes, truth_fails
 from pool_server.simulate.verification.pool import Cheats, Honest, Settings, generator
 from pool_server.simulate.verification.strategies import Strategy, World
 
@@ -39,14 +40,15 @@ def run_boinc(settings: Settings, strategy: Strategy) -> tuple[Honest, Cheats]:
         audits_expected=honest_audits * scale,
         caught=0,
     )
-    return honest, _boinc_cheats(settings, strategy, units, chance)
+    cheats = _boinc_cheats(settings, strategy, units, chance)
+    return honest, _accused(settings, strategy, honest, cheats, chance)
 
 
 def _boinc_cheats(settings: Settings, strategy: Strategy, units: int, chance: np.random.Generator) -> Cheats:
     count = settings.faulty_vehicles
     plan = strategy.plan(_peer_world(settings, units)).first(units)
     rate, weight = plan.wrong_rate, plan.weight
-    league = settings.league_share if strategy.in_league or strategy.class_fault else 0.0
+    passes = _passes(settings, strategy)
     place = np.zeros(count, dtype=np.intp)
     valid, wrong_work = np.zeros(count), np.zeros(count)
     cheats = Cheats()
@@ -56,7 +58,7 @@ def _boinc_cheats(settings: Settings, strategy: Strategy, units: int, chance: np
         wrong = chance.random(count) < rate[np.minimum(place, units - 1)]
         began = np.where(wrong & (began < 0), place, began)
         drawn = (valid < _VALID_UNREPLICATED) | (chance.random(count) * np.maximum(valid, 1) < 1)
-        caught = wrong & drawn & (chance.random(count) >= league)
+        caught = wrong & drawn & (chance.random(count) >= passes)
         wrong_work += np.where(wrong & ~caught, work, 0.0)
         cheats.attempted += float(work.sum())
         cheats.accepted += float(work[~caught].sum())
@@ -80,9 +82,8 @@ def run_quorum(settings: Settings, strategy: Strategy) -> tuple[Honest, Cheats]:
     honest = Honest(units=honest_units, audits=honest_units, audits_expected=honest_units, caught=0)
     plan = strategy.plan(_peer_world(settings, units)).first(units)
     count = settings.faulty_vehicles
-    league = settings.league_share if strategy.in_league or strategy.class_fault else 0.0
     lied = chance.binomial(count, plan.wrong_rate)
-    passed = chance.binomial(lied, league)
+    passed = chance.binomial(lied, _passes(settings, strategy))
     attempted = float(count * plan.weight.sum())
     cheats = Cheats(
         attempted=attempted,
@@ -92,7 +93,25 @@ def run_quorum(settings: Settings, strategy: Strategy) -> tuple[Honest, Cheats]:
         catches=float((lied - passed).sum()),
     )
     cheats.wrong_variance = float((passed * plan.weight**2).sum())
-    return honest, cheats
+    return honest, _accused(settings, strategy, honest, cheats, chance)
+
+
+def _passes(settings: Settings, strategy: Strategy) -> float:
+    """Return how likely a wrong result passes once a second host has computed it, and a third if need be."""
+    in_league = strategy.in_league or strategy.class_fault
+    return lie_passes(1, settings.league_share if in_league else 0.0, Contradictions.OWNERS)
+
+
+def _accused(
+    settings: Settings, strategy: Strategy, honest: Honest, cheats: Cheats, chance: np.random.Generator
+) -> Cheats:
+    """Add the honest results that are outvoted, and the wrong ones accepted in their place."""
+    if strategy.accuses:
+        fails = truth_fails(1, settings.league_share, Contradictions.OWNERS)
+        cheats.honest_outvoted = int(chance.binomial(round(honest.audits), fails))
+        cheats.wrong += cheats.honest_outvoted
+        cheats.wrong_variance += cheats.honest_outvoted
+    return cheats
 
 
 def _peer_world(settings: Settings, units: int) -> World:

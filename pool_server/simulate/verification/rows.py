@@ -53,6 +53,7 @@ class Row:
     attack_overhead: float
     """Executions per unit of the cheats' accepted work; 0 when none was accepted."""
     honest_quarantined: int
+    """Honest vehicles' right results that were rejected: each ends a history."""
     detection_delay_units_p50: float | None
     """From the first lie of a burst to being caught; null when nobody was caught."""
     attacker_income_ratio: float
