@@ -46,7 +46,7 @@ from pool_server.core.verification import (
     auditors_within,
     judge,
 )
-from pool_server.core.verification.findings import Evidence, FindingKind
+from pool_server.core.verification.findings import BUILD_HISTORY, Evidence, FindingKind
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import AttemptRow, JobRow, ReportedValues
 
@@ -307,7 +307,7 @@ class TaskBoard:
         job = task.job
         terms = LEVELS[job.level]
         task.evidence = self._evidence(task, group)
-        builds_trust = terms.builds_trust and task.evidence is not Evidence.RISK
+        builds_trust = terms.builds_trust and task.evidence in BUILD_HISTORY
         for position, attempt in enumerate(group):
             attempt.move(_A.ACCEPTED)
             if attempt.questioned is not None:

@@ -25,6 +25,11 @@ class Evidence(StrEnum):
 PROVED = frozenset({Evidence.TRUSTED_NODE, Evidence.CERTIFICATE})
 
 
+#: Evidence of work that counts as history. What a buyer's own check proves is true for that buyer alone: a
+#: check that always says yes would make a history of work that nobody did.
+BUILD_HISTORY = frozenset({Evidence.HISTORY, Evidence.AUDITED, Evidence.AGREEMENT, Evidence.TRUSTED_NODE})
+
+
 @unique
 class FindingKind(StrEnum):
     """Which check looked."""

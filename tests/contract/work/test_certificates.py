@@ -107,6 +107,16 @@ def test_a_doubted_result_waits_for_an_audit_whatever_the_draw(pool: Workshop) -
     assert pool.result(job_id).evidence == "AUDITED"
 
 
+def test_attack_a_buyers_own_check_makes_no_history_against_other_buyers(pool: Workshop) -> None:
+    # A buyer and an owner in league: a check that always says yes, results that nobody computed.
+    certified_job(pool, 10)
+    car = pool.car("a")
+    lease = pool.lease(car)
+    submit(pool, lease, [computed(grant, error=9.0) for grant in lease.attempts], V.PROVED)
+    assert pool.vehicle(car).verified_attempts == 10
+    assert pool.vehicle(car).clean_uwu == 0
+
+
 def test_where_a_certificate_fails_the_level_judges(pool: Workshop) -> None:
     job_id = certified_job(pool, level=VerificationLevel.FULL)
     assert hand_in(pool, pool.car("a"), V.FAILED) == [RECORDED], "two owners, as the level asks"
