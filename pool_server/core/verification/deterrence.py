@@ -10,11 +10,7 @@ import math
 from dataclasses import dataclass
 
 from pool_server.core.verification.audit import HistoryAuditRule
-
-#: Units that stay open to a look-back at least, whatever the history.
-LAG_UNITS_MIN = 200
-#: The lag is this many times n / k: a burst that began earlier was caught with probability 1 - e^-3.
-LAG_FACTOR = 3
+from pool_server.core.verification.finality import LAG_GAPS, LAG_UNITS_MIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +44,7 @@ class Deterrence:
 
 def lag_units(rule: HistoryAuditRule, *, epsilon: float, history_units: int) -> int:
     """Return E = max(200, 3 n / k): units after which a result counts as final."""
-    return max(LAG_UNITS_MIN, math.ceil(LAG_FACTOR * history_units / rule.scale(epsilon)))
+    return max(LAG_UNITS_MIN, math.ceil(LAG_GAPS * history_units / rule.scale(epsilon)))
 
 
 def deterrence(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_server.core.verification.audit import AUDITORS_MAX, HistoryAuditRule
-from pool_server.core.verification.deterrence import LAG_FACTOR, LAG_UNITS_MIN
+from pool_server.core.verification.finality import LAG_GAPS, LAG_UNITS_MIN
 from pool_server.core.verification.overhead import audit_ranges, expected_overhead
 from pool_server.simulate.verification.contradictions import Contradictions, lie_passes, truth_fails
 from pool_server.simulate.verification.lives import SHORT_UNITS, CatchLaw, LifeTable, draw_weight
@@ -244,7 +244,7 @@ def _one_after_another(
 
 def _revoked(table: LifeTable, accepted: Floats, lies: Floats, mean: Floats) -> Floats:
     """Return the wrong weight in what was not final yet when a life was caught."""
-    lag = np.maximum(LAG_UNITS_MIN, LAG_FACTOR * accepted / table.scale)
+    lag = np.maximum(LAG_UNITS_MIN, LAG_GAPS * accepted / table.scale)
     before, _ = table.wrong_until(np.maximum(accepted - lag, 0.0))
     share = np.divide(mean - before, mean, out=np.zeros_like(mean), where=mean > 0)
     revoked: Floats = lies * np.clip(share, 0.0, 1.0)
@@ -323,7 +323,7 @@ def _second_moment(ends: Floats, steps: LifeTable) -> float:
 def _revoked_in_bulk(counts: NDArray[np.int64], steps: LifeTable) -> float:
     """Return the wrong weight expected in what was not final when lives of the table's lengths ended."""
     accepted = np.arange(len(counts) - 1, dtype=np.float64)
-    lag = np.maximum(LAG_UNITS_MIN, np.ceil(LAG_FACTOR * accepted / steps.scale))
+    lag = np.maximum(LAG_UNITS_MIN, np.ceil(LAG_GAPS * accepted / steps.scale))
     before = np.maximum(accepted - lag, 0.0).astype(np.intp)
     return float((counts[:-1] * (steps.wrong_mean[:-1] - steps.wrong_mean[before])).sum())
 

@@ -3,6 +3,8 @@
 import pytest
 
 from pool_server.core.trust import TrustRecord
+from pool_server.core.verification import HistoryAuditRule
+from pool_server.core.verification.deterrence import lag_units
 from pool_server.core.verification.finality import LAG_UNITS_MIN, final_through_uwu, lag_uwu
 
 EPSILON, SHARE, UNIT = 1e-2, 0.2, 1_000
@@ -19,6 +21,12 @@ def lag(clean_uwu: int) -> int:
 def test_the_lag_is_three_gaps_between_audits_or_200_units(clean_units: int, lag_units: int) -> None:
     # At 1e-2 and a faulty share of 0.2, k is 20: audits come every n / 20 units.
     assert lag(clean_units * UNIT) == lag_units * UNIT
+
+
+@pytest.mark.parametrize("clean_units", [0, 1_000, 1_340, 2_001, 100_000])
+def test_the_deterrence_figures_reckon_with_the_same_lag(clean_units: int) -> None:
+    rule = HistoryAuditRule(assumed_faulty_share=SHARE)
+    assert lag_units(rule, epsilon=EPSILON, history_units=clean_units) == -(-lag(clean_units * UNIT) // UNIT)
 
 
 def test_a_share_below_the_error_target_counts_as_one() -> None:
