@@ -119,6 +119,13 @@ class ServerConfig:
         at_least=1,
         at_most=20 * 86_400,
     )
+    network_patience_s: int = _key(
+        60,
+        "How long a result waits to be checked by a vehicle of another network (IPv4 /24, IPv6 /48; private "
+        "addresses, and that of a proxy in front, are none), seconds; then others may. 0: not at all.",
+        at_least=0,
+        at_most=86_400,
+    )
     colluding_auditor_share: float = _key(
         0.2,
         "Share of auditors assumed to be in league with the audited; more auditors are asked of newcomers.",

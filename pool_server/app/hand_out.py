@@ -8,6 +8,7 @@ from pool_server.core.hand_out import (
     choose_started,
     shuffled,
 )
+from pool_server.core.networks import NetworkGuest
 from pool_server.ports.classes import ClassGuest
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import JobRow
@@ -21,6 +22,7 @@ def tasks_for_lease(
     size: int,
     retry_before_us: int,
     guest: ClassGuest | None,
+    network: NetworkGuest,
     order: HandOutOrder,
     now_us: int,
 ) -> list[ReadyTask]:
@@ -33,6 +35,7 @@ def tasks_for_lease(
         overdue_before_us=now_us - HIDDEN_WAIT_US_MAX,
         limit=STARTED_CANDIDATES_MAX,
         guest=guest,
+        network=network,
     )
     task_ids = choose_started(
         started, size=size, fresh_count=job.ready_count - len(started), chances=numbers[:size]

@@ -15,7 +15,7 @@ from pool_server.app.pricing import posted_price
 from pool_server.app.work_commands import AttemptGrant, LeaseGranted, LeaseWork, NoWorkNow
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.fleet import LEASABLE_STATES, VEHICLE_LIFECYCLE, VehicleState, state_on_contact
-from pool_server.core.hand_out import HandOutOrder, ReadyTask
+from pool_server.core.hand_out import HandOutOrder, ReadyTask, TaskTake
 from pool_server.core.jobs import AttemptState, LeaseState, PriceMode, PriceTerms
 from pool_server.core.matching import (
     LIVE_LEASES_PER_VEHICLE_MAX,
@@ -26,12 +26,13 @@ from pool_server.core.matching import (
     lease_size,
     order_offers,
 )
+from pool_server.core.networks import UNKNOWN_NETWORK, NetworkGuest
 from pool_server.core.settlement import AttemptFunding, Payer, unresolved_expiry_us
 from pool_server.core.verification import LEVELS
 from pool_server.ports.classes import VehicleClass
 from pool_server.ports.fleet import VehicleRow, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import AttemptRow, JobDelta, JobRow, LeaseRow, TaskTake
+from pool_server.ports.work import AttemptRow, JobDelta, JobRow, LeaseRow
 
 #: Ready tasks per vehicle beyond which spreading them over the fleet does not matter.
 _SPREAD_BELOW = 64
@@ -235,6 +236,10 @@ def _lease_from_job(
         size=size,
         retry_before_us=now_us - policy.retry_same_owner_us,
         guest=class_guest(uow, job, own_class, policy=policy, now_us=now_us),
+        network=NetworkGuest(
+            command.network if policy.network_patience_us else UNKNOWN_NETWORK,
+            now_us - policy.network_patience_us,
+        ),
         order=order,
         now_us=now_us,
     )
@@ -256,7 +261,9 @@ def _lease_from_job(
         ended_at_us=0,
     )
     uow.leases.insert(lease)
-    attempts = _attempts(uow, lease, job, tasks, own_class.numeric_class, now_us=now_us)
+    attempts = _attempts(
+        uow, lease, job, tasks, own_class.numeric_class, network=command.network, now_us=now_us
+    )
     uow.attempts.insert(attempts)
     takes = [
         TaskTake(task.task_id, attempt.payer is Payer.JOB)
@@ -297,6 +304,7 @@ def _attempts(
     tasks: list[ReadyTask],
     numeric_class: str,
     *,
+    network: str,
     now_us: int,
 ) -> list[AttemptRow]:
     """Make the attempts' rows, funded: by the job up to its quorum, beyond it by the pool."""
@@ -339,6 +347,7 @@ def _attempts(
             0,
             0,
             numeric_class,
+            network=network,
         )
         for offset, task in enumerate(tasks)
     ]

@@ -39,6 +39,8 @@ class LeaseWork:
     """Programs that the worker holds compiled."""
     reserve_price_micros_per_wu: int = 0
     """The owner's lowest price."""
+    network: str = ""
+    """From which the vehicle calls; empty where that is not known."""
     held_lease_ids: Sequence[int] = ()
     """Leases that the vehicle has: a live one that is not named here was lost and is sent again."""
 

@@ -49,6 +49,8 @@ class WorkPolicy:
     class_rule: ClassAuditRule = field(default_factory=ClassAuditRule)
     class_patience_us: int = 30 * SECOND_US
     """How long a result waits for a vehicle of the numeric class that should check it; then others may."""
+    network_patience_us: int = MINUTE_US
+    """How long a result waits for a vehicle of another network to check it; then others may."""
     assumed_faulty_share: float = 0.2
     """The rule's f, by which results become final."""
     pool_run_uwu_max: int = 0
@@ -73,6 +75,7 @@ class WorkPolicy:
             self.retry_same_owner_us,
             self.vehicle_silence_us,
             self.unit_answer_us,
+            self.network_patience_us,
             self.accept_unverified_after_us,
         )
         if min(durations_us) < 0:

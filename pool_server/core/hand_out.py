@@ -30,6 +30,14 @@ class HandOutOrder(Protocol):
         ...
 
 
+class TaskTake(NamedTuple):
+    """One attempt of a task goes out."""
+
+    task_id: int
+    by_job: bool
+    """Whether the job pays."""
+
+
 class StartedTask(NamedTuple):
     """A ready task that has had an attempt, which an owner may be given."""
 

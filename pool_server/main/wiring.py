@@ -89,6 +89,7 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
         lease_grace_us=config.lease_grace_s * SECOND_US,
         vehicle_silence_us=config.vehicle_silence_s * SECOND_US,
         unit_answer_us=config.unit_answer_s * SECOND_US,
+        network_patience_us=config.network_patience_s * SECOND_US,
         allow_level_none=config.allow_level_none,
         quarantine=QuarantineRule(rejections_max=config.quarantine_after),
         audit_rule=HistoryAuditRule(

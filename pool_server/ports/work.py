@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from pool_server.core.comparison import Comparator
-from pool_server.core.hand_out import ReadyTask, StartedTask
+from pool_server.core.hand_out import ReadyTask, StartedTask, TaskTake
 from pool_server.core.jobs import (
     AttemptState,
     JobState,
@@ -21,6 +21,7 @@ from pool_server.core.jobs import (
     TaskState,
     TensorRef,
 )
+from pool_server.core.networks import NetworkGuest
 from pool_server.core.settlement import Payer
 from pool_server.core.verification import VerificationLevel
 from pool_server.ports.classes import ClassGuest
@@ -214,14 +215,6 @@ class TaskRow(NamedTuple):
         return bool(self.evidence) and not self.decided_seq
 
 
-class TaskTake(NamedTuple):
-    """One attempt of a task goes out."""
-
-    task_id: int
-    by_job: bool
-    """Whether the job pays."""
-
-
 class AttemptRow(NamedTuple):
     """An attempt."""
 
@@ -248,6 +241,8 @@ class AttemptRow(NamedTuple):
     """The vehicle's numeric class when it was leased; "" is unknown."""
     odometer_uwu: int = 0
     """Where its vehicle's history stood once it was accepted; 0 where it counts for none."""
+    network: str = ""
+    """From which its vehicle leased it; "" is unknown."""
 
 
 class ReportedValues(NamedTuple):
@@ -334,6 +329,7 @@ class TaskRepository(Protocol):
         overdue_before_us: int,
         limit: int,
         guest: ClassGuest | None = None,
+        network: NetworkGuest | None = None,
     ) -> list[StartedTask]:
         """Ready tasks of a job that have had an attempt and that an owner may be given, by (rank, id).
 

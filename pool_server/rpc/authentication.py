@@ -16,6 +16,7 @@ import grpc
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app.principals import authenticate_token, authenticate_vehicle
+from pool_server.core.networks import UNKNOWN_NETWORK, network_of
 from pool_server.identity.pki import PeerCertificate, read_peer_certificate
 from pool_server.identity.tokens import parse_bearer
 from pool_server.ports.shell import VehicleIdentity
@@ -36,6 +37,8 @@ class Caller:
     vehicle: VehicleIdentity | None
     token_id: str = ""
     """Of the token that speaks for the principal; empty without one."""
+    network: str = UNKNOWN_NETWORK
+    """From which a vehicle calls, as far as its address tells."""
 
     def require_vehicle(self) -> VehicleIdentity:
         """Return the vehicle.
@@ -126,7 +129,8 @@ class Authenticator:
             await self._store.write(
                 lambda uow: uow.identity.mark_vehicle_used(vehicle.vehicle_id, now_us=now_us)
             )
-        return Caller(who=Who.VEHICLE, principal_id="", vehicle=vehicle)
+        network = network_of(context.peer())
+        return Caller(who=Who.VEHICLE, principal_id="", vehicle=vehicle, network=network)
 
     def _peer_certificate(self, auth_context: "dict[str, Sequence[bytes]] | Any") -> PeerCertificate:
         pems = auth_context.get("x509_pem_cert", ())

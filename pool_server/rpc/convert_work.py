@@ -93,7 +93,9 @@ def tensor_bundle(reference: TensorRef) -> common_pb2.TensorBundle:
     return common_pb2.TensorBundle()
 
 
-def lease_work(want: fleet_pb2.WorkRequest, held: Sequence[str], *, vehicle_id: str) -> LeaseWork:
+def lease_work(
+    want: fleet_pb2.WorkRequest, held: Sequence[str], *, vehicle_id: str, network: str
+) -> LeaseWork:
     """Read a wish for work.
 
     Raises:
@@ -107,6 +109,7 @@ def lease_work(want: fleet_pb2.WorkRequest, held: Sequence[str], *, vehicle_id: 
         raise invalid("reserve_price_micros_per_wu", "must not be negative")
     return LeaseWork(
         vehicle_id=vehicle_id,
+        network=network,
         attempts_max=min(want.attempts_max, limits.LEASE_TASKS_MAX),
         available_ms=min(want.available_ms, limits.LEASE_LIFETIME_US_MAX // 1_000),
         warm_programs=tuple(ids.parse_program_id(text) for text in want.warm_program_sha256),

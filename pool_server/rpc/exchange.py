@@ -17,6 +17,7 @@ from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb2
 from pool_server.ports.shell import VehicleIdentity
 from pool_server.rpc import convert_work
+from pool_server.rpc.authentication import current_caller
 from pool_server.rpc.dispute_desk import DisputeDesk
 from pool_server.rpc.hub import Hub, Outbox
 from pool_server.rpc.interceptor import EdgeInterceptor, detail_is_public
@@ -133,7 +134,10 @@ class ExchangeStreams:
         want = None
         if request.HasField("want") and request.want.attempts_max > 0:
             want = convert_work.lease_work(
-                request.want, request.held_lease_ids, vehicle_id=vehicle.vehicle_id
+                request.want,
+                request.held_lease_ids,
+                vehicle_id=vehicle.vehicle_id,
+                network=current_caller().network,
             )
         if want is not None and self._hub.draining:
             want = None

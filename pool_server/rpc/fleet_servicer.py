@@ -131,8 +131,11 @@ class FleetServicer(fleet_service_pb2_grpc.FleetServiceServicer):
                 yield response
 
     async def LeaseWork(self, request: pb.LeaseWorkRequest, context: _Context) -> pb.LeaseWorkResponse:
-        vehicle = current_caller().require_vehicle()
-        command = convert_work.lease_work(request.want, request.held_lease_ids, vehicle_id=vehicle.vehicle_id)
+        caller = current_caller()
+        vehicle = caller.require_vehicle()
+        command = convert_work.lease_work(
+            request.want, request.held_lease_ids, vehicle_id=vehicle.vehicle_id, network=caller.network
+        )
         await self._streams.probes.note(vehicle.vehicle_id, request.want.agent)
         await self._streams.note_agent(vehicle, request.want.agent, known=vehicle.agent_version)
         if self._hub.draining:

@@ -14,7 +14,7 @@ _PAYERS = {payer.value: payer for payer in Payer}
 _COLUMNS = (
     "attempt_id, task_id, lease_id, job_id, task_index, vehicle_id, owner_id, state, payer, "
     "price_micros_per_wu, amount_micros, pending_transfer_id, output_digest, reason, leased_at_us, "
-    "ended_at_us, decided_at_us, numeric_class, odometer_uwu"
+    "ended_at_us, decided_at_us, numeric_class, odometer_uwu, network"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM attempts"
 _ALIAS_COLUMNS = ", ".join(f"a.{column.strip()}" for column in _COLUMNS.split(","))
@@ -194,7 +194,7 @@ class SqlAttemptRepository:
 
 def _rows(rows: Iterable[Any]) -> dict[int, AttemptRow]:
     make = AttemptRow._make
-    return {row[0]: make((*row[:7], _STATES[row[7]], _PAYERS[row[8]], *row[9:19])) for row in rows}
+    return {row[0]: make((*row[:7], _STATES[row[7]], _PAYERS[row[8]], *row[9:])) for row in rows}
 
 
 def _statement(*, was_counting: bool, is_counting: bool, reported: bool) -> str:

@@ -5,11 +5,12 @@ from itertools import islice
 from typing import Any
 
 from pool_server.core.fleet import ACTIVE_STATES
-from pool_server.core.hand_out import ReadyTask, StartedTask
+from pool_server.core.hand_out import ReadyTask, StartedTask, TaskTake
 from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
+from pool_server.core.networks import NetworkGuest
 from pool_server.ports.classes import ClassGuest
-from pool_server.ports.work import DecidedRow, NewTaskRow, TaskRow, TaskTake
+from pool_server.ports.work import DecidedRow, NewTaskRow, TaskRow
 from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, insert_many, marks, set_from_values, write_rows
 from pool_server.store.tables.work import JOB_HAS_READY_TASKS
@@ -48,6 +49,11 @@ _NOT_ASKED = (
 _NOT_UNLIKE = (
     "AND NOT EXISTS (SELECT 1 FROM attempts AS a WHERE a.task_id = t.task_id AND a.counting = 1 "
     "AND (a.ended_at_us = 0 OR a.ended_at_us > ?) AND a.numeric_class IN ({marks})) "
+)
+#: For vehicles of a known network: not what another of it computes, or has computed a short while ago.
+_NOT_NEIGHBOURS = (
+    "AND NOT EXISTS (SELECT 1 FROM attempts AS a WHERE a.task_id = t.task_id AND a.counting = 1 "
+    "AND a.network = ? AND (a.ended_at_us = 0 OR a.ended_at_us > ?)) "
 )
 _BEFORE_ORDER = "ORDER BY t.rank, t.task_id LIMIT ?"
 _READY = (
@@ -162,9 +168,10 @@ class SqlTaskRepository:
         overdue_before_us: int,
         limit: int,
         guest: ClassGuest | None = None,
+        network: NetworkGuest | None = None,
     ) -> list[StartedTask]:
         """Ready tasks of a job that have had an attempt and that an owner may be given, by (rank, id)."""
-        query, wishes = _started(guest)
+        query, wishes = _started(guest, network)
         rows = self._driver.run(
             query, (overdue_before_us, job_id, owner_id, owner_id, retry_before_us, *wishes, limit)
         )
@@ -253,16 +260,19 @@ class SqlTaskRepository:
         return {row[2]: _decided(row) for row in rows}
 
 
-def _started(guest: ClassGuest | None) -> tuple[str, tuple[Any, ...]]:
-    """Return the query of started tasks, and what the guest's class adds to its parameters."""
-    if guest is None:
-        return _STARTED, ()
-    # A trusted node may confirm every class, and is a witness for its own alone.
-    itself = "" if guest.trusted else guest.numeric_class
-    more, wishes = _NOT_ASKED, [guest.now_us, itself, guest.numeric_class]
-    if guest.unlike:
-        more += _NOT_UNLIKE.format(marks=marks(len(guest.unlike)))
-        wishes += [guest.ended_after_us, *guest.unlike]
+def _started(guest: ClassGuest | None, network: NetworkGuest | None) -> tuple[str, tuple[Any, ...]]:
+    """Return the query of started tasks, and what the guest's class and network add to its parameters."""
+    more, wishes = "", []
+    if guest is not None:
+        # A trusted node may confirm every class, and is a witness for its own alone.
+        itself = "" if guest.trusted else guest.numeric_class
+        more, wishes = _NOT_ASKED, [guest.now_us, itself, guest.numeric_class]
+        if guest.unlike:
+            more += _NOT_UNLIKE.format(marks=marks(len(guest.unlike)))
+            wishes += [guest.ended_after_us, *guest.unlike]
+    if network is not None and network.network:
+        more += _NOT_NEIGHBOURS
+        wishes += list(network)
     return _STARTED.replace(_BEFORE_ORDER, more + _BEFORE_ORDER), tuple(wishes)
 
 

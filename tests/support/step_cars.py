@@ -37,7 +37,9 @@ from pool_protocol.program.trees import tree_of
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as pb
 from pool_protocol.v1 import market_service_pb2 as market_pb
+from pool_server.core.jobs import TensorRef
 from pool_server.ports.disputes import UnitOrder, UnitRun
+from pool_server.ports.pool_runs import TaskOrder, TaskRun
 from tests.support.fake_car import FakeBuyer, FakeCar
 from tests.support.pool import PoolHandle
 
@@ -308,3 +310,12 @@ class CountingReferee:
             state = dict(tensors.decode(order.start.inline or b""))
         after = self.step(state, order.steps)
         return UnitRun(unit_digest(after, order.unit_index, order.program_sha256), self.numeric_class)
+
+    async def run_task(self, order: TaskOrder) -> TaskRun:
+        """Run a whole task."""
+        if self.fails_with is not None:
+            raise self.fails_with
+        after = self.step(start_of(order.inputs.inline or b""), order.steps)
+        content = tensors.encode(after)
+        outputs = TensorRef(inline=content, size_bytes=len(content))
+        return TaskRun(output_digest(after), outputs, self.numeric_class)

@@ -238,6 +238,7 @@ class Workshop:
         warm: Sequence[str] = (),
         reserve: int = 0,
         available_ms: int = 0,
+        network: str = "",
     ) -> LeaseGranted | NoWorkNow:
         command = LeaseWork(
             vehicle_id=vehicle_id,
@@ -246,6 +247,7 @@ class Workshop:
             warm_programs=warm,
             reserve_price_micros_per_wu=reserve,
             available_ms=available_ms,
+            network=network,
         )
         return self._run(
             lambda uow: lease_work(uow, command, order=self.order, policy=self.policy, now_us=self.now_us)
@@ -363,7 +365,7 @@ class Workshop:
         task_ids = self.books.run(refereeing.tasks_to_referee)
         for task_id in task_ids:
             run = fails_with or self._task_run(task_id, error=error, numeric_class=numeric_class)
-            self._run(lambda uow, task_id=task_id, run=run: self._take_task_run(uow, task_id, run))
+            self._take_task_run(task_id, run)
         return len(task_ids)
 
     def _task_run(self, task_id: int, *, error: float, numeric_class: str) -> TaskRun:
@@ -374,8 +376,12 @@ class Workshop:
         arrays = answer(float(x[0]) + 1.0 + error)
         return TaskRun(output_digest(arrays), inline(tensors.encode(arrays)), numeric_class)
 
-    def _take_task_run(self, uow: SqlUnitOfWork, task_id: int, run: TaskRun | PoolError) -> None:
-        refereeing.take_task_run(uow, task_id, run, policy=self.policy, blobs=self.blobs, now_us=self.now_us)
+    def _take_task_run(self, task_id: int, run: TaskRun | PoolError) -> None:
+        self._run(
+            lambda uow: refereeing.take_task_run(
+                uow, task_id, run, policy=self.policy, blobs=self.blobs, now_us=self.now_us
+            )
+        )
 
     def release_money(self) -> int:
         return self._run(lambda uow: release_held(uow, now_us=self.now_us))

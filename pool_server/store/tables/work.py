@@ -344,6 +344,7 @@ class AttemptTable(SQLModel, table=True):
     decided_at_us: int = Field(sa_column=big_int())
     odometer_uwu: int = Field(sa_column=_added_int())
     numeric_class: str = Field(sa_column=_added_text())
+    network: str = Field(sa_column=_added_text())
 
 
 class AttemptOutputTable(SQLModel, table=True):

@@ -1,11 +1,14 @@
 """Leases: who gets what, in which order, at which price; a lost lease comes again as it was."""
 
+from pathlib import Path
+
 import pytest
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app.fleet import set_draining
 from pool_server.app.pricing import set_posted_price
 from pool_server.app.work_commands import LeaseGranted, NoWorkNow
+from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.fleet import VehicleState
 from pool_server.core.hand_out import HIDDEN_AMONG_TASKS, HIDDEN_WAIT_US_MAX
 from pool_server.core.jobs import PriceMode
@@ -291,3 +294,48 @@ def test_an_audit_looks_like_any_other_work(pool: Workshop) -> None:
     assert audit.price_micros_per_wu == work.price_micros_per_wu
     assert audit.attempts[0].inputs == work.attempts[0].inputs
     assert audit.attempts[0].work_uwu == work.attempts[0].work_uwu
+
+
+# --- networks -----------------------------------------------------------------------------------
+
+
+def test_vehicles_of_one_network_do_not_check_each_other_while_others_may(pool: Workshop) -> None:
+    here, there = "198.41.0.0/24", "198.41.1.0/24"
+    one, neighbour, stranger, unknown = [
+        pool.car(name) for name in ("one", "neighbour", "stranger", "unknown")
+    ]
+    pool.job(1, level=VerificationLevel.FULL)
+    lease = pool.ask(one, network=here)
+    assert isinstance(lease, LeaseGranted)
+    # 1. Neither while it computes, nor for a minute afterwards.
+    assert isinstance(pool.ask(neighbour, network=here), NoWorkNow)
+    pool.hand_in(lease)
+    pool.wait(seconds=59)
+    assert isinstance(pool.ask(neighbour, network=here), NoWorkNow)
+    # 2. Others may, and so may the neighbour when nobody came.
+    for vehicle_id, network in ((stranger, there), (unknown, "")):
+        job_id = pool.job(1, level=VerificationLevel.FULL)
+        first = pool.ask(one, network=here)
+        assert isinstance(first, LeaseGranted)
+        assert first.job_id == job_id
+        granted = pool.ask(vehicle_id, network=network)
+        assert isinstance(granted, LeaseGranted), network
+        pool.hand_in(granted)
+        pool.hand_in(first)
+    pool.wait(seconds=61)
+    assert isinstance(pool.ask(neighbour, network=here), LeaseGranted)
+
+
+def test_fresh_tasks_are_for_every_network(pool: Workshop) -> None:
+    pool.job(4)
+    for name in ("one", "two"):
+        assert isinstance(pool.ask(pool.car(name), 1, network="198.41.0.0/24"), LeaseGranted)
+
+
+def test_an_operator_may_do_without_other_networks(tmp_path: Path) -> None:
+    pool = Workshop(tmp_path / "pool.sqlite3", policy=WorkPolicy(network_patience_us=0))
+    one, two = pool.car("one"), pool.car("two")
+    pool.job(1, level=VerificationLevel.FULL)
+    for vehicle_id in (one, two):
+        assert isinstance(pool.ask(vehicle_id, network="198.41.0.0/24"), LeaseGranted)
+    pool.books.engine.dispose()

@@ -284,6 +284,7 @@ def upgrade() -> None:
     op.add_column(
         "attempts", sa.Column("numeric_class", sa.String(), server_default=sa.text("''"), nullable=False)
     )
+    op.add_column("attempts", sa.Column("network", sa.String(), server_default=sa.text("''"), nullable=False))
     op.add_column(
         "fleet_trust", sa.Column("odometer_uwu", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
