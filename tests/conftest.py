@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from typing import Any
 
@@ -11,6 +12,11 @@ import pytest
 from hypothesis import settings
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+# Started with `&` from a script, tests inherit an ignored SIGINT and hand it on to the programs that they
+# interrupt: those would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run: a property that fails in CI fails at the desk.
 # HYPOTHESIS_PROFILE=search looks further.
