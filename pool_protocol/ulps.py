@@ -39,6 +39,22 @@ def max_ulps(array: NDArray[Any], reference: NDArray[Any]) -> int:
     return int(distances.max(initial=0))
 
 
+def specials_alike(array: NDArray[Any], reference: NDArray[Any]) -> bool:
+    """Say whether NaN stands where NaN stands, and each infinity where the same one does."""
+    a, b = real_parts(array).astype(np.float64), real_parts(reference).astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    return bool(np.all(finite | (np.isnan(a) & np.isnan(b)) | (a == b)))
+
+
+def sorted_rows(array: NDArray[Any]) -> bytes:
+    """Return the rows along the first axis, canonical and in order: equal for equal multisets."""
+    content = canonical_bytes(array)
+    width = len(content) // array.shape[0] if array.ndim and array.shape[0] else 0
+    if width == 0:
+        return content
+    return np.sort(np.frombuffer(content, dtype=np.dtype((np.void, width)))).tobytes()
+
+
 def _sign_and_size(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
     bits = np.ascontiguousarray(values).view(_UNSIGNED[values.dtype.itemsize]).astype(np.uint64)
     sign_bit = np.uint64(1 << (8 * values.dtype.itemsize - 1))
