@@ -126,6 +126,7 @@ class Admitter:
             constants=exported.constants,
             artifact=sent.artifact,
             _runner=self._runners.setdefault(manifest.program_id, []),
+            _records=self._records,
         )
         if is_new:
             self._records.remember_program(program)

@@ -5,7 +5,7 @@ The pool does the comparing; here is only the declaration.
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from chargepool._errors import ChargepoolError, ProgramRefused
@@ -51,6 +51,10 @@ class Comparator:
         return self.kind == common_pb2.COMPARATOR_KIND_EXACT and all(
             comparator.is_exact for _name, comparator in self.outputs
         )
+
+    def rule_of(self, name: str) -> "Comparator":
+        """Return the rule that compares an output."""
+        return dict(self.outputs).get(name) or replace(self, outputs=())
 
     def to_wire(self) -> common_pb2.Comparator:
         """Return the message of the job."""

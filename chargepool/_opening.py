@@ -1,11 +1,13 @@
 """Opening a job: the last step before money is reserved, and the first that reserves it."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from chargepool._errors import InputRefused
 from chargepool._job import Job
+from chargepool._numerics import NumericsWarning
 from chargepool._program import Program
 from chargepool._records import Records
 from chargepool._session import JobTerms, Session
@@ -101,6 +103,7 @@ class Opener:
         certificate_sha256 = ""
         if options.certificate is not None:
             certificate_sha256 = self._certify(program, options.certificate)
+        _warn_of_numerics(program, options)
         price = settle_price(
             session,
             program_sha256=program.program_id,
@@ -175,3 +178,19 @@ class Opener:
             currency=self._session.balance().currency,
             verifies=self._verifies,
         )
+
+
+def numerics_objection(program: Program, *, level: str, certified: bool) -> str | None:
+    """Say why results of a job will not agree, as far as a check of its program's numerics has shown.
+
+    Results that a certificate proves, or that nobody checks, are not compared.
+    """
+    report = None if certified or level == "none" else program.numerics
+    return None if report is None else report.objection(program.comparator)
+
+
+def _warn_of_numerics(program: Program, options: JobOptions) -> None:
+    objection = numerics_objection(program, level=options.level, certified=options.certificate is not None)
+    if objection is not None:
+        # Out of here, `open`, and the client's method: to the line that made the job.
+        warnings.warn(f"{program.name}: {objection}", NumericsWarning, stacklevel=4)

@@ -5,7 +5,7 @@ element types against the manifest that the pool signed. JAX is not loaded by th
 run locally.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from pool_protocol.program.manifest import Group, ProgramDraft, ProgramKind, Pro
 
 if TYPE_CHECKING:
     from chargepool._local import LocalProgram
+    from chargepool._numerics import NumericsReport
+    from chargepool._records import Records
 
 #: Names of a step program's initial state inside a task's bundle start with this.
 STATE_PREFIX = "state/"
@@ -45,6 +47,7 @@ class Program:
     artifact: bytes = field(repr=False)
     """The `jax.export` bytes."""
     _runner: "list[LocalProgram]" = field(default_factory=list, repr=False, compare=False)
+    _records: "Records | None" = field(default=None, repr=False, compare=False)
 
     @property
     def is_step(self) -> bool:
@@ -76,6 +79,36 @@ class Program:
             self._runner.append(LocalProgram(self.artifact, self.manifest))
         arrays = self.encode(item)
         return self.decode(self._runner[0].run(arrays, self.constants, steps=self.checked_steps(steps)))
+
+    def check_numerics(
+        self, samples: Iterable[Any] = (), *, steps: int | None = None, timeout_s: float | None = None
+    ) -> "NumericsReport":
+        """Run the artifact here under several numeric settings, and propose a comparator and a class rule.
+
+        Takes some seconds: each setting is a process of its own. Sends nothing. What was found is remembered
+        on this machine, and a job whose comparator will not hold says so with a `NumericsWarning`.
+
+        Args:
+            samples: Inputs of a few tasks, as `map` takes them; they should span what your tasks hold. None:
+                one is made up from the declared types.
+            steps: Steps of one task, for step programs; two units when left out.
+            timeout_s: How long each process may take; five minutes when left out.
+
+        Raises:
+            InputRefused: A sample does not fit the program.
+            ProgramRefused: It fails on a sample.
+        """
+        from chargepool._numerics import check_admitted
+
+        report = check_admitted(self, samples, steps=steps, timeout_s=timeout_s)
+        if self._records is not None:
+            self._records.remember_numerics(report)
+        return report
+
+    @property
+    def numerics(self) -> "NumericsReport | None":
+        """What `check_numerics` last found on this machine; None when nobody checked."""
+        return None if self._records is None else self._records.numerics(self.program_id)
 
     def checked_steps(self, steps: int | None) -> int:
         """Return the steps per task; 0 for a map program.
