@@ -7,18 +7,20 @@ worked out anew, by `_proposal`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from chargepool._comparators import Comparator
 from chargepool._differences import Difference, OutputEvidence, measure_samples
 from chargepool._errors import ChargepoolError, ProgramRefused
 from chargepool._objection import objection
+from chargepool._program import encode_task
 from chargepool._proposal import ClassRule, OutputProposal, Proposal, Refusal, propose
 from chargepool._settings import (
     OTHERS,
     PINNED,
     ROUNDED,
     TIMEOUT_S,
+    Arrays,
     Outcome,
     Runs,
     RunSettings,
@@ -28,9 +30,7 @@ from chargepool._settings import (
 )
 from pool_protocol.errors import ErrorCode
 from pool_protocol.numeric import Family, families_of
-
-if TYPE_CHECKING:
-    from chargepool._program import Program
+from pool_protocol.program.manifest import ProgramDraft
 
 __all__ = [
     "ClassRule",
@@ -39,7 +39,7 @@ __all__ = [
     "OutputProposal",
     "Refusal",
     "check",
-    "check_admitted",
+    "workload",
 ]
 
 _FORMAT: Final = 1
@@ -166,23 +166,42 @@ class NumericsReport:
         )
 
 
-def check_admitted(
-    program: "Program", samples: Iterable[Any], *, steps: int | None, timeout_s: float | None
-) -> NumericsReport:
-    """Check an admitted program; see `Program.check_numerics`."""
-    if program.is_step and steps is None:
-        steps = UNITS_BY_DEFAULT * program.manifest.draft.unit_steps
-    work = Workload(
-        name=program.name,
-        artifact=program.artifact,
-        draft=program.manifest.draft,
-        operations=tuple(program.manifest.cost.operations),
-        samples=[program.encode(item, index=index) for index, item in enumerate(samples)],
-        constants=program.constants,
-        steps=program.checked_steps(steps),
+def workload(
+    *,
+    name: str,
+    artifact: bytes,
+    draft: ProgramDraft,
+    operations: Iterable[str],
+    samples: Iterable[Any],
+    constants: Arrays,
+    steps: int | None = None,
+    timeout_s: float | None = None,
+) -> Workload:
+    """Return what a check runs; see `Program.check_numerics`.
+
+    Args:
+        name: The program's, for people.
+        artifact: Its bytes.
+        draft: What they are.
+        operations: StableHLO operations in it.
+        samples: Inputs of a few tasks, as `Client.map` takes them.
+        constants: By their names; of those that are missing all are made up.
+        steps: Of one task; None for two units of a step program.
+        timeout_s: For each process; None for five minutes.
+
+    Raises:
+        InputRefused: A sample does not fit the program.
+    """
+    return Workload(
+        name=name,
+        artifact=artifact,
+        draft=draft,
+        operations=tuple(operations),
+        samples=[encode_task(item, draft, where=f"sample {index}") for index, item in enumerate(samples)],
+        constants=constants,
+        steps=UNITS_BY_DEFAULT * draft.unit_steps if steps is None else steps,
         timeout_s=TIMEOUT_S if timeout_s is None else timeout_s,
     )
-    return check(work)
 
 
 def check(

@@ -98,9 +98,21 @@ class Program:
             InputRefused: A sample does not fit the program.
             ProgramRefused: It fails on a sample.
         """
-        from chargepool._numerics import check_admitted
+        from chargepool._numerics import check, workload
 
-        report = check_admitted(self, samples, steps=steps, timeout_s=timeout_s)
+        if steps is not None:
+            self.checked_steps(steps)
+        work = workload(
+            name=self.name,
+            artifact=self.artifact,
+            draft=self.manifest.draft,
+            operations=self.manifest.cost.operations,
+            samples=samples,
+            constants=self.constants,
+            steps=steps,
+            timeout_s=timeout_s,
+        )
+        report = check(work)
         if self._records is not None:
             self._records.remember_numerics(report)
         return report
@@ -140,20 +152,8 @@ class Program:
         Raises:
             InputRefused: It does not have the program's structure, shapes or element types.
         """
-        draft = self.manifest.draft
         where = "the input" if index is None else f"input {index}"
-        if not self.is_step:
-            return encode_group(item, draft, Group.INPUTS, where=where)
-        if not isinstance(item, tuple) or len(item) != 2:
-            raise InputRefused(
-                f"{where} is not a pair (state, inputs).",
-                next_step="A step program's task is (state, inputs); inputs may be None when there are none.",
-            )
-        state, inputs = item
-        named = encode_group(inputs, draft, Group.INPUTS, where=where)
-        for name, array in encode_group(state, draft, Group.STATE, where=f"the state of {where}").items():
-            named[STATE_PREFIX + name] = array
-        return named
+        return encode_task(item, self.manifest.draft, where=where)
 
     def decode(self, arrays: Mapping[str, NDArray[Any]]) -> Any:
         """Return what the function returned, out of named arrays.
@@ -167,6 +167,26 @@ class Program:
             raise ChargepoolError(
                 f"The outputs are not those of {self.name}: {error.detail}", code=ErrorCode.OUTPUT_MALFORMED
             ) from error
+
+
+def encode_task(item: Any, draft: ProgramDraft, *, where: str) -> dict[str, NDArray[Any]]:
+    """Return one task's input as named arrays; a step program's is `(state, inputs)`.
+
+    Raises:
+        InputRefused: It does not have the program's structure, shapes or element types.
+    """
+    if draft.kind is not ProgramKind.STEP:
+        return encode_group(item, draft, Group.INPUTS, where=where)
+    if not isinstance(item, tuple) or len(item) != 2:
+        raise InputRefused(
+            f"{where} is not a pair (state, inputs).",
+            next_step="A step program's task is (state, inputs); inputs may be None when there are none.",
+        )
+    state, inputs = item
+    named = encode_group(inputs, draft, Group.INPUTS, where=where)
+    for name, array in encode_group(state, draft, Group.STATE, where=f"the state of {where}").items():
+        named[STATE_PREFIX + name] = array
+    return named
 
 
 def encode_group(value: Any, draft: ProgramDraft, group: Group, *, where: str) -> dict[str, NDArray[Any]]:
