@@ -47,10 +47,21 @@ def one(reference: Any, other: Any, dtype: str = "float32", **more: Any) -> Prop
     return propose([seen("y", {"unfused": made[0]}, made[1], **more)], only_whole_numbers=False)
 
 
+def f32(*values: float) -> NDArray[Any]:
+    return np.asarray(values, np.float32)
+
+
+def i32(*values: int) -> NDArray[Any]:
+    return np.asarray(values, np.int32)
+
+
 def next_up(value: float, ulps: int, dtype: str = "float32") -> NDArray[Any]:
     """A number so many representable values above a positive one."""
     start = np.asarray([value], dtype)
-    return (start.view(f"u{start.itemsize}") + np.asarray(ulps, f"u{start.itemsize}")).view(dtype)
+    above: NDArray[Any] = (start.view(f"u{start.itemsize}") + np.asarray(ulps, f"u{start.itemsize}")).view(
+        dtype
+    )
+    return above
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -107,7 +118,7 @@ def test_a_program_without_fractions_is_the_same_everywhere() -> None:
 
 def test_outputs_have_their_own_tolerance_and_none_is_left_exact() -> None:
     # One exact output would keep all checks within a class.
-    x, n = np.float32([1.0]), np.int32([1, 2])
+    x, n = f32(1.0), i32(1, 2)
     outputs = [
         seen("loss", {"unfused": next_up(1.0, 1)}, x),
         seen("parameters", {"unfused": next_up(1.0, 90)}, x),
@@ -123,7 +134,7 @@ def test_outputs_have_their_own_tolerance_and_none_is_left_exact() -> None:
 
 
 def test_one_output_without_a_tolerance_takes_it_from_all() -> None:
-    x, n = np.float32([1.0, 2.0]), np.int32([1, 2])
+    x, n = f32(1.0, 2.0), i32(1, 2)
     outputs = [
         seen("loss", {"unfused": x + np.float32(1e-6)}, x),
         seen("label", {"unfused": n + 1}, n),
@@ -137,14 +148,14 @@ def test_one_output_without_a_tolerance_takes_it_from_all() -> None:
 
 def test_a_tolerance_has_room_for_one_rounding_of_the_inputs() -> None:
     # No flag of this machine may sum in another order; another machine does.
-    x = np.float32([1.0])
+    x = f32(1.0)
     proposal = one(x, next_up(1.0, 1), rounded=measure(next_up(1.0, 50), x))
     assert proposal.comparator == chargepool.ulp(512)
     assert "rounding each input otherwise" in proposal.outputs[0].reason
 
 
 def test_what_one_rounding_of_the_inputs_turns_over_has_no_tolerance() -> None:
-    x, n = np.float32([1.0, 2.0]), np.int32([1, 2])
+    x, n = f32(1.0, 2.0), i32(1, 2)
     chaotic = one(x, next_up(1.0, 1)[[0, 0]] * x, rounded=measure(x[::-1] * np.float32(1.5), x))
     assert chaotic.class_rule is ClassRule.SAME_CLASS
     label = seen("label", {"unfused": n}, n, rounded=measure(n + 1, n))
@@ -156,8 +167,8 @@ def test_what_one_rounding_of_the_inputs_turns_over_has_no_tolerance() -> None:
 
 
 def test_other_bits_under_one_setting_are_refused_and_it_says_where_how_far_and_what_to_do() -> None:
-    x = np.float32([1.0, 2.0])
-    proposal = one(x, x, again=measure(np.float32([1.0, 2.5]), x))
+    x = f32(1.0, 2.0)
+    proposal = one(x, x, again=measure(f32(1.0, 2.5), x))
     assert (proposal.comparator, proposal.class_rule) == (None, None)
     [refusal] = proposal.refusals
     assert refusal.name == "y"
@@ -168,7 +179,7 @@ def test_other_bits_under_one_setting_are_refused_and_it_says_where_how_far_and_
 
 
 def test_other_bits_after_another_cut_are_refused() -> None:
-    x = np.float32([1.0, 2.0])
+    x = f32(1.0, 2.0)
     proposal = one(x, x, cut=measure(x * 2, x))
     assert proposal.comparator is None
     assert "units" in proposal.refusals[0].reason
@@ -178,7 +189,7 @@ def test_other_bits_after_another_cut_are_refused() -> None:
 
 
 def test_objections() -> None:
-    x = np.float32([1.0, 2.0])
+    x = f32(1.0, 2.0)
     output = seen("y", {"unfused": x, "reassociated": x + np.float32(1e-6)}, x)
     proposal = propose([output], only_whole_numbers=False)
 
@@ -199,7 +210,7 @@ def test_objections() -> None:
 
 
 def test_exact_is_right_where_only_bits_can_be_compared() -> None:
-    x = np.float32([1.0, 2.0])
+    x = f32(1.0, 2.0)
     output = seen("y", {"unfused": x * 3}, x)
     proposal = propose([output], only_whole_numbers=False)
     assert objection([output], chargepool.exact(), proposal=proposal) is None
@@ -207,7 +218,7 @@ def test_exact_is_right_where_only_bits_can_be_compared() -> None:
 
 
 def test_nothing_exact_holds_where_two_runs_differ() -> None:
-    x = np.float32([1.0, 2.0])
+    x = f32(1.0, 2.0)
     output = seen("y", {"unfused": x}, x, again=measure(x + np.float32(1e-3), x))
     proposal = propose([output], only_whole_numbers=False)
     told = objection([output], chargepool.exact(), proposal=proposal)
@@ -222,7 +233,8 @@ def test_nothing_exact_holds_where_two_runs_differ() -> None:
 @st.composite
 def programs(draw: st.DrawFn) -> tuple[Arrays, dict[str, Arrays]]:
     """The outputs of a program under the cars' profile, and under other settings: from equal to unlike."""
-    reference, others = {}, {setting: {} for setting in SETTINGS}
+    reference: Arrays = {}
+    others: dict[str, Arrays] = {setting: {} for setting in SETTINGS}
     for index in range(draw(st.integers(1, 3))):
         dtype = draw(st.sampled_from(DTYPES))
         count = draw(st.integers(1, 5))
