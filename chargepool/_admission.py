@@ -39,8 +39,11 @@ class Admitter:
         self, fn: Callable[..., Any], example: Any, constants: Any, comparator: Comparator, *, lapack: bool
     ) -> Program:
         """Return the program of `fn(inputs)` or `fn(constants, inputs)`; raises as `Client.program`."""
-        exported = self._exporter().map_program(fn, example, constants, comparator, lapack=lapack)
-        return self._admit(exported, comparator)
+
+        def export(comparator: Comparator) -> "Exported":
+            return self._exporter().map_program(fn, example, constants, comparator, lapack=lapack)
+
+        return self._admit(*self._compared(export, comparator, sample=example))
 
     def step_program(
         self,
@@ -54,10 +57,13 @@ class Admitter:
         lapack: bool,
     ) -> Program:
         """Return the program of `step(state, inputs, constants)`; raises as `Client.step_program`."""
-        exported = self._exporter().step_program(
-            step, state, inputs, constants, comparator, unit_steps=unit_steps, lapack=lapack
-        )
-        return self._admit(exported, comparator)
+
+        def export(comparator: Comparator) -> "Exported":
+            return self._exporter().step_program(
+                step, state, inputs, constants, comparator, unit_steps=unit_steps, lapack=lapack
+            )
+
+        return self._admit(*self._compared(export, comparator, sample=(state, inputs)))
 
     def certify(self, program: Program, certificate: "CertificateLike") -> str:
         """Return the id of a certificate for a program, exported and admitted now unless it was before.
@@ -108,6 +114,21 @@ class Admitter:
 
             self._exporter_made = Exporter()
         return self._exporter_made
+
+    def _compared(
+        self, export: "Callable[[Comparator], Exported]", comparator: Comparator, *, sample: Any
+    ) -> "tuple[Exported, Comparator]":
+        """Export with the comparator that was declared, or that a check of the numerics proposes."""
+        if not comparator.is_measured:
+            return export(comparator), comparator
+        exported = export(exact())
+        report = self._records.numerics(exported.program.draft.artifact_sha256)
+        if report is None:
+            from chargepool._numerics import check_exported
+
+            report = check_exported(exported, samples=[sample])
+            self._records.remember_numerics(report)
+        return export(report.comparator), report.comparator
 
     def _admit(self, exported: "Exported", comparator: Comparator) -> Program:
         sent = exported.program

@@ -7,7 +7,7 @@ worked out anew, by `_proposal`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from chargepool._comparators import Comparator
 from chargepool._differences import Difference, OutputEvidence, measure_samples
@@ -32,6 +32,9 @@ from pool_protocol.errors import ErrorCode
 from pool_protocol.numeric import Family, families_of
 from pool_protocol.program.manifest import ProgramDraft
 
+if TYPE_CHECKING:
+    from chargepool._export import Exported
+
 __all__ = [
     "ClassRule",
     "NumericsReport",
@@ -39,6 +42,7 @@ __all__ = [
     "OutputProposal",
     "Refusal",
     "check",
+    "check_exported",
     "workload",
 ]
 
@@ -204,23 +208,56 @@ def workload(
     )
 
 
+def check_exported(
+    exported: "Exported", *, samples: Sequence[Any], steps: int | None = None
+) -> NumericsReport:
+    """Check a program that no pool has admitted yet. Loads JAX.
+
+    Args:
+        exported: The program.
+        samples: Inputs of a few tasks; of those that are only types one is made up.
+        steps: Of one task; None for two units of a step program.
+
+    Raises:
+        InputRefused: A sample does not fit the program.
+        ProgramRefused: It fails on a sample.
+    """
+    import jax
+
+    from pool_protocol.program.vetting import vet_program
+
+    has_types = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(samples))
+    program = exported.program
+    return check(
+        workload(
+            name=exported.name,
+            artifact=program.artifact,
+            draft=program.draft,
+            operations=vet_program(program.artifact, program.draft).operations,
+            samples=() if has_types else samples,
+            constants=exported.constants,
+            steps=steps,
+        )
+    )
+
+
 def check(
     work: Workload,
     *,
     others: Sequence[Setting] = OTHERS,
-    run: RunSettings = run_settings,
+    run: RunSettings | None = None,
 ) -> NumericsReport:
     """Run a program under the cars' profile twice and under other settings, and measure.
 
     Args:
         work: The program, and what to run it on.
         others: The other settings.
-        run: Runs them; a test may say otherwise.
+        run: Runs them, in place of child processes.
 
     Raises:
         ProgramRefused: It fails under the cars' profile, or no other setting could be tried.
     """
-    outcomes = run(work, (PINNED, PINNED, ROUNDED, *others))
+    outcomes = (run or run_settings)(work, (PINNED, PINNED, ROUNDED, *others))
     first, again, rounded = (_required(outcome) for outcome in outcomes[:3])
     tried: dict[str, Runs] = {}
     skipped: dict[str, ChargepoolError] = {}

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,8 +9,7 @@ import click
 
 from chargepool._comparators import Comparator, exact
 from chargepool._errors import ProgramRefused
-from chargepool._numerics import NumericsReport, workload
-from chargepool._numerics import check as check_numerics
+from chargepool._numerics import NumericsReport, check_exported
 from chargepool._records import Records, default_directory
 from chargepool.cli._comparing import comparator_options, words_of
 from chargepool.cli._connection import emit, json_option
@@ -77,6 +75,8 @@ def check(
     The status is 1 when the function is refused, when two runs of it differ, or when the comparator given
     here will not hold.
     """
+    if comparator is not None and comparator.is_measured:
+        comparator = None  # that is what it will print
     if steps is not None and unit_steps is None:
         raise click.UsageError("--steps is for step functions: say --unit-steps too")
     items = None if inputs is None else Inputs(inputs)
@@ -92,10 +92,10 @@ def check(
     vetted = vet_program(exported.program.artifact, exported.program.draft)
     report = objection = None
     if checks_numerics:
-        report = _check_numerics(
-            exported, vetted.operations, samples=_samples(source, items, unit_steps), steps=steps
-        )
-        objection = None if comparator is None else report.objection(comparator)
+        report = check_exported(exported, samples=_samples(source, items, unit_steps), steps=steps)
+        Records(default_directory(os.environ)).remember_numerics(report)
+        if comparator is not None:
+            objection = report.objection(comparator)
     if as_json:
         emit(_vetted_json(exported, vetted) | _numerics_json(report, comparator, objection))
     else:
@@ -119,34 +119,11 @@ def _export(
 
 
 def _samples(source: FunctionSource, items: Inputs | None, unit_steps: int | None) -> list[Any]:
-    """Return the inputs to run; none when all that is known are their types."""
-    import jax
-
     if items is not None and len(items) > 0:
         chosen = list(itertools.islice(items, SAMPLES_MAX))
     else:
         chosen = [source.example]
-    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(chosen)):
-        return []
     return chosen if unit_steps is None else [state_and_inputs(item) for item in chosen]
-
-
-def _check_numerics(
-    exported: "Exported", operations: Iterable[str], *, samples: list[Any], steps: int | None
-) -> NumericsReport:
-    report = check_numerics(
-        workload(
-            name=exported.name,
-            artifact=exported.program.artifact,
-            draft=exported.program.draft,
-            operations=operations,
-            samples=samples,
-            constants=exported.constants,
-            steps=steps,
-        )
-    )
-    Records(default_directory(os.environ)).remember_numerics(report)
-    return report
 
 
 # --- telling ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
     --close RTOL ATOL | --ulp N | --unordered      for all outputs
     --compare RULE                                 the same, by one option
     --compare NAME=RULE                            for one output; may be repeated
+    --compare measured                             what a check of the program's numerics proposes
 
 with RULE one of `exact`, `close:RTOL,ATOL`, `ulp:N` and `unordered`.
 """
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from chargepool._comparators import Comparator, close, exact, per_output, ulp, unordered
+from chargepool._comparators import Comparator, as_comparator, close, exact, per_output, ulp, unordered
 from chargepool._errors import ProgramRefused
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +48,7 @@ def comparator_options(function: F) -> F:
         multiple=True,
         metavar="[NAME=]RULE",
         help=f"A rule for one output, or for all that have none: {_RULES}. May be repeated, for example "
-        "--compare loss=close:1e-5,1e-8 --compare hits=unordered.",
+        "--compare loss=close:1e-5,1e-8 --compare hits=unordered. Or: measured, as `program check` proposes.",
     )
     @wraps(function)
     def wrapped(
@@ -88,6 +89,8 @@ def parse_rule(text: str) -> Comparator:
         match kind.strip(), [figure.strip() for figure in figures.split(",") if figure.strip()]:
             case "exact", []:
                 return exact()
+            case "measured", []:
+                return as_comparator("measured")
             case "unordered", []:
                 return unordered()
             case "ulp", [count]:

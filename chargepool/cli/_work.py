@@ -200,7 +200,7 @@ def run(
                 "inputs_sha256": items.fingerprint(),
                 "output": None if output is None else str(output.resolve()),
                 "constants": None if constants is None else str(constants.resolve()),
-                "comparator": None if comparator is None else comparator.to_json(),
+                "comparator": ready.comparator.to_json(),
                 "unit_steps": unit_steps,
             },
             level=level,
@@ -270,11 +270,15 @@ def load_program(
     example, shared = example_of(source, items), read_constants(constants, source)
     comparator = exact() if comparator is None else comparator
     if unit_steps is None:
-        return client.program(source.function, example, constants=shared, comparator=comparator)
-    state, inputs = state_and_inputs(example)
-    return client.step_program(
-        source.function, state, inputs, shared, unit_steps=unit_steps, comparator=comparator
-    )
+        ready = client.program(source.function, example, constants=shared, comparator=comparator)
+    else:
+        state, inputs = state_and_inputs(example)
+        ready = client.step_program(
+            source.function, state, inputs, shared, unit_steps=unit_steps, comparator=comparator
+        )
+    if comparator.is_measured and ready.numerics is not None:
+        say(str(ready.numerics))
+    return ready
 
 
 def example_of(source: FunctionSource, items: Inputs | None) -> Any:

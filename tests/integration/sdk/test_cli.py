@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chargepool._settings import Outcome, Runs, Setting, Workload
 from chargepool.cli import cli, run_command
 from chargepool.cli._files import ResultSink
 from pool_protocol.v1 import common_pb2
@@ -254,6 +255,32 @@ def test_a_check_says_how_results_should_be_compared_and_a_run_when_they_are_not
         common_pb2.COMPARATOR_KIND_EXACT,
         common_pb2.COMPARATOR_KIND_ULP,
     ]
+
+
+def test_a_program_that_differs_from_itself_is_told_with_status_one(
+    chargepool: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = np.ones(3, np.float32)
+
+    def run(_work: Workload, settings: Sequence[Setting]) -> list[Outcome]:
+        return [Runs(outputs=[{"y": one + number % 2}] * 2) for number, _setting in enumerate(settings)]
+
+    monkeypatch.setattr("chargepool._numerics.run_settings", run)
+    answer = chargepool("program", "check", "f.py:square", "--inputs", "rows.npz")
+    assert answer.status == 1
+    assert "Refused: Output 'y' differs in 6 of 6 numbers" in answer.out
+    assert "Next: Look for work whose order is left to chance" in answer.out
+    refused = chargepool("run", "f.py:square", "--inputs", "rows.npz", "--compare", "measured", "--yes")
+    assert refused.status == 1
+    assert "PROGRAM_NOT_REPRODUCIBLE" in refused.err
+
+
+def test_a_run_can_be_compared_as_it_was_measured(chargepool: Command, pool: FakePool) -> None:
+    answer = chargepool("run", "f.py:curve", "--inputs", "line.npz", "--compare", "measured", "--yes")
+    assert answer.status == 0, answer.err
+    assert "Declare ulp(" in answer.err
+    assert "Note:" not in answer.err
+    assert pool.jobs["job_1"].request.comparator.kind == common_pb2.COMPARATOR_KIND_ULP
 
 
 def test_every_comparator_can_be_said(chargepool: Command, pool: FakePool) -> None:

@@ -69,6 +69,25 @@ def test_a_job_that_was_checked_warns_of_a_comparator_that_will_not_hold(
         )
 
 
+def test_a_measured_comparator_is_found_at_export_and_remembered(
+    client: chargepool.Client, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = client.program(curve, {"x": LINE}, comparator="measured")
+    assert measured.numerics is not None
+    assert measured.comparator == measured.numerics.comparator
+    assert not measured.comparator.is_exact
+    assert str(measured.comparator).startswith("ulp(")
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was measured before")
+
+    monkeypatch.setattr("chargepool._numerics.check", never)
+    list(client.map(curve, [{"x": LINE}], comparator="measured"))
+    assert pool.jobs["job_1"].request.comparator == measured.comparator.to_wire()
+    with pytest.raises(ProgramRefused, match="for all of them"):
+        client.program(curve, {"x": LINE}, comparator={"y": "measured"})
+
+
 def test_chaos_can_be_compared_by_its_bits_alone(client: chargepool.Client) -> None:
     report = client.program(chaos, LINE).check_numerics()
     assert report.samples == 0, "inputs were made up from the declared types"

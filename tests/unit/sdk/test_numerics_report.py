@@ -181,3 +181,11 @@ def test_the_short_options_say_the_same() -> None:
     assert typed("--close 1e-5 1e-8") == typed("--compare close:1e-5,1e-8")
     assert typed("--ulp 4") == typed("--compare ulp:4") == chargepool.ulp(4)
     assert typed("--unordered") == typed("--compare unordered")
+
+
+def test_a_measured_comparator_is_one_for_all_outputs() -> None:
+    wanted = typed("--compare measured")
+    assert wanted is not None
+    assert wanted.is_measured
+    assert str(wanted) == "measured"
+    assert chargepool.exact().is_measured is False
