@@ -29,6 +29,10 @@ class Difference:
     """Largest distance of two finite numbers."""
     scale: float = 0.0
     """Largest finite magnitude on either side."""
+    scale_min: float = 0.0
+    """The same of the sample where it was smallest, zeros left out."""
+    finite: int = 0
+    """How many are finite on both sides; 0 for whole numbers and booleans."""
     relative: float = 0.0
     """Largest distance as a share of the largest magnitude of its sample."""
     specials_alike: bool = True
@@ -67,6 +71,11 @@ class OutputEvidence:
         return "float" not in self.dtype and "complex" not in self.dtype
 
     @property
+    def says_nothing(self) -> bool:
+        """True when it held NaN and infinities alone, of which all settings make the same."""
+        return not self.is_whole and self.again.numbers > 0 and self.again.finite == 0
+
+    @property
     def elsewhere(self) -> Difference:
         """The worst over all other settings."""
         return worst(self.others.values())
@@ -91,9 +100,7 @@ def measure(array: NDArray[Any], reference: NDArray[Any]) -> Difference:
     """Measure one output of two runs, which has the same shape and element type in both."""
     differing = _differing(array, reference)
     numbers = real_parts(reference).size
-    if differing == 0:
-        return Difference(numbers=numbers, scale=_scale(reference))
-    same_rows = sorted_rows(array) == sorted_rows(reference)
+    same_rows = differing == 0 or sorted_rows(array) == sorted_rows(reference)
     if reference.dtype.kind in "biu":
         # Whole numbers have no tolerance: how far they are apart would decide nothing.
         return Difference(numbers=numbers, differing=differing, same_rows=same_rows)
@@ -103,15 +110,17 @@ def measure(array: NDArray[Any], reference: NDArray[Any]) -> Difference:
     with np.errstate(over="ignore"):
         distances, sizes = np.abs(a[finite] - b[finite]), np.maximum(np.abs(a[finite]), np.abs(b[finite]))
     absolute = min(float(distances.max(initial=0.0)), _FLOAT_MAX)
-    largest = min(float(sizes.max(initial=0.0)), _FLOAT_MAX)
+    scale = min(float(sizes.max(initial=0.0)), _FLOAT_MAX)
     return Difference(
         numbers=numbers,
         differing=differing,
-        ulps=max_ulps(array, reference),
+        ulps=max_ulps(array, reference) if differing else 0,
         absolute=absolute,
-        scale=largest,
-        relative=absolute / largest if largest else 0.0,
-        specials_alike=specials_alike(array, reference),
+        scale=scale,
+        scale_min=scale,
+        finite=int(np.count_nonzero(finite)),
+        relative=absolute / scale if scale else 0.0,
+        specials_alike=differing == 0 or specials_alike(array, reference),
         same_rows=same_rows,
     )
 
@@ -125,6 +134,8 @@ def worst(differences: Iterable[Difference]) -> Difference:
         ulps=max((one.ulps for one in several), default=0),
         absolute=max((one.absolute for one in several), default=0.0),
         scale=max((one.scale for one in several), default=0.0),
+        scale_min=min((one.scale_min for one in several if one.scale_min), default=0.0),
+        finite=max((one.finite for one in several), default=0),
         relative=max((one.relative for one in several), default=0.0),
         specials_alike=all(one.specials_alike for one in several),
         same_rows=all(one.same_rows for one in several),
@@ -152,10 +163,3 @@ def _differing(array: NDArray[Any], reference: NDArray[Any]) -> int:
     width = len(expected) // real_parts(reference).size
     a, b = (np.frombuffer(side, np.uint8).reshape(-1, width) for side in (content, expected))
     return int(np.count_nonzero((a != b).any(axis=1)))
-
-
-def _scale(array: NDArray[Any]) -> float:
-    if array.dtype.kind in "biu":
-        return 0.0
-    wide = np.abs(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
-    return min(float(wide[np.isfinite(wide)].max(initial=0.0)), _FLOAT_MAX)

@@ -51,6 +51,10 @@ _WHOM: Final = {
     ClassRule.SAME_CLASS: "within a numeric class",
     ClassRule.ANY_CLASS: "between any two cars",
 }
+_OTHER_RULE: Final = {
+    ClassRule.SAME_CLASS: ClassRule.ANY_CLASS,
+    ClassRule.ANY_CLASS: ClassRule.SAME_CLASS,
+}
 #: Units of a step program's task when nobody says how many steps it makes.
 UNITS_BY_DEFAULT: Final = 2
 
@@ -137,6 +141,7 @@ class NumericsReport:
                 "comparator": None if proposal.comparator is None else str(proposal.comparator),
                 "class_rule": None if proposal.class_rule is None else proposal.class_rule.value,
                 "reason": proposal.reason,
+                "alternative": None if proposal.alternative is None else str(proposal.alternative),
                 "outputs": [
                     {"name": one.name, "comparator": str(one.comparator), "reason": one.reason}
                     for one in proposal.outputs
@@ -347,6 +352,9 @@ def _lines(report: NumericsReport) -> list[str]:
         return lines
     lines.append(f"Declare {proposal.comparator}, compared {_WHOM[proposal.class_rule]}. {proposal.reason}")
     lines += [f"  {one.name}: {one.comparator}. {one.reason}" for one in proposal.outputs]
+    if proposal.alternative is not None:
+        other = _WHOM[_OTHER_RULE[proposal.class_rule]]
+        lines.append(f"Or {proposal.alternative}, compared {other}.")
     if proposal.class_rule is ClassRule.SAME_CLASS:
         lines.append(
             f"Cars are of one class here when they compute these alike: {', '.join(report.families)}."

@@ -82,6 +82,8 @@ class Proposal:
     class_rule: ClassRule | None
     reason: str
     """Of the class rule, or of the refusal."""
+    alternative: Comparator | None = None
+    """What holds too, under the other class rule."""
     outputs: tuple[OutputProposal, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 
@@ -175,13 +177,15 @@ def _judge_equal(output: OutputEvidence) -> _Judgement:
     else:
         across = exact() if output.rounded.is_equal else None
         why = f"{_EQUAL}, and a tolerance wants whole numbers equal."
-    return _Judgement(
-        output=output,
-        across=across,
-        why_across=why,
-        within=exact(),
-        why_within=f"{_EQUAL}." if across is not None else f"{_EQUAL}, but {_changed_by_rounding(output)}",
-    )
+    why_within = f"{_EQUAL}."
+    if output.says_nothing:
+        across, why_within = (
+            None,
+            "It held no finite number, so nothing was learned of it: give other inputs.",
+        )
+    elif across is None:
+        why_within = f"{_EQUAL}, but {_changed_by_rounding(output)}"
+    return _Judgement(output=output, across=across, why_across=why, within=exact(), why_within=why_within)
 
 
 def _tolerance_of(output: OutputEvidence) -> tuple[Comparator | None, str]:
@@ -234,7 +238,9 @@ def _tolerance(dtype: str, seen: Difference) -> Comparator | None:
         return ulp(ulps)
     rtol = _round_up(margin * max(seen.relative, 2.0**-bits))
     atol = _round_up(margin * seen.absolute)
-    return close(rtol=rtol, atol=atol) if rtol <= widest and math.isfinite(atol) else None
+    # Under `close` small results are held against what large ones differ by.
+    is_narrow = rtol <= widest and atol <= widest * seen.scale_min
+    return close(rtol=rtol, atol=atol) if is_narrow else None
 
 
 def _margin(dtype: str) -> int:
@@ -258,22 +264,29 @@ def _round_up(least: float) -> float:
 
 
 def _by_equal_bits(judged: Sequence[_Judgement], *, only_whole_numbers: bool) -> Proposal:
+    why: str | None = None
+    alternative = None
     if only_whole_numbers:
         class_rule = ClassRule.ANY_CLASS
         why = "It makes no fraction on the way: every machine returns the same bits."
         job = "The program makes no fraction on the way, so any two cars must return the same bits."
     else:
         class_rule = ClassRule.SAME_CLASS
-        why = f"{_EQUAL}."
         job = (
             "All bits were equal under all settings, but on this one machine: other processors were not "
             "tried, so bits are compared within a numeric class."
         )
+        if all(one.across is not None for one in judged) and not all(one.output.is_whole for one in judged):
+            alternative = _by_tolerance(judged).comparator
     return Proposal(
         comparator=exact(),
         class_rule=class_rule,
         reason=job,
-        outputs=tuple(OutputProposal(name=one.output.name, comparator=exact(), reason=why) for one in judged),
+        alternative=alternative,
+        outputs=tuple(
+            OutputProposal(name=one.output.name, comparator=exact(), reason=why or one.why_within)
+            for one in judged
+        ),
     )
 
 
@@ -286,6 +299,7 @@ def _by_tolerance(judged: Sequence[_Judgement]) -> Proposal:
         comparator=_joined(rules, usual),
         class_rule=ClassRule.ANY_CLASS,
         reason="Every output has a tolerance that other settings keep, so any two cars may be compared.",
+        alternative=exact(),
         outputs=tuple(
             OutputProposal(name=one.output.name, comparator=rules[one.output.name], reason=one.why_across)
             for one in judged

@@ -192,9 +192,10 @@ def _tell_numerics(
     if report is None:
         return
     click.echo(str(report))
-    wanted = report.proposal.comparator
-    if wanted is not None:
-        click.echo(f"Here: {words_of(wanted)}")
+    proposal = report.proposal
+    if proposal.comparator is not None:
+        or_else = "" if proposal.alternative is None else f", or {words_of(proposal.alternative)}"
+        click.echo(f"Say {words_of(proposal.comparator)}{or_else}")
     if objection is not None:
         click.echo(objection)
     elif comparator is not None:

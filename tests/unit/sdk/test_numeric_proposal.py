@@ -23,7 +23,7 @@ from pool_server.rpc import convert_market
 
 Arrays = dict[str, NDArray[Any]]
 
-EQUAL = Difference(numbers=4)
+EQUAL = Difference(numbers=4, finite=4)
 SETTINGS = ("unpinned", "unfused", "reassociated")
 DTYPES = ("float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "complex64", "int32", "bool")
 
@@ -161,6 +161,43 @@ def test_what_one_rounding_of_the_inputs_turns_over_has_no_tolerance() -> None:
     label = seen("label", {"unfused": n}, n, rounded=measure(n + 1, n))
     loss = seen("loss", {"unfused": x + np.float32(1e-6)}, x)
     assert propose([loss, label], only_whole_numbers=False).comparator == chargepool.exact()
+
+
+def test_a_tolerance_by_magnitude_fits_the_smallest_sample_too() -> None:
+    # Held against what results of a million differ by, results of one could be anything.
+    large, small = f32(1e6, 1e-3), f32(1.0, 1e-3)
+    runs = [{"y": large + f32(1.0, 1e-2)}, {"y": small}]
+    both = measure_samples(runs, [{"y": large}, {"y": small}], "y")
+    alone = measure_samples(runs[:1], [{"y": large}], "y")
+
+    def rule(seen_under: Difference) -> ClassRule | None:
+        output = OutputEvidence(
+            name="y", dtype="float32", again=EQUAL, rounded=EQUAL, others={"unfused": seen_under}
+        )
+        return propose([output], only_whole_numbers=False).class_rule
+
+    assert rule(alone) is ClassRule.ANY_CLASS
+    assert rule(both) is ClassRule.SAME_CLASS
+
+
+def test_nothing_is_learned_from_results_that_are_no_numbers() -> None:
+    nan = f32(np.nan, np.inf)
+    loss = seen("loss", {"unfused": f32(1.0) + f32(1e-6)}, f32(1.0))
+    proposal = propose([loss, seen("y", {"unfused": nan}, nan)], only_whole_numbers=False)
+    assert proposal.class_rule is ClassRule.SAME_CLASS
+    assert "no finite number" in proposal.outputs[1].reason
+    alone = propose([seen("y", {"unfused": nan}, nan)], only_whole_numbers=False)
+    assert "no finite number" in alone.outputs[0].reason
+    assert alone.alternative is None
+
+
+def test_the_other_class_rule_is_told_where_it_holds_too() -> None:
+    x = f32(1.0)
+    steady = one(x, x, rounded=measure(next_up(1.0, 2), x))
+    assert (steady.comparator, steady.alternative) == (chargepool.exact(), chargepool.ulp(32))
+    assert one(x, next_up(1.0, 1)).alternative == chargepool.exact()
+    assert one(x, x, rounded=measure(x * 2, x)).alternative is None, "chaos"
+    assert one([1], [1], "int32").alternative is None
 
 
 # --- refusals -----------------------------------------------------------------------------------
