@@ -40,8 +40,9 @@ _COARSE_TOLERANCE_MAX: Final = 0.1
 _EQUAL: Final = "It had the same bits under all settings"
 _ROUNDING: Final = "rounding each input otherwise"
 _TOO_WIDE: Final = "a tolerance that wide would let wrong answers pass."
-#: Beyond so many ulps the small elements of an output decide alone; a tolerance by magnitude says more.
-_ULPS_PREFERRED_MAX: Final = 2**10
+#: Beyond so many ulps numbers that cancel decide, and other inputs may cancel more: a tolerance by magnitude
+#: bears that.
+_ULPS_PREFERRED_MAX: Final = 2**6
 _COARSE_ULPS_PREFERRED_MAX: Final = 2**3
 
 
