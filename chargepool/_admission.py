@@ -10,7 +10,7 @@ from chargepool._program import Program
 from chargepool._records import Records
 from chargepool._session import Session
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.program.manifest import ProgramManifest, parse_manifest
+from pool_protocol.program.manifest import ProgramKind, ProgramManifest, parse_manifest
 
 if TYPE_CHECKING:
     from chargepool._export import Exported, Exporter
@@ -124,6 +124,12 @@ class Admitter:
         exported = export(exact())
         report = self._records.numerics(exported.program.draft.artifact_sha256)
         if report is None:
+            if exported.program.draft.kind is ProgramKind.STEP:
+                raise InputRefused(
+                    f"How far {exported.name} differs depends on how many steps its tasks make.",
+                    next_step="Call check_numerics(samples, steps=N) of the program first, made with "
+                    'comparator="exact", or run `chargepool program check --unit-steps K --steps N`.',
+                )
             from chargepool._numerics import check_exported
 
             report = check_exported(exported, samples=[sample])

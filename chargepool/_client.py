@@ -70,7 +70,7 @@ class Client:
             constants: Arrays that all tasks share, sent once: weights, tables.
             comparator: "exact", `chargepool.close(rtol=..., atol=...)`, `ulp(n)`, `unordered()`, or a dict of
                 these by output name. Or "measured": what `Program.check_numerics` found on this machine, and
-                where it was not called yet, what it finds now, on the example.
+                where it was not called yet, what it finds now, on the example (not for step programs).
             lapack: Allow the linear algebra that JAX does through LAPACK.
 
         Raises:

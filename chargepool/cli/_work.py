@@ -100,7 +100,7 @@ def quote(
         )
     if offer.warning:
         say(f"Note: {offer.warning}")
-    _note_numerics(ready, level=level, certified=False)
+    _note_numerics(ready, level=level, steps=steps, certified=False)
     click.echo(f"You have {format_micros(offer.available_micros)} {offer.currency} free.")
 
 
@@ -186,7 +186,7 @@ def run(
         say(str(offer))
         if offer.warning:
             say(f"Note: {offer.warning}")
-        _note_numerics(ready, level=level, certified=certificate is not None)
+        _note_numerics(ready, level=level, steps=steps, certified=certificate is not None)
         if not is_agreed and budget_micros is None:
             _ask(offer)
         return run_map(
@@ -298,8 +298,8 @@ def state_and_inputs(example: Any) -> tuple[Any, Any]:
     return pair
 
 
-def _note_numerics(program: Program, *, level: str, certified: bool) -> None:
-    objection = numerics_objection(program, level=level, certified=certified)
+def _note_numerics(program: Program, *, level: str, steps: int | None, certified: bool) -> None:
+    objection = numerics_objection(program, level=level, steps=steps or 0, certified=certified)
     if objection is None or program.numerics is None:
         return
     wanted = program.numerics.proposal.comparator

@@ -115,6 +115,16 @@ def test_steps_are_made_in_units_and_compared_with_the_same_steps_in_one(client:
     assert report.class_rule == "any-class"
     assert not by_name["x"].elsewhere.is_equal
     assert by_name["n"].elsewhere.is_equal
+    with pytest.raises(InputRefused, match="how many steps its tasks make"):
+        client.step_program(lambda x, _inputs, _constants: x * 0.5, LINE, unit_steps=2, comparator="measured")
+    measured = client.step_program(step, state, np.float32(0.1), unit_steps=3, comparator="measured")
+    assert measured.comparator == report.comparator
+    task = (state, np.float32(0.1))
+    with pytest.warns(chargepool.NumericsWarning, match="was checked on 7 steps, and tasks make 9"):
+        client.submit_job(measured, [task], steps=9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client.submit_job(measured, [task], steps=7)
     with pytest.raises(InputRefused, match="not a pair"):
         ready.check_numerics([state])
 
