@@ -200,6 +200,11 @@ def test_the_other_class_rule_is_told_where_it_holds_too() -> None:
     assert one([1], [1], "int32").alternative is None
 
 
+def test_a_nan_in_another_place_is_told_as_such() -> None:
+    told = one([1.0, np.nan], [1.0, 2.0]).outputs[0].reason
+    assert told == "NaN or infinity stands in other places under unfused."
+
+
 # --- refusals -----------------------------------------------------------------------------------
 
 
