@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from chargepool._executor import Executor
     from chargepool._job import Job
     from chargepool._map import Results
+    from chargepool._numerics import NumericsReport, NumericsWarning
     from chargepool._program import Program
     from chargepool._receipts import Receipt
     from chargepool._values import Balance, JobStatus, Progress, Quote, Result
@@ -67,6 +68,8 @@ _MODULE_OF_NAME = {
     "JobError": "_errors",
     "JobNotFound": "_errors",
     "JobStatus": "_values",
+    "NumericsReport": "_numerics",
+    "NumericsWarning": "_numerics",
     "PoolRefused": "_errors",
     "PoolUnreachable": "_errors",
     "Program": "_program",
@@ -106,6 +109,8 @@ __all__ = [
     "JobError",
     "JobNotFound",
     "JobStatus",
+    "NumericsReport",
+    "NumericsWarning",
     "PoolRefused",
     "PoolUnreachable",
     "Program",

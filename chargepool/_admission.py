@@ -10,7 +10,7 @@ from chargepool._program import Program
 from chargepool._records import Records
 from chargepool._session import Session
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.program.manifest import ProgramManifest, parse_manifest
+from pool_protocol.program.manifest import ProgramKind, ProgramManifest, parse_manifest
 
 if TYPE_CHECKING:
     from chargepool._export import Exported, Exporter
@@ -39,8 +39,11 @@ class Admitter:
         self, fn: Callable[..., Any], example: Any, constants: Any, comparator: Comparator, *, lapack: bool
     ) -> Program:
         """Return the program of `fn(inputs)` or `fn(constants, inputs)`; raises as `Client.program`."""
-        exported = self._exporter().map_program(fn, example, constants, comparator, lapack=lapack)
-        return self._admit(exported, comparator)
+
+        def export(comparator: Comparator) -> "Exported":
+            return self._exporter().map_program(fn, example, constants, comparator, lapack=lapack)
+
+        return self._admit(*self._compared(export, comparator, sample=example))
 
     def step_program(
         self,
@@ -54,10 +57,13 @@ class Admitter:
         lapack: bool,
     ) -> Program:
         """Return the program of `step(state, inputs, constants)`; raises as `Client.step_program`."""
-        exported = self._exporter().step_program(
-            step, state, inputs, constants, comparator, unit_steps=unit_steps, lapack=lapack
-        )
-        return self._admit(exported, comparator)
+
+        def export(comparator: Comparator) -> "Exported":
+            return self._exporter().step_program(
+                step, state, inputs, constants, comparator, unit_steps=unit_steps, lapack=lapack
+            )
+
+        return self._admit(*self._compared(export, comparator, sample=(state, inputs)))
 
     def certify(self, program: Program, certificate: "CertificateLike") -> str:
         """Return the id of a certificate for a program, exported and admitted now unless it was before.
@@ -109,6 +115,27 @@ class Admitter:
             self._exporter_made = Exporter()
         return self._exporter_made
 
+    def _compared(
+        self, export: "Callable[[Comparator], Exported]", comparator: Comparator, *, sample: Any
+    ) -> "tuple[Exported, Comparator]":
+        """Export with the comparator that was declared, or that a check of the numerics proposes."""
+        if not comparator.is_measured:
+            return export(comparator), comparator
+        exported = export(exact())
+        report = self._records.numerics(exported.program.draft.artifact_sha256)
+        if report is None:
+            if exported.program.draft.kind is ProgramKind.STEP:
+                raise InputRefused(
+                    f"How far {exported.name} differs depends on how many steps its tasks make.",
+                    next_step="Call check_numerics(samples, steps=N) of the program first, made with "
+                    'comparator="exact", or run `chargepool program check --unit-steps K --steps N`.',
+                )
+            from chargepool._numerics import check_exported
+
+            report = check_exported(exported, samples=[sample])
+            self._records.remember_numerics(report)
+        return export(report.comparator), report.comparator
+
     def _admit(self, exported: "Exported", comparator: Comparator) -> Program:
         sent = exported.program
         comparator.require_outputs([tensor.name for tensor in sent.draft.output_types])
@@ -126,6 +153,7 @@ class Admitter:
             constants=exported.constants,
             artifact=sent.artifact,
             _runner=self._runners.setdefault(manifest.program_id, []),
+            _records=self._records,
         )
         if is_new:
             self._records.remember_program(program)

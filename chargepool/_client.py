@@ -69,7 +69,8 @@ class Client:
             example: One task's inputs; only structure, shapes and element types are read.
             constants: Arrays that all tasks share, sent once: weights, tables.
             comparator: "exact", `chargepool.close(rtol=..., atol=...)`, `ulp(n)`, `unordered()`, or a dict of
-                these by output name.
+                these by output name. Or "measured": what `Program.check_numerics` found on this machine, and
+                where it was not called yet, what it finds now, on the example (not for step programs).
             lapack: Allow the linear algebra that JAX does through LAPACK.
 
         Raises:

@@ -5,7 +5,7 @@ The pool does the comparing; here is only the declaration.
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from chargepool._errors import ChargepoolError, ProgramRefused
@@ -15,7 +15,7 @@ from pool_protocol.v1 import common_pb2
 #: As `pool_protocol.ulps.ULPS_MAX`, which would load NumPy.
 ULPS_MAX = 2**20
 
-#: What stands for a comparator: one, "exact", or one per output by its name (exact for the others).
+#: What stands for a comparator: one, "exact", "measured", or one per output by name (exact for the others).
 ComparatorLike = Union["Comparator", str, Mapping[str, "Comparator | str"]]
 
 
@@ -33,6 +33,8 @@ class Comparator:
     """True when rows may come in any order."""
     outputs: tuple[tuple[str, "Comparator"], ...] = ()
     """Comparators of outputs that have one of their own, by name."""
+    is_measured: bool = False
+    """True while it is still to be found, by a check of the program's numerics; of a `Program` never."""
 
     @property
     def kind(self) -> common_pb2.ComparatorKind.ValueType:
@@ -51,6 +53,10 @@ class Comparator:
         return self.kind == common_pb2.COMPARATOR_KIND_EXACT and all(
             comparator.is_exact for _name, comparator in self.outputs
         )
+
+    def rule_of(self, name: str) -> "Comparator":
+        """Return the rule that compares an output."""
+        return dict(self.outputs).get(name) or replace(self, outputs=())
 
     def to_wire(self) -> common_pb2.Comparator:
         """Return the message of the job."""
@@ -107,6 +113,8 @@ class Comparator:
             raise _refuse(f"The program has no output {unknown[0]!r}; its outputs are {sorted(names)[:20]}.")
 
     def __str__(self) -> str:
+        if self.is_measured:
+            return "measured"
         match self.kind:
             case common_pb2.COMPARATOR_KIND_CLOSE:
                 rule = f"close(rtol={self.rtol:g}, atol={self.atol:g})"
@@ -180,8 +188,9 @@ def per_output(
     """
     rest = as_comparator(otherwise)
     named = tuple((name, as_comparator(comparators[name])) for name in sorted(comparators))
-    if rest.outputs or any(comparator.outputs for _name, comparator in named):
-        raise _refuse("An output has one comparator, not one per output.")
+    every = (rest, *(comparator for _name, comparator in named))
+    if any(comparator.outputs or comparator.is_measured for comparator in every):
+        raise _refuse('An output has one comparator, not one per output; "measured" is for all of them.')
     return Comparator(rtol=rest.rtol, atol=rest.atol, ulps=rest.ulps, any_order=rest.any_order, outputs=named)
 
 
@@ -189,7 +198,7 @@ def as_comparator(given: ComparatorLike) -> Comparator:
     """Return the comparator for what a caller passed.
 
     Raises:
-        ProgramRefused: It is neither a Comparator, nor "exact", nor a mapping of those by output name.
+        ProgramRefused: It is neither a Comparator, nor "exact" or "measured", nor a mapping by output name.
     """
     if isinstance(given, Comparator):
         return given
@@ -197,8 +206,10 @@ def as_comparator(given: ComparatorLike) -> Comparator:
         return per_output(given)
     if given == "exact":
         return exact()
+    if given == "measured":
+        return Comparator(is_measured=True)
     raise _refuse(
-        'A comparator is "exact", chargepool.close(rtol=..., atol=...), ulp(n), unordered(), '
+        'A comparator is "exact", "measured", chargepool.close(rtol=..., atol=...), ulp(n), unordered(), '
         f"or a dict of these by output name; not {given!r}."
     )
 

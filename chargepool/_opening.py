@@ -1,11 +1,13 @@
 """Opening a job: the last step before money is reserved, and the first that reserves it."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from chargepool._errors import InputRefused
 from chargepool._job import Job
+from chargepool._numerics import NumericsWarning
 from chargepool._program import Program
 from chargepool._records import Records
 from chargepool._session import JobTerms, Session
@@ -101,6 +103,7 @@ class Opener:
         certificate_sha256 = ""
         if options.certificate is not None:
             certificate_sha256 = self._certify(program, options.certificate)
+        _warn_of_numerics(program, options, steps=steps)
         price = settle_price(
             session,
             program_sha256=program.program_id,
@@ -175,3 +178,35 @@ class Opener:
             currency=self._session.balance().currency,
             verifies=self._verifies,
         )
+
+
+def numerics_objection(program: Program, *, level: str, steps: int, certified: bool) -> str | None:
+    """Say why results of a job will not agree, as far as a check of its program's numerics has shown.
+
+    Results that a certificate proves, or that nobody checks, are not compared.
+
+    Args:
+        program: What the job computes.
+        level: How much verification.
+        steps: Of one task; 0 for map programs.
+        certified: Whether the job brings a certificate.
+    """
+    report = None if certified or level == "none" else program.numerics
+    if report is None:
+        return None
+    objection = report.objection(program.comparator)
+    if objection is None and steps > report.steps and not program.comparator.is_exact:
+        return (
+            f"{program.comparator} was checked on {report.steps} steps, and tasks make {steps}: what differs "
+            "grows with the steps."
+        )
+    return objection
+
+
+def _warn_of_numerics(program: Program, options: JobOptions, *, steps: int) -> None:
+    objection = numerics_objection(
+        program, level=options.level, steps=steps, certified=options.certificate is not None
+    )
+    if objection is not None:
+        # Out of here, `open`, and the client's method: to the line that made the job.
+        warnings.warn(f"{program.name}: {objection}", NumericsWarning, stacklevel=4)

@@ -5,7 +5,7 @@ element types against the manifest that the pool signed. JAX is not loaded by th
 run locally.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from pool_protocol.program.manifest import Group, ProgramDraft, ProgramKind, Pro
 
 if TYPE_CHECKING:
     from chargepool._local import LocalProgram
+    from chargepool._numerics import NumericsReport
+    from chargepool._records import Records
 
 #: Names of a step program's initial state inside a task's bundle start with this.
 STATE_PREFIX = "state/"
@@ -45,6 +47,7 @@ class Program:
     artifact: bytes = field(repr=False)
     """The `jax.export` bytes."""
     _runner: "list[LocalProgram]" = field(default_factory=list, repr=False, compare=False)
+    _records: "Records | None" = field(default=None, repr=False, compare=False)
 
     @property
     def is_step(self) -> bool:
@@ -77,6 +80,48 @@ class Program:
         arrays = self.encode(item)
         return self.decode(self._runner[0].run(arrays, self.constants, steps=self.checked_steps(steps)))
 
+    def check_numerics(
+        self, samples: Iterable[Any] = (), *, steps: int | None = None, timeout_s: float | None = None
+    ) -> "NumericsReport":
+        """Run the artifact here under several numeric settings, and propose a comparator and a class rule.
+
+        Takes some seconds: each setting is a process of its own. Sends nothing. What was found is remembered
+        on this machine, and a job whose comparator will not hold says so with a `NumericsWarning`.
+
+        Args:
+            samples: Inputs of a few tasks, as `map` takes them; they should span what your tasks hold. None:
+                one is made up from the declared types.
+            steps: Steps of one task, for step programs; two units when left out.
+            timeout_s: How long each process may take; five minutes when left out.
+
+        Raises:
+            InputRefused: A sample does not fit the program.
+            ProgramRefused: It fails on a sample.
+        """
+        from chargepool._numerics import check, workload
+
+        if steps is not None:
+            self.checked_steps(steps)
+        work = workload(
+            name=self.name,
+            artifact=self.artifact,
+            draft=self.manifest.draft,
+            operations=self.manifest.cost.operations,
+            samples=samples,
+            constants=self.constants,
+            steps=steps,
+            timeout_s=timeout_s,
+        )
+        report = check(work)
+        if self._records is not None:
+            self._records.remember_numerics(report)
+        return report
+
+    @property
+    def numerics(self) -> "NumericsReport | None":
+        """What `check_numerics` last found on this machine; None when nobody checked."""
+        return None if self._records is None else self._records.numerics(self.program_id)
+
     def checked_steps(self, steps: int | None) -> int:
         """Return the steps per task; 0 for a map program.
 
@@ -107,20 +152,8 @@ class Program:
         Raises:
             InputRefused: It does not have the program's structure, shapes or element types.
         """
-        draft = self.manifest.draft
         where = "the input" if index is None else f"input {index}"
-        if not self.is_step:
-            return encode_group(item, draft, Group.INPUTS, where=where)
-        if not isinstance(item, tuple) or len(item) != 2:
-            raise InputRefused(
-                f"{where} is not a pair (state, inputs).",
-                next_step="A step program's task is (state, inputs); inputs may be None when there are none.",
-            )
-        state, inputs = item
-        named = encode_group(inputs, draft, Group.INPUTS, where=where)
-        for name, array in encode_group(state, draft, Group.STATE, where=f"the state of {where}").items():
-            named[STATE_PREFIX + name] = array
-        return named
+        return encode_task(item, self.manifest.draft, where=where)
 
     def decode(self, arrays: Mapping[str, NDArray[Any]]) -> Any:
         """Return what the function returned, out of named arrays.
@@ -134,6 +167,26 @@ class Program:
             raise ChargepoolError(
                 f"The outputs are not those of {self.name}: {error.detail}", code=ErrorCode.OUTPUT_MALFORMED
             ) from error
+
+
+def encode_task(item: Any, draft: ProgramDraft, *, where: str) -> dict[str, NDArray[Any]]:
+    """Return one task's input as named arrays; a step program's is `(state, inputs)`.
+
+    Raises:
+        InputRefused: It does not have the program's structure, shapes or element types.
+    """
+    if draft.kind is not ProgramKind.STEP:
+        return encode_group(item, draft, Group.INPUTS, where=where)
+    if not isinstance(item, tuple) or len(item) != 2:
+        raise InputRefused(
+            f"{where} is not a pair (state, inputs).",
+            next_step="A step program's task is (state, inputs); inputs may be None when there are none.",
+        )
+    state, inputs = item
+    named = encode_group(inputs, draft, Group.INPUTS, where=where)
+    for name, array in encode_group(state, draft, Group.STATE, where=f"the state of {where}").items():
+        named[STATE_PREFIX + name] = array
+    return named
 
 
 def encode_group(value: Any, draft: ProgramDraft, group: Group, *, where: str) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """What this machine remembers of programs and jobs, so that a job can be taken up after its script died.
 
     $XDG_STATE_HOME/chargepool/programs/<id>.{json,artifact}   admitted programs: name, manifest, bytes
+    $XDG_STATE_HOME/chargepool/numerics/<id>.json              how a program's results differ between settings
     $XDG_STATE_HOME/chargepool/jobs/<pool>/<job>.json          a job's program and the command's files
 
 Nothing here is needed for correctness: without it results come as named arrays, and the pool knows everything
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chargepool._comparators import Comparator
+from chargepool._numerics import NumericsReport
 from chargepool._program import Program
 from pool_protocol.digests import sha256_hex
 from pool_protocol.errors import PoolError
@@ -36,6 +38,8 @@ class Records:
     def __init__(self, directory: Path) -> None:
         """Use a folder; it is made when something is first written."""
         self._directory = directory
+        # Where the folder cannot be written, what this process found still holds.
+        self._numerics: dict[str, NumericsReport] = {}
 
     def remember_program(self, program: Program) -> None:
         """Keep a program, so that outputs of its jobs can be decoded and inputs checked."""
@@ -69,7 +73,26 @@ class Records:
             comparator=comparator,
             constants={},
             artifact=artifact,
+            _records=self,
         )
+
+    def remember_numerics(self, report: NumericsReport) -> None:
+        """Keep what a check of a program's numerics found, in place of what an earlier one did."""
+        self._numerics[report.program_id] = report
+        _write(self._numerics_path(report.program_id), json.dumps(report.to_json()).encode())
+
+    def numerics(self, program_id: str) -> NumericsReport | None:
+        """Return what the last check of a program's numerics found, or None."""
+        found = self._numerics.get(program_id)
+        if found is None:
+            try:
+                found = NumericsReport.from_json(json.loads(self._numerics_path(program_id).read_bytes()))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, PoolError):
+                return None
+        return found if found.program_id == program_id else None
+
+    def _numerics_path(self, program_id: str) -> Path:
+        return self._directory / "numerics" / f"{parse_sha256_hex(program_id)}.json"
 
     def remember_job(self, pool_id: str, job_id: str, facts: Mapping[str, Any]) -> None:
         """Keep facts about a job, over what was kept before."""

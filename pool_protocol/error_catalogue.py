@@ -325,6 +325,11 @@ _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
         "The program's states depend on how its steps are cut into units.",
         "Let a step read nothing but state, inputs and constants; count steps in the state.",
     ),
+    ErrorCode.PROGRAM_NOT_REPRODUCIBLE: _entry(
+        "INVALID_ARGUMENT",
+        "Two runs of the program under one and the same setting return different bits.",
+        "Make it depend on its inputs alone, or prove its results with a certificate.",
+    ),
     ErrorCode.PROGRAM_DIGEST_MISMATCH: _entry(
         "DATA_LOSS",
         "The program's bytes are not those that its manifest names.",

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 #: Most representable values that a comparator may allow: an eighth of the value in float32.
 ULPS_MAX: Final = 2**20
 
+#: Knuth's: neighbouring whole numbers become numbers that look like noise.
+_MULTIPLIER: Final = 2_654_435_761
 _UNSIGNED: Final = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -37,6 +39,42 @@ def max_ulps(array: NDArray[Any], reference: NDArray[Any]) -> int:
     # Both sizes are below 2**63, their sum is below 2**64.
     distances = np.where(sign_a == sign_b, within, size_a + size_b)
     return int(distances.max(initial=0))
+
+
+def specials_alike(array: NDArray[Any], reference: NDArray[Any]) -> bool:
+    """Say whether NaN stands where NaN stands, and each infinity where the same one does."""
+    a, b = real_parts(array).astype(np.float64), real_parts(reference).astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    return bool(np.all(finite | (np.isnan(a) & np.isnan(b)) | (a == b)))
+
+
+def sorted_rows(array: NDArray[Any]) -> bytes:
+    """Return the rows along the first axis, canonical and in order: equal for equal multisets."""
+    content = canonical_bytes(array)
+    width = len(content) // array.shape[0] if array.ndim and array.shape[0] else 0
+    if width == 0:
+        return content
+    return np.sort(np.frombuffer(content, dtype=np.dtype((np.void, width)))).tobytes()
+
+
+def rounded_otherwise(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array with every fraction moved to one of its neighbours, as if it were rounded otherwise.
+
+    Which way each goes looks like chance and is the same every time. Whole numbers are exact and stay, and so
+    do NaN and infinities.
+    """
+    if array.dtype.kind in "biu":
+        return array
+    parts = real_parts(array)
+    wide = parts.astype(np.float64)
+    # All numbers from some size on are whole: a fraction's neighbours are finite, and of its sign or zero.
+    is_fraction = np.isfinite(wide) & (wide != np.floor(wide))
+    bits = parts.view(_UNSIGNED[parts.dtype.itemsize]).copy()
+    noise = np.arange(bits.size, dtype=np.uint64) * np.uint64(_MULTIPLIER) >> np.uint64(16)
+    is_up = noise & np.uint64(1) == 1
+    bits[is_fraction & is_up] += 1
+    bits[is_fraction & ~is_up] -= 1
+    return bits.view(array.dtype).reshape(array.shape)
 
 
 def _sign_and_size(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:

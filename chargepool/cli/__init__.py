@@ -12,8 +12,9 @@ import click
 
 from chargepool._errors import ChargepoolError
 from chargepool.cli._account import balance, config, demo, doctor, receipts
+from chargepool.cli._checking import program
 from chargepool.cli._jobs import job, jobs
-from chargepool.cli._work import program, quote, run
+from chargepool.cli._work import quote, run
 
 INTERRUPTED = 130
 

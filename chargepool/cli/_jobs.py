@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from chargepool._client import Client
+from chargepool._comparators import Comparator, close
 from chargepool._errors import JobError
 from chargepool._job import Job, JobResults
 from chargepool._progress import progress_callback
@@ -152,18 +153,24 @@ def _continue(client: Client, job_id: str, remembered: dict[str, Any], output: P
             next_step="Put the old file back, or end the job with --close and run the new inputs as another.",
         )
     constants = remembered.get("constants")
-    tolerances = remembered.get("tolerances")
     program = load_program(
         client,
         source,
         items,
         constants=None if constants is None else Path(constants),
-        tolerances=None if tolerances is None else (tolerances[0], tolerances[1]),
+        comparator=_remembered_comparator(remembered),
         unit_steps=remembered.get("unit_steps"),
     )
     target = output or (None if remembered.get("output") is None else Path(remembered["output"]))
     say(f"Going on with {job_id}: {program}")
     return run_map(client, program, items, target, resume=job_id, on_error="return")
+
+
+def _remembered_comparator(remembered: dict[str, Any]) -> Comparator | None:
+    if remembered.get("comparator") is not None:
+        return Comparator.from_json(remembered["comparator"])
+    tolerances = remembered.get("tolerances")  # of versions that knew nothing else
+    return None if tolerances is None else close(rtol=tolerances[0], atol=tolerances[1])
 
 
 def _collect(handle: Job, output: Path | None, *, waits: bool) -> int:

@@ -1,17 +1,20 @@
-"""`chargepool quote`, `run` and `program check`: what a function costs and gives, and is it allowed."""
+"""`chargepool quote` and `run`: what a function costs, and what it gives."""
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from chargepool._client import Client
-from chargepool._comparators import Comparator, close, exact
-from chargepool._errors import ProgramRefused
+from chargepool._comparators import Comparator, exact
+from chargepool._numerics import NumericsWarning
+from chargepool._opening import numerics_objection
 from chargepool._program import Program
 from chargepool._terms import with_margin
 from chargepool._values import LEVELS, Level, Quote
+from chargepool.cli._comparing import comparator_options, words_of
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
 from chargepool.cli._files import (
     CertificateSpec,
@@ -22,7 +25,7 @@ from chargepool.cli._files import (
     as_pair,
     read_constants,
 )
-from pool_protocol.money import format_micros, format_wu
+from pool_protocol.money import format_micros
 
 if TYPE_CHECKING:
     from chargepool._admission import CertificateLike
@@ -34,16 +37,8 @@ _level_option = click.option(
 _steps_option = click.option(
     "--steps", type=click.IntRange(min=1), help="Steps per task, for step functions."
 )
-_constants_option = click.option("--constants", type=_FILE, help="Arrays that all tasks share (.npz).")
-_close_option = click.option(
-    "--close",
-    "tolerances",
-    type=float,
-    nargs=2,
-    metavar="RTOL ATOL",
-    help="Results agree within these tolerances; without it, bit by bit.",
-)
-_unit_steps_option = click.option(
+constants_option = click.option("--constants", type=_FILE, help="Arrays that all tasks share (.npz).")
+unit_steps_option = click.option(
     "--unit-steps",
     type=click.IntRange(min=1),
     help="The function is a step(state, inputs, constants); so many steps make a unit.",
@@ -60,11 +55,11 @@ Examples:
 @click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
 @click.option("--inputs", type=_FILE, help="Inputs (.npz, .npy, .jsonl): their number and the example.")
 @click.option("--tasks", type=click.IntRange(min=1), help="How many tasks; the number of inputs otherwise.")
-@_constants_option
+@constants_option
 @_level_option
 @_steps_option
-@_close_option
-@_unit_steps_option
+@comparator_options
+@unit_steps_option
 @connection_options
 @json_option
 def quote(
@@ -75,7 +70,7 @@ def quote(
     constants: Path | None,
     level: str,
     steps: int | None,
-    tolerances: tuple[float, float] | None,
+    comparator: Comparator | None,
     unit_steps: int | None,
     connection: Connection,
     as_json: bool,
@@ -88,7 +83,7 @@ def quote(
     count = tasks if tasks is not None else (len(items) if items is not None else 1)
     with connection.connect() as client:
         ready = load_program(
-            client, source, items, constants=constants, tolerances=tolerances, unit_steps=unit_steps
+            client, source, items, constants=constants, comparator=comparator, unit_steps=unit_steps
         )
         offer = client.quote(ready, count, level=cast("Level", level), steps=steps)
     if as_json:
@@ -105,6 +100,7 @@ def quote(
         )
     if offer.warning:
         say(f"Note: {offer.warning}")
+    _note_numerics(ready, level=level, steps=steps, certified=False)
     click.echo(f"You have {format_micros(offer.available_micros)} {offer.currency} free.")
 
 
@@ -114,16 +110,17 @@ Examples:
   chargepool run sweep.py:simulate --inputs points.npz --output results.npz
   chargepool run sweep.py:simulate --inputs points.jsonl --yes > results.jsonl
   chargepool run model.py:classify --inputs x.npy --constants w.npz --close 1e-4 1e-5 -o y.npz
+  chargepool run fit.py:fit --inputs d.npz --ulp 16 --compare hits=unordered -o fits.npz
 """
 )
 @click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
 @click.option("--inputs", type=_FILE, required=True, help="Inputs (.npz, .npy, .jsonl).")
 @click.option("--output", "-o", type=_FILE, help="Results (.npz, .jsonl); JSON lines to stdout otherwise.")
-@_constants_option
+@constants_option
 @_level_option
 @_steps_option
-@_close_option
-@_unit_steps_option
+@comparator_options
+@unit_steps_option
 @click.option("--budget-micros", type=click.IntRange(min=1), help="The most that the job may spend.")
 @click.option("--price-cap-micros", type=click.IntRange(min=1), help="The most per work unit (spot price).")
 @click.option(
@@ -157,7 +154,7 @@ def run(
     constants: Path | None,
     level: str,
     steps: int | None,
-    tolerances: tuple[float, float] | None,
+    comparator: Comparator | None,
     unit_steps: int | None,
     budget_micros: int | None,
     price_cap_micros: int | None,
@@ -176,7 +173,7 @@ def run(
     items = Inputs(inputs)
     with connection.connect() as client:
         ready = load_program(
-            client, source, items, constants=constants, tolerances=tolerances, unit_steps=unit_steps
+            client, source, items, constants=constants, comparator=comparator, unit_steps=unit_steps
         )
         offer = client.quote(
             ready,
@@ -189,6 +186,7 @@ def run(
         say(str(offer))
         if offer.warning:
             say(f"Note: {offer.warning}")
+        _note_numerics(ready, level=level, steps=steps, certified=certificate is not None)
         if not is_agreed and budget_micros is None:
             _ask(offer)
         return run_map(
@@ -202,7 +200,7 @@ def run(
                 "inputs_sha256": items.fingerprint(),
                 "output": None if output is None else str(output.resolve()),
                 "constants": None if constants is None else str(constants.resolve()),
-                "tolerances": tolerances,
+                "comparator": ready.comparator.to_json(),
                 "unit_steps": unit_steps,
             },
             level=level,
@@ -239,7 +237,9 @@ def run_map(
     items.are_pairs = program.is_step
     # Opened first: a file that cannot be written must not cost anything.
     with ResultSink(output) as sink:
-        results = client.map(program, items, progress=True, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumericsWarning)  # it was said before, in the command's words
+            results = client.map(program, items, progress=True, **options)
         if len(items) == 0:
             say("There are no inputs; nothing was spent.")
             return 0
@@ -257,107 +257,32 @@ def run_map(
     return 1 if sink.failed_count else 0
 
 
-@click.group()
-def program() -> None:
-    """Look at functions before the pool does."""
-
-
-@program.command(
-    epilog="""\b
-Example:
-  chargepool program check sweep.py:simulate --inputs points.npz
-"""
-)
-@click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
-@click.option("--inputs", type=_FILE, help="Inputs (.npz, .npy, .jsonl): the first is the example.")
-@_constants_option
-@_unit_steps_option
-@json_option
-def check(
-    *,
-    source: FunctionSource,
-    inputs: Path | None,
-    constants: Path | None,
-    unit_steps: int | None,
-    as_json: bool,
-) -> int:
-    """Say whether a function can be a program, or by which rule it would be refused. Sends nothing."""
-    from chargepool._export import Exporter
-    from pool_protocol.program.vetting import vet_program
-
-    example = _example(source, None if inputs is None else Inputs(inputs))
-    shared = read_constants(constants, source)
-    exporter = Exporter()
-    try:
-        if unit_steps is None:
-            exported = exporter.map_program(source.function, example, shared, exact(), lapack=False)
-        else:
-            state, task_inputs = _state_and_inputs(example)
-            exported = exporter.step_program(
-                source.function, state, task_inputs, shared, exact(), unit_steps=unit_steps, lapack=False
-            )
-    except ProgramRefused as error:
-        if as_json:
-            emit(
-                {
-                    "allowed": False,
-                    "code": error.code.value,
-                    "message": error.detail,
-                    "next_step": error.next_step,
-                }
-            )
-        else:
-            click.echo(f"Refused [{error.code.value}]: {error.detail}")
-            click.echo(f"Next: {error.next_step}")
-        return 1
-    draft = exported.program.draft
-    vetted = vet_program(exported.program.artifact, draft)
-    if as_json:
-        emit(
-            {
-                "allowed": True,
-                "program_id": draft.artifact_sha256,
-                "artifact_bytes": len(exported.program.artifact),
-                "work_uwu": vetted.cost.work_uwu,
-                "arguments": [f"{item.group.value}/{_typed(item.tensor)}" for item in draft.arguments],
-                "outputs": [_typed(item.tensor) for item in draft.outputs],
-                "operations": dict(vetted.operations),
-            }
-        )
-        return 0
-    unit = "step" if unit_steps else "task"
-    click.echo(
-        f"Allowed: {exported.name}, {len(exported.program.artifact)} bytes, {draft.artifact_sha256[:12]}"
-    )
-    click.echo(f"About {format_wu(vetted.cost.work_uwu)} WU per {unit}; the pool's own count decides.")
-    for argument in draft.arguments:
-        click.echo(f"  takes    {argument.group.value}/{_typed(argument.tensor)}")
-    for result in draft.outputs:
-        click.echo(f"  returns  {_typed(result.tensor)}")
-    return 0
-
-
 def load_program(
     client: Client,
     source: FunctionSource,
     items: Inputs | None,
     *,
     constants: Path | None,
-    tolerances: tuple[float, float] | None,
+    comparator: Comparator | None,
     unit_steps: int | None,
 ) -> Program:
     """Have the function of a file admitted, as a map or, with `unit_steps`, as a step program."""
-    example, shared = _example(source, items), read_constants(constants, source)
-    comparator: Comparator = exact() if tolerances is None else close(rtol=tolerances[0], atol=tolerances[1])
+    example, shared = example_of(source, items), read_constants(constants, source)
+    comparator = exact() if comparator is None else comparator
     if unit_steps is None:
-        return client.program(source.function, example, constants=shared, comparator=comparator)
-    state, inputs = _state_and_inputs(example)
-    return client.step_program(
-        source.function, state, inputs, shared, unit_steps=unit_steps, comparator=comparator
-    )
+        ready = client.program(source.function, example, constants=shared, comparator=comparator)
+    else:
+        state, inputs = state_and_inputs(example)
+        ready = client.step_program(
+            source.function, state, inputs, shared, unit_steps=unit_steps, comparator=comparator
+        )
+    if comparator.is_measured and ready.numerics is not None:
+        say(str(ready.numerics))
+    return ready
 
 
-def _example(source: FunctionSource, items: Inputs | None) -> Any:
+def example_of(source: FunctionSource, items: Inputs | None) -> Any:
+    """Return the example of one task's input: the first of the file, or what stands beside the function."""
     if items is not None and len(items) > 0:
         return next(iter(items))
     if source.example is None:
@@ -365,11 +290,20 @@ def _example(source: FunctionSource, items: Inputs | None) -> Any:
     return source.example
 
 
-def _state_and_inputs(example: Any) -> tuple[Any, Any]:
+def state_and_inputs(example: Any) -> tuple[Any, Any]:
+    """Return the two parts of a step program's example."""
     pair = as_pair(example)
     if pair is None:
         raise click.UsageError('a step function\'s inputs are {"state": ..., "inputs": ...} in .jsonl')
     return pair
+
+
+def _note_numerics(program: Program, *, level: str, steps: int | None, certified: bool) -> None:
+    objection = numerics_objection(program, level=level, steps=steps or 0, certified=certified)
+    if objection is None or program.numerics is None:
+        return
+    wanted = program.numerics.proposal.comparator
+    say(f"Note: {objection}" + ("" if wanted is None else f" Say {words_of(wanted)}"))
 
 
 def _ask(offer: Quote) -> None:
@@ -404,7 +338,3 @@ def _quote_json(offer: Quote) -> dict[str, Any]:
         "epsilon": offer.epsilon,
         "promise": offer.promise,
     }
-
-
-def _typed(tensor: Any) -> str:
-    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.ulps import ULPS_MAX, canonical_bytes, max_ulps, real_parts
+from pool_protocol.ulps import ULPS_MAX, canonical_bytes, max_ulps, sorted_rows, specials_alike
 
 
 @unique
@@ -67,7 +67,7 @@ def arrays_agree(rule: Rule, array: NDArray[Any], reference: NDArray[Any]) -> bo
         case ComparatorKind.EXACT:
             return canonical_bytes(array) == canonical_bytes(reference)
         case ComparatorKind.SET:
-            return _sorted_rows(array) == _sorted_rows(reference)
+            return sorted_rows(array) == sorted_rows(reference)
         case ComparatorKind.CLOSE:
             if array.dtype.kind in "biu":
                 return bool(np.array_equal(array, reference))
@@ -75,14 +75,7 @@ def arrays_agree(rule: Rule, array: NDArray[Any], reference: NDArray[Any]) -> bo
         case ComparatorKind.ULP:
             if array.dtype.kind in "biu":
                 return bool(np.array_equal(array, reference))
-            return _special_alike(array, reference) and max_ulps(array, reference) <= rule.ulps
-
-
-def _special_alike(array: NDArray[Any], reference: NDArray[Any]) -> bool:
-    """Say whether NaN stands where NaN stands, and each infinity where the same one does."""
-    a, b = real_parts(array).astype(np.float64), real_parts(reference).astype(np.float64)
-    finite = np.isfinite(a) & np.isfinite(b)
-    return bool(np.all(finite | (np.isnan(a) & np.isnan(b)) | (a == b)))
+            return specials_alike(array, reference) and max_ulps(array, reference) <= rule.ulps
 
 
 def _close(rule: Rule, array: NDArray[Any], reference: NDArray[Any]) -> bool:
@@ -101,12 +94,3 @@ def _close(rule: Rule, array: NDArray[Any], reference: NDArray[Any]) -> bool:
         distance = np.abs(a - b)
         allowed = rule.atol + rule.rtol * np.abs(b)
     return bool(np.all(distance <= allowed))
-
-
-def _sorted_rows(array: NDArray[Any]) -> bytes:
-    """Return the rows along the first axis, canonical and in order: equal for equal multisets."""
-    content = canonical_bytes(array)
-    width = len(content) // array.shape[0] if array.ndim and array.shape[0] else 0
-    if width == 0:
-        return content
-    return np.sort(np.frombuffer(content, dtype=np.dtype((np.void, width)))).tobytes()

@@ -22,6 +22,9 @@ def buy() -> None:
         rules: dict[str, chargepool.Comparator | str] = {"loss": chargepool.ulp(4), "count": "exact"}
         pool.program(score, 1.0, comparator=rules)
         pool.program(score, 1.0, comparator=chargepool.per_output(rules, otherwise=chargepool.unordered()))
+        report: chargepool.NumericsReport = program.check_numerics([{"x": np.ones(3, np.float32)}])
+        pool.program(score, 1.0, comparator=report.comparator)
+        pool.program(score, 1.0, comparator="measured" if report.refusals == () else "exact")
         quote: chargepool.Quote = pool.quote(program, 10, level="careful")
         total: int = quote.total_micros
         results: chargepool.Results = pool.map(program, rows, quote=quote, ordered=False, on_error="return")

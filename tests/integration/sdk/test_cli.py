@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chargepool._settings import Outcome, Runs, Setting, Workload
 from chargepool.cli import cli, run_command
 from chargepool.cli._files import ResultSink
+from pool_protocol.v1 import common_pb2
 from tests.integration.sdk.fake_pool import PRICE, TOKEN, FakePool
 
 FUNCTIONS = """
@@ -23,6 +26,10 @@ example = {"x": 1.0}
 
 def square(inputs):
     return {"y": inputs["x"] ** 2}
+
+def curve(inputs):
+    x = inputs["x"]
+    return {"y": jnp.tanh(x * 3.3 + x * x), "count": (x > 0.0).sum()}
 
 def scaled(constants, inputs):
     return inputs * constants["scale"]
@@ -59,6 +66,7 @@ def files(tmp_path: Path) -> Path:
     (folder / "in.jsonl").write_text("".join(f'{{"x": {number}.0}}\n' for number in range(4)))
     np.savez(folder / "in.npz", x=np.arange(4, dtype=np.float32))
     np.savez(folder / "rows.npz", x=np.ones((2, 3), np.float32))
+    np.savez(folder / "line.npz", x=np.linspace(-1, 1, 1_000, dtype=np.float32)[None])
     np.savez(folder / "bare.npz", np.arange(4, dtype=np.float32))
     np.save(folder / "bare.npy", np.arange(4, dtype=np.float32))
     np.savez(folder / "c.npz", scale=np.float32(10))
@@ -211,16 +219,103 @@ def test_jobs_are_listed_shown_watched_and_cancelled(chargepool: Command, pool: 
 
 def test_a_program_is_checked_without_any_pool(chargepool: Command, pool: FakePool) -> None:
     pool.kill()
-    answer = chargepool("program", "check", "f.py:square")
+    answer = chargepool("program", "check", "f.py:square", "--no-numerics")
     assert answer.status == 0
     assert "takes    inputs/x float32[]" in answer.out
     refused = chargepool("program", "check", "f.py:bad")
     assert refused.status == 1
     assert "PROGRAM_CALLBACK" in refused.out
     assert json.loads(chargepool("program", "check", "f.py:bad", "--json").out)["allowed"] is False
-    assert json.loads(chargepool("program", "check", "f.py:square", "--json").out)["outputs"] == [
-        "y float32[]"
+    quick = chargepool("program", "check", "f.py:square", "--no-numerics", "--json")
+    assert json.loads(quick.out)["outputs"] == ["y float32[]"]
+    assert "numerics" not in json.loads(quick.out)
+
+
+def test_a_check_says_how_results_should_be_compared_and_a_run_when_they_are_not(
+    chargepool: Command, pool: FakePool
+) -> None:
+    answer = chargepool("program", "check", "f.py:curve", "--inputs", "line.npz", "--ulp", "1", "--json")
+    assert answer.status == 1, "ulp(1) will not hold"
+    numerics = json.loads(answer.out)["numerics"]
+    assert numerics["proposal"]["class_rule"] == "any-class"
+    assert [told["name"] for told in numerics["proposal"]["outputs"]] == ["count", "y"]
+    assert numerics["objection"].startswith("ulp(1) will not hold: output 'y' differs")
+    proposed = shlex.split(numerics["options"])
+
+    words = ["run", "f.py:curve", "--inputs", "line.npz", "--yes"]
+    unheeded = chargepool(*words)
+    assert unheeded.status == 0
+    assert "Note: exact() will not hold across numeric classes: output 'y' differs" in unheeded.err
+    assert numerics["options"] in unheeded.err
+    assert "Warning" not in unheeded.err
+    heeded = chargepool(*words, *proposed)
+    assert heeded.status == 0
+    assert "Note:" not in heeded.err
+    assert [job.request.comparator.kind for job in pool.jobs.values()] == [
+        common_pb2.COMPARATOR_KIND_EXACT,
+        common_pb2.COMPARATOR_KIND_ULP,
     ]
+
+
+def test_a_program_that_differs_from_itself_is_told_with_status_one(
+    chargepool: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = np.ones(3, np.float32)
+
+    def run(_work: Workload, settings: Sequence[Setting]) -> list[Outcome]:
+        return [Runs(outputs=[{"y": one + number % 2}] * 2) for number, _setting in enumerate(settings)]
+
+    monkeypatch.setattr("chargepool._numerics.run_settings", run)
+    answer = chargepool("program", "check", "f.py:square", "--inputs", "rows.npz")
+    assert answer.status == 1
+    assert "Refused: Output 'y' differs in 6 of 6 numbers" in answer.out
+    assert "Next: Look for work whose order is left to chance" in answer.out
+    refused = chargepool("run", "f.py:square", "--inputs", "rows.npz", "--compare", "measured", "--yes")
+    assert refused.status == 1
+    assert "PROGRAM_NOT_REPRODUCIBLE" in refused.err
+
+
+def test_a_run_can_be_compared_as_it_was_measured(chargepool: Command, pool: FakePool) -> None:
+    answer = chargepool("run", "f.py:curve", "--inputs", "line.npz", "--compare", "measured", "--yes")
+    assert answer.status == 0, answer.err
+    assert "Declare ulp(" in answer.err
+    assert "Note:" not in answer.err
+    assert pool.jobs["job_1"].request.comparator.kind == common_pb2.COMPARATOR_KIND_ULP
+
+
+def test_every_comparator_can_be_said(chargepool: Command, pool: FakePool) -> None:
+    words = ["run", "f.py:square", "--inputs", "in.jsonl", "--yes"]
+    assert chargepool(*words, "--unordered").status == 0
+    assert chargepool(*words, "--ulp", "4", "--compare", "y=close:1e-5,1e-8").status == 0
+    first, second = (job.request.comparator for job in pool.jobs.values())
+    assert first == common_pb2.Comparator(kind=common_pb2.COMPARATOR_KIND_SET)
+    assert second == common_pb2.Comparator(
+        kind=common_pb2.COMPARATOR_KIND_ULP,
+        ulps=4,
+        outputs=[
+            common_pb2.OutputComparator(name="y", kind=common_pb2.COMPARATOR_KIND_CLOSE, rtol=1e-5, atol=1e-8)
+        ],
+    )
+    unknown = chargepool(*words, "--compare", "z=ulp:4")
+    assert unknown.status == 1
+    assert "has no output 'z'; its outputs are ['y']" in unknown.err
+
+
+@pytest.mark.parametrize("kept", ["comparator", "tolerances"])
+def test_a_resumed_run_keeps_its_comparator(
+    chargepool: Command, pool: FakePool, files: Path, kept: str
+) -> None:
+    words = ["--inputs", "in.jsonl", "--yes", "-o", "out.jsonl", "--close", "1e-3", "1e-6"]
+    chargepool("run", "f.py:square", *words)
+    if kept == "tolerances":  # what version 0.1 wrote
+        [record] = files.parent.glob("state/chargepool/jobs/*/job_1.json")
+        facts = json.loads(record.read_text())
+        del facts["comparator"]
+        record.write_text(json.dumps({**facts, "tolerances": [1e-3, 1e-6]}))
+    answer = chargepool("job", "resume", "job_1")
+    assert answer.status == 0, answer.err
+    [manifest] = [manifest for manifest, _loaded in pool.programs.values()]
+    assert manifest.draft.outputs[0].comparator.rtol == 1e-3
 
 
 def test_balance_and_receipts(chargepool: Command, files: Path) -> None:
@@ -264,10 +359,16 @@ def test_config_and_doctor_say_what_holds_and_what_fails(
     [
         (["quote", "f.py"], "is not FILE.py:function"),
         (["quote", "g.py:f"], "there is no file"),
-        (["quote", "f.py:nothing"], "it has: bad, same, scaled, square, step, verify"),
+        (["quote", "f.py:nothing"], "it has: bad, curve, same, scaled, square, step, verify"),
         (["run", "f.py:square", "--inputs", "f.py", "--yes"], ".npz, .npy, .jsonl"),
         (["run", "f.py:square", "--inputs", "in.npz", "--yes", "-o", "x.csv"], "results are .npz or .jsonl"),
         (["quote", "f.py:square", "--level", "sloppy"], "Invalid value for '--level'"),
+        (["quote", "f.py:square", "--compare", "ulp"], "write exact, close:RTOL,ATOL, ulp:N or unordered"),
+        (["quote", "f.py:square", "--compare", "y=close:1e-5"], "'close:1e-5' is not a rule"),
+        (["quote", "f.py:square", "--ulp", "0"], "ulp(n) takes an integer from 1"),
+        (["quote", "f.py:square", "--ulp", "4", "--unordered"], "one rule for all outputs"),
+        (["quote", "f.py:square", "--compare", "y=exact", "--compare", "y=ulp:4"], "'y' has two rules"),
+        (["program", "check", "f.py:square", "--steps", "4"], "say --unit-steps too"),
         (["nonsense"], "No such command"),
     ],
 )
