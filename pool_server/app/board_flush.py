@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from pool_protocol.errors import InvariantError
-from pool_server.app.board_findings import answer_questions, write_findings
+from pool_server.app.board_findings import answer_questions, open_class_look_back, write_findings
 from pool_server.app.money import fund_attempts, release_job, settle_attempts, void_attempts
 from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, WorkAvailable
@@ -64,9 +64,11 @@ def flush(board: TaskBoard, *, finish_jobs: bool = True) -> list[Suspect]:
         raise InvariantError("a task was decided twice")
     deltas = _count_jobs(board, tasks)
     _close_leases(board, attempts)
-    board.classes.write()
+    faults = board.classes.write()
     suspects = _count_vehicles(board, attempts)
     write_findings(board, attempts)
+    for fault in faults:
+        open_class_look_back(board.uow, fault, now_us=board.now_us)
     _tell(board, attempts, tasks)
     for job_id, delta in deltas.items():
         board.uow.jobs.add(job_id, delta)

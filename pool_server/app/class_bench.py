@@ -26,6 +26,7 @@ from pool_server.core.verification.classes import (
     next_ask,
     weigh,
 )
+from pool_server.core.verification.findings import FindingKind
 from pool_server.core.verification.verdict import Accept, Entitled, TaskStanding, Verdict, Wait
 from pool_server.ports.classes import ClassAskRow, FaultFindingRow, VehicleClass
 from pool_server.ports.fleet import WorkEvent
@@ -311,6 +312,8 @@ class ClassBench:
             trusted_node=any(member.attempt_id in view.trusted for member in group.members),
             numeric_class=view.class_of[row.attempt_id],
             program_sha256=attempt.task.job.program_sha256,
+            kind=FindingKind.AUDIT if attempt.questioned is None else FindingKind.CLASS_FAULT,
+            clawed_back_micros=0 if attempt.questioned is None else attempt.questioned.net_micros,
         )
 
     # --- histories of classes -------------------------------------------------------------------
@@ -353,8 +356,8 @@ class ClassBench:
         row = ClassAskRow(task.row.task_id, ask, now_us + patience_us)
         self._asks[task.row.task_id] = self._changed[task.row.task_id] = row
 
-    def write(self) -> None:
-        """Write what changed: called once, when the board is flushed."""
+    def write(self) -> list[FaultFindingRow]:
+        """Write what changed: called once, when the board is flushed. Returns the class faults among it."""
         board, repository = self._board, self._board.uow.classes
         gone = [task_id for task_id, row in self._changed.items() if row is None]
         decided = [
@@ -367,13 +370,13 @@ class ClassBench:
         repository.put_asks(asked)
         self._changed.clear()
         if not self._findings:
-            return
+            return []
         for name, vehicles in repository.add_fault_findings(self._findings, now_us=board.now_us).items():
             cause = f"CLASS_FAULT: {vehicles} of its vehicles gave the same wrong answer"
             board.uow.events.append([WorkEvent("class", name, "", "faulty", cause, board.now_us)])
         for name in sorted({finding.numeric_class for finding in self._findings}):
             repository.end_asks(name, now_us=board.now_us)
-        self._findings.clear()
+        return self._findings
 
 
 def entitlement(view: ClassView | None) -> Entitled | None:
