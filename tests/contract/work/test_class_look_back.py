@@ -303,3 +303,31 @@ def test_the_pools_receipts_are_walked_in_batches(faulty: Workshop, monkeypatch:
     assert look_back(pool).questioned_count == 7
     assert turns >= 4
     assert isinstance(pool.lease("vehicle_a0"), LeaseGranted)
+
+
+def test_what_is_final_stands(faulty: Workshop) -> None:
+    pool = faulty
+    job_id = believed(pool, "vehicle_f0", 260)
+    final = sum(task.final for task in pool.decided(job_id).decided)
+    assert 0 < final < 260
+    find_fault(pool)
+    pool.look_back()
+    assert look_back(pool).questioned_count == 260 - final
+    assert sum(task.final for task in pool.decided(job_id).decided) == final
+
+
+def test_under_exact_the_other_classs_bits_are_the_buyers_and_the_owner_keeps_the_money(
+    faulty: Workshop,
+) -> None:
+    pool = faulty
+    job_id = pool.job(1, level=SPOT, close=True)
+    assert do(pool, "vehicle_f0", wrong=True) == 1
+    find_fault(pool)
+    pool.look_back()
+    assert pool.view(job_id).rechecking_count == 1
+    for vehicle_id in ("vehicle_a0", "vehicle_a1", "vehicle_a2"):
+        do(pool, vehicle_id)
+    pool.look_back()
+    assert (pool.value(job_id), pool.view(job_id).replaced_count) == (1.0, 1)
+    assert (balance(pool, "f0", "held"), balance(pool, "f0", "questioned")) == (NET, 0)
+    assert pool.vehicle("vehicle_f0").state is VehicleState.AVAILABLE
