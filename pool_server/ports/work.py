@@ -342,8 +342,7 @@ class TaskRepository(Protocol):
     def fresh(self, job_id: int, *, places: Sequence[float], share: float = 1.0) -> list[int]:
         """Ready tasks of a job that have had no attempt, one for each place if there are as many.
 
-        A place, from 0 to 1, is one in a share of the job's fresh tasks by id, the oldest; where one was
-        taken, an oldest steps in (`core.hand_out.seeks`).
+        A place, from 0 to 1, is in a share of the fresh by id, the oldest, that step in where one was taken.
         """
         ...
 
