@@ -1,12 +1,12 @@
 """The numeric probe in real workers: equal settings give equal bits, others differ where they touch."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from car_agent.journal.probe_file import ProbeFile
+from car_agent.journal.probe_file import ProbeFile, ProbeKey
 from car_agent.main.numeric import NumericProbes
 from car_agent.runner.driver import WorkDriver
 from car_agent.runner.process import WorkerSettings
@@ -136,7 +136,7 @@ async def test_after_an_update_the_probe_runs_again_before_any_work_is_asked_for
     file = ProbeFile(rig.directory.numeric)
     kept = file.read()
     assert kept is not None
-    file.write(replace(kept[0], **{updated: "before"}), kept[1])
+    file.write(ProbeKey(**{**asdict(kept[0]), updated: "before"}), kept[1])
     fleet.requests.clear()
     rig = Rig(car)
     await rig.start()
