@@ -69,6 +69,17 @@ class QuestionedRow(NamedTuple):
     closed_at_us: int
 
 
+class ClassRecheck(NamedTuple):
+    """What a look-back at a numeric class means for one vehicle of it."""
+
+    opened_at_us: int
+    closed_at_us: int
+    """When all of the class was through; 0 before."""
+    questioned_count: int
+    """Of the vehicle's results."""
+    wrong_count: int
+
+
 class PaidAttempt(NamedTuple):
     """An accepted attempt with its receipt."""
 
@@ -160,6 +171,10 @@ class VerificationRepository(Protocol):
 
     def look_backs_of_vehicle(self, vehicle_id: str) -> list[LookBackRow]:
         """All look-backs of a vehicle, oldest first."""
+        ...
+
+    def class_rechecks(self, vehicle_id: str) -> list[ClassRecheck]:
+        """What look-backs at its class questioned of a vehicle, oldest first."""
         ...
 
     def look_back_of_class(self, numeric_class: str, program_sha256: str) -> LookBackRow | None:

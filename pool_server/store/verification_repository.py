@@ -6,6 +6,7 @@ from typing import Any
 from pool_protocol.errors import InvariantError
 from pool_server.core.verification.findings import FindingKind, FindingOutcome
 from pool_server.ports.verification import (
+    ClassRecheck,
     FindingRow,
     LookBackRow,
     LookBackState,
@@ -118,6 +119,16 @@ class SqlVerificationRepository:
     def look_backs_of_vehicle(self, vehicle_id: str) -> list[LookBackRow]:
         """All look-backs of a vehicle, oldest first."""
         return self._look_backs("vehicle_id = ? ORDER BY look_back_id", (vehicle_id,))
+
+    def class_rechecks(self, vehicle_id: str) -> list[ClassRecheck]:
+        """What look-backs at its class questioned of a vehicle, oldest first."""
+        rows = self._driver.run(
+            "SELECT b.opened_at_us, b.closed_at_us, count(*), sum(q.state = 'wrong') "
+            "FROM questioned_attempts AS q JOIN look_backs AS b ON b.look_back_id = q.look_back_id "
+            "WHERE q.vehicle_id = ? AND b.numeric_class > '' GROUP BY b.look_back_id ORDER BY b.look_back_id",
+            (vehicle_id,),
+        )
+        return [ClassRecheck._make(row) for row in rows]
 
     def look_back_of_class(self, numeric_class: str, program_sha256: str) -> LookBackRow | None:
         """The look-back of a class on a program, done or not: there is one at most."""

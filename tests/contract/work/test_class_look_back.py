@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pool_protocol import tensors
+from pool_server.app.account_events import look_back_news
 from pool_server.app.classes import list_classes, note_probe, settle_class_asks
 from pool_server.app.evidence import EvidenceValue, vehicle_evidence
 from pool_server.app.work_commands import AttemptGrant, AttemptReport, LeaseGranted, NoWorkNow
@@ -127,6 +128,12 @@ def evidence(pool: Workshop, vehicle_id: str) -> EvidenceValue:
     )
 
 
+def news(pool: Workshop, vehicle_id: str) -> list[tuple[str, str]]:
+    """What an owner reads of its vehicle's look-backs."""
+    events = pool.books.run(lambda uow: look_back_news(uow, {vehicle_id: "my car"}))
+    return [(event.code, event.message) for event in events]
+
+
 def balance(pool: Workshop, name: str, what: str) -> int:
     return pool.balance(f"owner:owner_{name}:{what}")
 
@@ -188,6 +195,22 @@ def test_what_a_faulty_class_vouched_for_alone_is_replaced_and_nobody_is_a_fraud
         assert "a fault of their numeric class, not of this vehicle" in story
         assert f"{wrong} earlier result" in story
         assert f"0 right, {wrong} wrong" in story
+
+
+def test_owners_read_of_it_without_blame(faulty: Workshop) -> None:
+    pool = faulty
+    believed(pool, "vehicle_f0")
+    find_fault(pool)
+    pool.look_back()
+    [opened] = news(pool, "vehicle_f0")
+    assert opened[0] == "LOOK_BACK"
+    assert "no fault of yours; 2 earlier results are computed again" in opened[1]
+    for vehicle_id in ("vehicle_a0", "vehicle_a1", "vehicle_a2"):
+        do(pool, vehicle_id)
+    pool.look_back()
+    assert [code for code, _ in news(pool, "vehicle_f0")] == ["LOOK_BACK", "LOOK_BACK_DONE"]
+    assert "2 proved wrong" in news(pool, "vehicle_f0")[1][1]
+    assert news(pool, "vehicle_f1") == []
 
 
 def test_what_the_class_had_right_all_the_same_is_upheld_and_its_money_given_back(faulty: Workshop) -> None:
