@@ -109,6 +109,9 @@ class Listener:
     def progressed(self, attempt_id: int, share: float) -> None:
         """Not needed here."""
 
+    def probe_ended(self) -> None:
+        """Nothing follows from it here."""
+
     def went_idle(self) -> None:
         """Not needed here."""
 

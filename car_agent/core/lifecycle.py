@@ -60,12 +60,19 @@ class AgentState:
     worker_barred: bool = False
     """The last worker died by itself; no other starts before WorkerRetryDue."""
     lease_ids: frozenset[str] = frozenset()
+    probe_due: bool = False
+    """How this machine computes is not known: a worker finds out before any work is asked for."""
     shutting_down: bool = False
 
     @property
     def may_compute(self) -> bool:
         """Whether a worker may live at all."""
         return self.paired and self.verdict.runs and not self.shutting_down
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether work may be asked for: a worker can compute it, and what its results are like is known."""
+        return self.may_compute and not self.probe_due and not self.worker_barred
 
     @property
     def worker_lives(self) -> bool:
@@ -150,6 +157,13 @@ class WorkerRetryDue:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeSeen:
+    """Whether the numeric probe must run before any work is asked for."""
+
+    due: bool
+
+
+@dataclass(frozen=True, slots=True)
 class IdleElapsed:
     """The worker had nothing to do for the idle time."""
 
@@ -170,6 +184,7 @@ Event = (
     | WorkerReady
     | WorkerExited
     | WorkerRetryDue
+    | ProbeSeen
     | IdleElapsed
     | ShutdownAsked
 )
@@ -265,6 +280,8 @@ def _learn(state: AgentState, event: Event) -> AgentState:
             return replace(state, worker=WorkerFact.NONE, worker_barred=state.worker_barred or crashed)
         case WorkerRetryDue():
             return replace(state, worker_barred=False)
+        case ProbeSeen(due):
+            return replace(state, probe_due=due)
         case IdleElapsed():
             return state
         case ShutdownAsked():
@@ -284,9 +301,10 @@ def _settle(state: AgentState, event: Event) -> tuple[AgentState, tuple[Effect, 
             effects.append(AbandonLeases(state.lease_ids, reason))
             state = replace(state, lease_ids=frozenset())
         return state, tuple(effects)
-    if isinstance(event, IdleElapsed) and state.worker_lives and not state.lease_ids:
+    wanted = bool(state.lease_ids) or state.probe_due
+    if isinstance(event, IdleElapsed) and state.worker_lives and not wanted:
         return replace(state, worker=WorkerFact.DYING), (KillWorker(IDLE_REASON),)
-    if state.lease_ids and state.worker is WorkerFact.NONE and not state.worker_barred:
+    if wanted and state.worker is WorkerFact.NONE and not state.worker_barred:
         return replace(state, worker=WorkerFact.STARTING), (StartWorker(),)
     return state, ()
 

@@ -7,7 +7,6 @@ results, giving leases back) happens afterwards.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,6 +24,7 @@ from car_agent.core.lifecycle import (
     LeaseEnded,
     LeaseTaken,
     Paired,
+    ProbeSeen,
     ShutdownAsked,
     StartWorker,
     Unpaired,
@@ -37,10 +37,11 @@ from car_agent.core.lifecycle import (
 from car_agent.core.policy import OwnerSwitches, Policy, PolicyState, Verdict
 from car_agent.core.reasons import ReasonCode
 from car_agent.core.signals import VehicleSignals
-from car_agent.core.status import AgentEvent, AgentSnapshot
+from car_agent.core.status import AgentSnapshot
 from car_agent.journal.settings import AgentSettings
 from car_agent.journal.store import JournalledEvent, JournalledLease
 from car_agent.main.books import Books
+from car_agent.main.news import News
 from car_agent.main.numeric import NumericProbes
 from car_agent.main.pace import Pace
 from car_agent.main.pool_link import PoolLink
@@ -57,7 +58,6 @@ _RETRY_S_MIN: Final = 1.0
 _RETRY_S_MAX: Final = 60.0
 #: A running attempt that the pool cancelled may finish within this time; then its worker is replaced.
 _CANCEL_GRACE_S: Final = 2.0
-_EVENTS_SHOWN: Final = 20
 #: At a start these say nothing yet about whether leases of the last run may go on.
 _UNDECIDED: Final = frozenset({ReasonCode.NO_SIGNALS, ReasonCode.SETTLING})
 
@@ -101,7 +101,7 @@ class Agent:
         self._link: PoolLink | None = None
         self._recovered: list[JournalledLease] = []
         self._figures = PoolFigures()
-        self._events: deque[AgentEvent] = deque(maxlen=_EVENTS_SHOWN)
+        self._news = News(books, clock)
         self._sandbox_missing: tuple[str, ...] = ()
         self._jaxlib_version = ""
         self._progress = -1.0
@@ -179,6 +179,9 @@ class Agent:
         self._policy_state = evaluation.state
         before = self._state.verdict
         if evaluation.verdict != before:
+            if self._probes is not None and evaluation.verdict.runs and not before.runs:
+                self._probes.look()
+                self.probe_ended()
             self._apply(VerdictGiven(evaluation.verdict))
             self._tell_verdict(before, evaluation.verdict)
         self._settle_recovered()
@@ -269,7 +272,7 @@ class Agent:
 
     def wish(self) -> WorkWish | None:
         """Return what work is wanted now."""
-        if not self._state.may_compute or self._link is None or self._recovered or self._state.worker_barred:
+        if not self._state.may_ask or self._link is None or self._recovered:
             return None
         available_ms = self._forecast.available_ms(self._signals)
         attempts = self._pace.attempts_wanted(
@@ -351,17 +354,12 @@ class Agent:
 
     def happened(self, code: str, message: str) -> None:
         """Keep an event, in memory at once and in the journal soon."""
-        now_us = self._clock.now_us()
-        self._events.appendleft(AgentEvent(at_us=now_us, code=code, message=message))
-        self._books.add_event(code, message, now_us=now_us)
-        _log.info("event", extra={"code": code, "message_text": message})
+        self._news.add(code, message)
         self._mark_changed()
 
     def recall(self, events: Iterable[JournalledEvent]) -> None:
         """Take up the events of earlier runs, newest first."""
-        self._events.extend(
-            AgentEvent(at_us=event.at_us, code=event.code, message=event.message) for event in events
-        )
+        self._news.recall(events)
 
     # --- the worker ----------------------------------------------------------------------------
 
@@ -371,6 +369,7 @@ class Agent:
         self._jaxlib_version = jaxlib_version
         self._retry_s = _RETRY_S_MIN
         self._apply(WorkerReady())
+        self.probe_ended()
 
     def worker_exited(self, cause: str, *, crashed: bool) -> None:
         """No worker process is left."""
@@ -382,6 +381,7 @@ class Agent:
         if crashed:
             self.happened("WORKER_LOST", f"The worker ended by itself: {cause[:120]}.")
         self._apply(WorkerExited())
+        self.probe_ended()
         if self._state.worker_barred:
             asyncio.get_running_loop().call_later(self._retry_s, self._apply, WorkerRetryDue())
             self._retry_s = min(_RETRY_S_MAX, self._retry_s * 2)
@@ -409,6 +409,11 @@ class Agent:
         del attempt_id
         self._progress = share
         self._mark_changed()
+
+    def probe_ended(self) -> None:
+        """The numeric probe was answered, or what is due of it may have changed."""
+        if self._probes is not None and self._probes.due is not self._state.probe_due:
+            self._apply(ProbeSeen(self._probes.due))
 
     def went_idle(self) -> None:
         """Nothing is left to compute."""
@@ -439,7 +444,7 @@ class Agent:
                 sandbox_missing=self._sandbox_missing,
                 attempt_progress=self._progress,
             ),
-            events=tuple(self._events),
+            events=self._news.shown(),
             now_us=self._clock.now_us(),
             now_mono_ns=self._clock.monotonic_ns(),
         )

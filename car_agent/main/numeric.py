@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from car_agent import __version__
@@ -35,19 +36,37 @@ def probe_key(worker: WorkerSettings, *, jaxlib_version: str) -> ProbeKey:
 
 
 class NumericProbes:
-    """Implements `runner.driver.ProbeDesk`: the probe of this machine, run once and after every change."""
+    """Implements `runner.driver.ProbeDesk`: the probe of this machine, run once and after every change.
+
+    It is due from the start of the agent, until a worker came up and what was found before holds for it, or
+    was found anew; and again when a car begins to charge on a machine that was changed meanwhile.
+    """
 
     def __init__(self, file: ProbeFile, worker: WorkerSettings) -> None:
         """Keep what is found in `file`; workers are started with `worker`."""
         self._file = file
         self._worker = worker
         self._tries = 0
+        self._runs = False
         self._probe: Probe | None = None
+        self._facts = _facts()
 
     @property
     def current(self) -> Probe | None:
         """What the probe found with the worker that last came up; None before."""
         return self._probe
+
+    @property
+    def due(self) -> bool:
+        """Whether no work should be asked for yet."""
+        return self._probe is None and (self._runs or self._tries < _TRIES_MAX)
+
+    def look(self) -> bool:
+        """Look whether the machine or jaxlib was changed; return whether the probe is due."""
+        facts = _facts()
+        if facts != self._facts:
+            self._facts, self._probe, self._tries = facts, None, 0
+        return self.due
 
     def wants(self, jaxlib_version: str) -> bool:
         """Say whether a worker that just came up should run the probe before anything else."""
@@ -57,10 +76,17 @@ class NumericProbes:
         if self._probe is not None or self._tries >= _TRIES_MAX:
             return False
         self._tries += 1
+        self._runs = True
         return True
+
+    def lost(self, *, killed: bool) -> None:
+        """The worker ended before it answered; that it was killed is not the probe's fault."""
+        self._runs = False
+        self._tries -= int(killed)
 
     def took(self, jaxlib_version: str, families: Mapping[str, bytes]) -> None:
         """Take the digests that the worker found, by family; none when it could not."""
+        self._runs = False
         key = probe_key(self._worker, jaxlib_version=jaxlib_version)
         try:
             probe = Probe(
@@ -72,7 +98,17 @@ class NumericProbes:
             )
         except PoolError as error:
             _log.warning("the numeric probe failed", extra={"detail": error.detail})
+            self._tries = _TRIES_MAX
             return
         self._probe, self._tries = probe, 0
         self._file.write(key, probe)
         _log.info("numeric class", extra={"class": probe.class_id})
+
+
+def _facts() -> tuple[str, str]:
+    """Return what an update changes behind a running agent's back."""
+    try:
+        jaxlib = version("jaxlib")
+    except PackageNotFoundError:
+        jaxlib = ""
+    return machine_facts(), jaxlib

@@ -59,6 +59,10 @@ class DriverListener(Protocol):
         """Nothing is left to compute."""
         ...
 
+    def probe_ended(self) -> None:
+        """The worker answered the numeric probe."""
+        ...
+
 
 @dataclass(slots=True)
 class _Queued:
@@ -201,6 +205,8 @@ class WorkDriver:
         cause = current.crash_cause or cause
         if not current.ready and not killed:
             self._start_failures += 1
+        if current.probing and self._probes is not None:
+            self._probes.lost(killed=killed)
         self._current = None
         if killed:
             self._listener.worker_exited(cause, crashed=False)
@@ -351,6 +357,7 @@ class WorkDriver:
         current.probing = False
         current.watched_since_ns = self._clock.monotonic_ns()
         self._probes.took(current.jaxlib_version, probe_families(frame))
+        self._listener.probe_ended()
 
     def _head(self, current: _Current, frame: Frame) -> _Queued:
         """Return the attempt that a frame is about: the worker answers in order, and only what it was asked.

@@ -74,6 +74,10 @@ class ProbeDesk(Protocol):
         """Say whether a worker that just came up should run the probe before anything else."""
         ...
 
+    def lost(self, *, killed: bool) -> None:
+        """The worker that should run it ended, killed or by itself."""
+        ...
+
     def took(self, jaxlib_version: str, families: Mapping[str, bytes]) -> None:
         """Take the digests that the worker found, by family; none when it could not."""
         ...

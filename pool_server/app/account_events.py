@@ -3,6 +3,7 @@
 Read from what the books and the work keep anyway; nothing is stored for it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pool_protocol.money import format_micros
@@ -102,7 +103,28 @@ def look_back_news(uow: UnitOfWork, labels: dict[str, str]) -> list[AccountEvent
                         vehicle_id=vehicle_id,
                     )
                 )
+        news.extend(_class_news(uow, vehicle_id, labels[vehicle_id]))
     return news
+
+
+def _class_news(uow: UnitOfWork, vehicle_id: str, label: str) -> Iterator[AccountEventValue]:
+    for recheck in uow.verification.class_rechecks(vehicle_id):
+        count, wrong = recheck.questioned_count, recheck.wrong_count
+        yield AccountEventValue(
+            at_us=recheck.opened_at_us,
+            code="LOOK_BACK",
+            message=f"{label}: machines of its kind were found to compute a program wrongly, by no fault of "
+            f"yours; {count} earlier results are computed again by others, and their money waits until then.",
+            vehicle_id=vehicle_id,
+        )
+        if recheck.closed_at_us:
+            yield AccountEventValue(
+                at_us=recheck.closed_at_us,
+                code="LOOK_BACK_DONE",
+                message=f"{label}: {count} results were checked again; {wrong} proved wrong and are not "
+                "paid, the others' money was given back.",
+                vehicle_id=vehicle_id,
+            )
 
 
 def _receipt_news(uow: UnitOfWork, owner_id: str, labels: dict[str, str]) -> list[AccountEventValue]:

@@ -4,12 +4,14 @@ Part of a flush. A look-back is opened in the transaction that rejects the resul
 is released until the sweep has questioned what it must (`app.look_back`).
 """
 
+from pool_server.app.class_bench import CLASS_FAULT
 from pool_server.app.dispute_gate import WITHHELD
 from pool_server.app.questioned_money import claw_back, give_back
 from pool_server.app.task_board import BoardAttempt, TaskBoard
 from pool_server.core.jobs import AttemptState
 from pool_server.core.verification import LEVELS
 from pool_server.core.verification.findings import Evidence, FindingKind, FindingOutcome
+from pool_server.ports.classes import FaultFindingRow
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.verification import FindingRow, LookBackRow, LookBackState, QuestionedRow
 
@@ -21,9 +23,16 @@ def answer_questions(board: TaskBoard, attempts: list[BoardAttempt]) -> None:
     for attempt in attempts:
         question = attempt.questioned
         if question is not None and attempt.state is not AttemptState.RETURNED:
-            (wrong if attempt.state is AttemptState.REJECTED else right).append(question)
+            (wrong if _is_wrong(attempt) else right).append(question)
     claw_back(board.uow, wrong, now_us=board.now_us)
     give_back(board.uow, right, now_us=board.now_us)
+
+
+def _is_wrong(attempt: BoardAttempt) -> bool:
+    """Say whether a questioned result proved wrong, by its vehicle's fault or by its class's."""
+    return attempt.state is AttemptState.REJECTED or (
+        attempt.state is AttemptState.DISCARDED and attempt.reason == CLASS_FAULT
+    )
 
 
 def write_findings(board: TaskBoard, attempts: list[BoardAttempt]) -> None:
@@ -34,6 +43,8 @@ def write_findings(board: TaskBoard, attempts: list[BoardAttempt]) -> None:
         if attempt.state is AttemptState.REJECTED
         or (attempt.questioned is not None and attempt.state is not AttemptState.RETURNED)
     ]
+    # Class faults are findings already: `app.class_bench` writes them.
+    judged = [attempt for attempt in judged if attempt.reason != CLASS_FAULT]
     if not judged:
         return
     ids = board.uow.ids.next_block("finding", len(judged))
@@ -127,5 +138,27 @@ def open_look_back(
             wrong_count=0,
             opened_at_us=now_us,
             closed_at_us=0,
+        )
+    )
+
+
+def open_class_look_back(uow: UnitOfWork, finding: FaultFindingRow, *, now_us: int) -> None:
+    """Look once at what a class that was just found wrong on a program had accepted on its own word."""
+    if uow.verification.look_back_of_class(finding.numeric_class, finding.program_sha256) is not None:
+        return
+    uow.verification.insert_look_back(
+        LookBackRow(
+            look_back_id=uow.ids.next_block("look_back", 1)[0],
+            vehicle_id="",
+            owner_id="",
+            cause_attempt_id=finding.attempt_id,
+            state=LookBackState.OPENING,
+            cursor_receipt_id=0,
+            questioned_count=0,
+            wrong_count=0,
+            opened_at_us=now_us,
+            closed_at_us=0,
+            numeric_class=finding.numeric_class,
+            program_sha256=finding.program_sha256,
         )
     )

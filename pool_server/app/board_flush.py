@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from pool_protocol.errors import InvariantError
-from pool_server.app.board_findings import answer_questions, write_findings
+from pool_server.app.board_findings import answer_questions, open_class_look_back, write_findings
 from pool_server.app.money import fund_attempts, release_job, settle_attempts, void_attempts
 from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, WorkAvailable
@@ -63,10 +63,13 @@ def flush(board: TaskBoard, *, finish_jobs: bool = True) -> list[Suspect]:
     if board.uow.tasks.change([_task_row(board, task) for task in tasks]) != len(tasks):
         raise InvariantError("a task was decided twice")
     deltas = _count_jobs(board, tasks)
+    _grant_outputs(board, tasks)
     _close_leases(board, attempts)
-    board.classes.write()
+    faults = board.classes.write()
     suspects = _count_vehicles(board, attempts)
     write_findings(board, attempts)
+    for fault in faults:
+        open_class_look_back(board.uow, fault, now_us=board.now_us)
     _tell(board, attempts, tasks)
     for job_id, delta in deltas.items():
         board.uow.jobs.add(job_id, delta)
@@ -243,14 +246,27 @@ def _count_jobs(board: TaskBoard, tasks: list[BoardTask]) -> dict[int, JobDelta]
         delta.accepted_count += task.state is TaskState.ACCEPTED
         delta.failed_count += task.state is TaskState.FAILED
         delta.cancelled_count += task.state is TaskState.CANCELLED
-        canonical = task.canonical
-        if canonical is not None:
-            outputs = canonical.outputs or board.uow.attempts.outputs(canonical.row.attempt_id)
-            if outputs is not None and outputs.blob_sha256 is not None:
-                board.uow.blobs.grant([outputs.blob_sha256], holder=task.job.buyer_id)
     for attempt in board.rejected:
         deltas[attempt.row.job_id].rejected_count += 1
     return dict(deltas)
+
+
+def _grant_outputs(board: TaskBoard, tasks: list[BoardTask]) -> None:
+    """Let buyers read the blobs of what was accepted: those on the board, and those that came before."""
+    blobs: dict[str, list[str]] = defaultdict(list)
+    earlier: dict[int, str] = {}
+    for task in tasks:
+        if task.canonical is None or task.undecided:
+            continue
+        if task.canonical.outputs is None:
+            earlier[task.canonical.row.attempt_id] = task.job.buyer_id
+        elif task.canonical.outputs.blob_sha256 is not None:
+            blobs[task.job.buyer_id].append(task.canonical.outputs.blob_sha256)
+    if earlier:
+        for attempt_id, blob_sha256 in board.uow.attempts.output_blobs(list(earlier)).items():
+            blobs[earlier[attempt_id]].append(blob_sha256)
+    for buyer_id, names in blobs.items():
+        board.uow.blobs.grant(names, holder=buyer_id)
 
 
 # --- leases and vehicles ------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from pool_server.core.verification.classes import (
     next_ask,
     weigh,
 )
+from pool_server.core.verification.findings import FindingKind
 from pool_server.core.verification.verdict import Accept, Entitled, TaskStanding, Verdict, Wait
 from pool_server.ports.classes import ClassAskRow, FaultFindingRow, VehicleClass
 from pool_server.ports.fleet import WorkEvent
@@ -109,6 +110,9 @@ class ClassBench:
         self._findings: list[FaultFindingRow] = []
         self._alike: dict[str, Comparability] = {}
         self._large: dict[tuple[str, str], bool] = {}
+        self._patience: dict[Ask, int] = {}
+        self._exact: dict[int, bool] = {}
+        self._alone: dict[tuple[str, frozenset[str]], bool] = {}
 
     # --- what the pool knows --------------------------------------------------------------------
 
@@ -161,15 +165,29 @@ class ClassBench:
         key = class_history(name, job.program_sha256, job.level)
         return self._board.record_of(key).clean_uwu > 0
 
+    def _is_exact(self, job: JobRow) -> bool:
+        known = self._exact.get(job.job_id)
+        if known is None:
+            known = self._exact[job.job_id] = is_exact(job)
+        return known
+
+    def _are_alone(self, names: frozenset[str], program_sha256: str) -> bool:
+        """Say whether no other class is at work that is not known to be wrong on a program."""
+        key = (program_sha256, names)
+        if key not in self._alone:
+            others = self._all_owners().keys() - names - self._faulty_classes(program_sha256)
+            self._alone[key] = not others - {UNKNOWN_CLASS}
+        return self._alone[key]
+
     def view(self, task: "BoardTask", returned: Sequence["BoardAttempt"]) -> ClassView | None:
         """Return what is known of the classes of a task's results; None where no class is known."""
         found = {attempt.row.attempt_id: self._class_of(attempt) for attempt in returned}
-        names = {item.numeric_class for item in found.values()} - {UNKNOWN_CLASS}
+        names = frozenset(item.numeric_class for item in found.values() if item.numeric_class)
         if not names:
             return None
-        job, ask, exact = task.job, self._ask(task), is_exact(task.job)
+        job, ask, exact = task.job, self._ask(task), self._is_exact(task.job)
         owners, faulty = self._all_owners(), self._faulty_classes(job.program_sha256)
-        alone = exact or not owners.keys() - names - faulty - {UNKNOWN_CLASS}
+        alone = exact or self._are_alone(names, job.program_sha256)
         return ClassView(
             exact=exact,
             class_of={number: item.numeric_class for number, item in found.items()},
@@ -191,7 +209,7 @@ class ClassBench:
     # --- audits ---------------------------------------------------------------------------------
 
     def must_confirm(
-        self, attempt: "BoardAttempt", *, epsilon: float, drawn: float, draws: AuditDraw
+        self, attempt: "BoardAttempt", *, epsilon: float, drawn: float, audited: bool, draws: AuditDraw
     ) -> bool:
         """Say whether another class must confirm a recorded result, and ask for it.
 
@@ -199,6 +217,7 @@ class ClassBench:
             attempt: The result, just recorded.
             epsilon: The level's error target.
             drawn: The draw of the audit.
+            audited: Whether the vehicle's own history asks for one by this draw.
             draws: For a second draw: which audits go to another class in any case.
 
         Returns:
@@ -212,17 +231,19 @@ class ClassBench:
             self._put(attempt.task, ask)
             return True
         rule = board.policy.class_rule
-        if is_exact(job):
+        if self._is_exact(job):
             if not self._may_check_itself(name, job.program_sha256):
                 self._put(attempt.task, ask)
             return False
         clean_uwu = board.record_of(class_history(name, job.program_sha256, job.level)).clean_uwu
         due = drawn < rule.probability(epsilon=epsilon, work_uwu=job.work_uwu_per_task, clean_uwu=clean_uwu)
-        shared = draws.uniform(
-            output_digest=sha256(_ACROSS + attempt.digest), attempt_id=attempt.row.attempt_id
-        )
-        if not (due or shared < rule.cross_class_share):
-            return False
+        if not due:
+            if not audited:
+                return False
+            digest = sha256(_ACROSS + attempt.digest)
+            shared = draws.uniform(output_digest=digest, attempt_id=attempt.row.attempt_id)
+            if shared >= rule.cross_class_share:
+                return False
         if not self._has_other(name, attempt):
             return False
         self._put(attempt.task, ask)
@@ -291,6 +312,7 @@ class ClassBench:
         for name in {view.class_of[candidate.attempt_id] for candidate in weighed.faults}:
             program = task.job.program_sha256
             self._faulty[program] = self._faulty_classes(program) | {name}
+            self._alone.clear()
             key = class_history(name, program, task.job.level)
             board.trust[key] = board.record_of(key).reset()
         if not view.exact:
@@ -311,6 +333,8 @@ class ClassBench:
             trusted_node=any(member.attempt_id in view.trusted for member in group.members),
             numeric_class=view.class_of[row.attempt_id],
             program_sha256=attempt.task.job.program_sha256,
+            kind=FindingKind.AUDIT if attempt.questioned is None else FindingKind.CLASS_FAULT,
+            clawed_back_micros=0 if attempt.questioned is None else attempt.questioned.net_micros,
         )
 
     # --- histories of classes -------------------------------------------------------------------
@@ -324,7 +348,7 @@ class ClassBench:
 
     def accepted_alone(self, attempt: "BoardAttempt") -> None:
         """Count a result that was accepted without a check."""
-        if attempt.row.numeric_class and not is_exact(attempt.task.job):
+        if attempt.row.numeric_class and not self._is_exact(attempt.task.job):
             self._count(attempt.row.numeric_class, attempt.task.job, confirmed=False)
 
     def _count(self, name: str, job: JobRow, *, confirmed: bool) -> None:
@@ -341,20 +365,25 @@ class ClassBench:
             if known is not None:
                 self._asks[task.row.task_id] = self._changed[task.row.task_id] = None
             return
-        now_us, policy = self._board.now_us, self._board.policy
+        now_us = self._board.now_us
         if known is not None and known.ask == ask and known.until_us > now_us:
             return
-        owners = self._all_owners().get(ask.numeric_class, 0)
-        others = [count for name, count in self._all_owners().items() if name != UNKNOWN_CLASS]
-        largest = all(count <= owners for count in others)
-        patience_us = policy.class_patience_us
-        if ask.scope is Scope.ACROSS and not largest:
-            patience_us = max(patience_us, policy.vehicle_silence_us)
-        row = ClassAskRow(task.row.task_id, ask, now_us + patience_us)
+        row = ClassAskRow(task.row.task_id, ask, now_us + self._patience_us(ask))
         self._asks[task.row.task_id] = self._changed[task.row.task_id] = row
 
-    def write(self) -> None:
-        """Write what changed: called once, when the board is flushed."""
+    def _patience_us(self, ask: Ask) -> int:
+        known = self._patience.get(ask)
+        if known is None:
+            owners, policy = self._all_owners(), self._board.policy
+            mine = owners.get(ask.numeric_class, 0)
+            largest = all(count <= mine for name, count in owners.items() if name != UNKNOWN_CLASS)
+            waits = ask.scope is Scope.ACROSS and not largest
+            known = max(policy.class_patience_us, policy.vehicle_silence_us if waits else 0)
+            self._patience[ask] = known
+        return known
+
+    def write(self) -> list[FaultFindingRow]:
+        """Write what changed: called once, when the board is flushed. Returns the class faults among it."""
         board, repository = self._board, self._board.uow.classes
         gone = [task_id for task_id, row in self._changed.items() if row is None]
         decided = [
@@ -367,13 +396,13 @@ class ClassBench:
         repository.put_asks(asked)
         self._changed.clear()
         if not self._findings:
-            return
+            return []
         for name, vehicles in repository.add_fault_findings(self._findings, now_us=board.now_us).items():
             cause = f"CLASS_FAULT: {vehicles} of its vehicles gave the same wrong answer"
             board.uow.events.append([WorkEvent("class", name, "", "faulty", cause, board.now_us)])
         for name in sorted({finding.numeric_class for finding in self._findings}):
             repository.end_asks(name, now_us=board.now_us)
-        self._findings.clear()
+        return self._findings
 
 
 def entitlement(view: ClassView | None) -> Entitled | None:

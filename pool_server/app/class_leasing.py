@@ -45,10 +45,12 @@ def _unlike(uow: UnitOfWork, job: JobRow, name: str, *, policy: WorkPolicy) -> t
     owners = uow.classes.owners(at_most=OWNERS_MAX)
     share = policy.class_rule.league_share
     alike = Comparability(uow, job.program_sha256)
+    faulty = uow.classes.faulty_classes(job.program_sha256)
     return tuple(
         other
         for other in owners
         if other != UNKNOWN_CLASS
+        and other not in faulty
         and not alike(name, other)
         and may_check_itself(other, owners, alike=alike, faulty_share=share)
     )

@@ -7,6 +7,7 @@ from pool_server.core.hand_out import (
     ReadyTask,
     choose_started,
     shuffled,
+    window_share,
 )
 from pool_server.core.networks import NetworkGuest
 from pool_server.ports.classes import ClassGuest
@@ -37,11 +38,11 @@ def tasks_for_lease(
         guest=guest,
         network=network,
     )
-    task_ids = choose_started(
-        started, size=size, fresh_count=job.ready_count - len(started), chances=numbers[:size]
-    )
+    fresh_count = job.ready_count - len(started)
+    task_ids = choose_started(started, size=size, fresh_count=fresh_count, chances=numbers[:size])
+    share = window_share(fresh_count=fresh_count, under_way=job.undecided_count - job.ready_count + size)
     places = numbers[size : 2 * size - len(task_ids)]
-    task_ids += uow.tasks.fresh(job.job_id, places=places)
+    task_ids += uow.tasks.fresh(job.job_id, places=places, share=share)
     if len(task_ids) < size:
         # Fewer fresh tasks than ready ones that are not for this owner: the place is for those that wait.
         taken = frozenset(task_ids)

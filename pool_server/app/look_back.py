@@ -1,31 +1,31 @@
-"""Looks at a caught vehicle's accepted results again: questions what is not final; others compute it anew.
+"""Looks at accepted results again that are in doubt: questions what is not final; others compute it anew.
 
 A vehicle whose result was rejected has a look-back in state *opening* since that very transaction
-(`app.board_findings`). The sweep here walks its receipts from the newest to the last one released, in bounded
-batches, and opens each task again whose acceptance is not final and rests on untrusted vehicles, unless
-enough other owners in good standing agreed (one alone may be in league with it):
+(`app.board_findings`), and so has a class that was found wrong on a program (`app.class_bench`). The sweep
+here walks receipts from the newest to the last one released, in bounded batches, and opens each task again
+whose acceptance is not final and rests on untrusted vehicles, unless enough others agreed that are believed
+(`app.doubts`):
 
 - each accepted attempt of the task is questioned: ACCEPTED -> RETURNED, its held money set aside;
-- the task is READY once more, and needs so many owners beyond those that agreed before that the others could
-  outvote them; the pool pays for them;
+- the task is READY once more, and needs so many other owners that they could outvote those that agreed
+  before; after a class fault only other classes are asked. The pool pays for them;
 - a job that was DONE is CLOSING again. A cancelled job is left alone.
 
 The verdict is the ordinary one of `app.task_board`: upheld, replaced, or as it was where nobody can tell.
-Each attempt is questioned at most once for its own vehicle, so that look-backs come to an end whatever
-happens meanwhile.
+Each attempt is questioned at most once for its own vehicle and once for its class, so that look-backs come to
+an end whatever happens meanwhile.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from math import ceil
 
 from pool_protocol.errors import InvariantError
+from pool_server.app.doubts import Doubts, doubts_of
 from pool_server.app.quarantine import settle_board
 from pool_server.app.questioned_money import set_aside
 from pool_server.app.task_board import TaskBoard
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.effects import JobProgressed, WorkAvailable
-from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import (
     ATTEMPT_LIFECYCLE,
     JOB_LIFECYCLE,
@@ -36,7 +36,7 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.matching import TaskRank
 from pool_server.core.trust import trust_class
-from pool_server.core.verification import AGREEMENT_MAX, LEVELS, auditors_within
+from pool_server.core.verification import LEVELS
 from pool_server.core.verification.findings import PROVED
 from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
@@ -49,12 +49,8 @@ from pool_server.ports.verification import (
 )
 from pool_server.ports.work import AttemptChange, JobDelta, JobRow, TaskRow
 
-#: Receipts that one sweep looks at.
-RECEIPTS_PER_SWEEP = 200
 #: Questions that one sweep gives up.
 QUESTIONS_PER_SWEEP = 200
-#: Other owners that agreed with a caught vehicle and make its result stand, at least.
-CONFIRMING_OWNERS_MIN = 2
 #: Why a task is open again.
 QUESTIONED_CAUSE = ATTEMPT_LIFECYCLE.transitions[AttemptState.ACCEPTED, AttemptState.RETURNED].split(":")[0]
 UNVERIFIED = "UNVERIFIED"
@@ -65,23 +61,17 @@ def open_look_backs(uow: UnitOfWork, *, policy: WorkPolicy, now_us: int) -> int:
     look_back = uow.verification.first_opening()
     if look_back is None:
         return 0
-    page = uow.verification.candidates(
-        owner_id=look_back.owner_id,
-        vehicle_id=look_back.vehicle_id,
-        after_receipt_id=uow.receipts.released_through(),
-        before_receipt_id=look_back.cursor_receipt_id,
-        limit=RECEIPTS_PER_SWEEP,
-    )
-    questioned = _Questions(uow, look_back, policy=policy, now_us=now_us).ask(page)
-    through = len(page) < RECEIPTS_PER_SWEEP
+    doubts = doubts_of(uow, look_back, policy=policy, now_us=now_us)
+    page = doubts.page()
+    questioned = _Questions(uow, look_back, doubts, now_us=now_us).ask(page.paid)
     uow.verification.put_look_back(
         look_back._replace(
-            state=LookBackState.CHECKING if through else LookBackState.OPENING,
-            cursor_receipt_id=page[-1].receipt_id if page else look_back.cursor_receipt_id,
+            state=LookBackState.CHECKING if page.is_last else LookBackState.OPENING,
+            cursor_receipt_id=page.cursor_receipt_id,
             questioned_count=look_back.questioned_count + questioned,
         )
     )
-    return max(1, len(page))
+    return max(1, len(page.paid))
 
 
 def close_look_backs(
@@ -102,14 +92,13 @@ def close_look_backs(
 class _Questions:
     """Opens the tasks of one batch again."""
 
-    def __init__(self, uow: UnitOfWork, look_back: LookBackRow, *, policy: WorkPolicy, now_us: int) -> None:
+    def __init__(self, uow: UnitOfWork, look_back: LookBackRow, doubts: Doubts, *, now_us: int) -> None:
         self.uow = uow
         self.look_back = look_back
-        self.policy = policy
+        self.doubts = doubts
         self.now_us = now_us
         self._jobs: dict[int, JobRow] = {}
-        self._lines: dict[str, int] = {}
-        self._standing: dict[str, bool] = {}
+        self._lines: dict[tuple[str, str], int] = {}
 
     def ask(self, page: Sequence[PaidAttempt]) -> int:
         """Question what of the page can be wrong; return how many attempts are questioned now."""
@@ -118,7 +107,8 @@ class _Questions:
         doubtful = {
             paid.task_id: tasks[paid.task_id]
             for paid in page
-            if paid.attempt_id not in asked_before and self._may_be_wrong(paid, tasks[paid.task_id])
+            if not self._was_answered(asked_before.get(paid.attempt_id))
+            and self._may_be_wrong(paid, tasks[paid.task_id])
         }
         groups: dict[int, list[PaidAttempt]] = defaultdict(list)
         for paid in self.uow.verification.paid(list(doubtful)):
@@ -126,7 +116,7 @@ class _Questions:
         reopened = {
             task_id: task
             for task_id, task in doubtful.items()
-            if not self._confirmed(self._job(task.job_id), groups[task_id])
+            if not self.doubts.confirmed(self._job(task.job_id), groups[task_id])
         }
         if not reopened:
             return 0
@@ -134,6 +124,7 @@ class _Questions:
         self._reopen_jobs(reopened.values())
         self._question([paid for group in accepted.values() for paid in group])
         self._reopen_tasks(reopened, accepted)
+        self.doubts.keep_away(list(reopened))
         self.uow.effects.append(WorkAvailable())
         return sum(len(group) for group in accepted.values())
 
@@ -146,34 +137,21 @@ class _Questions:
             self._jobs[job_id] = job
         return job
 
+    def _was_answered(self, question: QuestionedRow | None) -> bool:
+        return question is not None and self.doubts.was_answered(question)
+
     def _may_be_wrong(self, paid: PaidAttempt, task: TaskRow) -> bool:
         """Say whether a result rests on untrusted vehicles and is not final."""
         job = self._job(task.job_id)
         if not task.evidence or task.evidence in PROVED or job.state is JobState.CANCELLED:
             return False
-        return not 0 < paid.odometer_uwu <= self._final_through(job)
+        return not 0 < paid.odometer_uwu <= self._final_through(paid.vehicle_id, job)
 
-    def _confirmed(self, job: JobRow, group: Sequence[PaidAttempt]) -> bool:
-        """Say whether so many others agreed that they are not all in league with the vehicle."""
-        others = {paid.owner_id for paid in group if self._in_good_standing(paid.vehicle_id)}
-        return len(others - {self.look_back.owner_id}) >= max(CONFIRMING_OWNERS_MIN, self._auditors(job))
-
-    def _in_good_standing(self, vehicle_id: str) -> bool:
-        known = self._standing.get(vehicle_id)
-        if known is None:
-            vehicle = self.uow.fleet.get(vehicle_id)
-            known = self._standing[vehicle_id] = (
-                vehicle is not None
-                and vehicle.state is not VehicleState.QUARANTINED
-                and self.uow.verification.running_look_back(vehicle_id) is None
-            )
-        return known
-
-    def _final_through(self, job: JobRow) -> int:
-        name = trust_class(job.kind, job.level)
-        line = self._lines.get(name)
+    def _final_through(self, vehicle_id: str, job: JobRow) -> int:
+        key = (vehicle_id, trust_class(job.kind, job.level))
+        line = self._lines.get(key)
         if line is None:
-            line = self._lines[name] = self.uow.fleet.trust(self.look_back.vehicle_id, name).final_uwu
+            line = self._lines[key] = self.uow.fleet.trust(*key).final_uwu
         return line
 
     # --- writing --------------------------------------------------------------------------------
@@ -245,22 +223,19 @@ class _Questions:
 
     def _reopen_tasks(self, tasks: dict[int, TaskRow], accepted: dict[int, list[PaidAttempt]]) -> None:
         uow, now_us = self.uow, self.now_us
-        active = frozenset(uow.fleet.active_owners(at_most=2 * AGREEMENT_MAX))
         rows = []
         deltas: dict[int, JobDelta] = defaultdict(JobDelta)
         cause = TASK_LIFECYCLE.transitions[TaskState.ACCEPTED, TaskState.READY]
         for task in tasks.values():
             job = self._job(task.job_id)
             owners = {paid.owner_id for paid in accepted[task.task_id]}
-            auditors = auditors_within(
-                self._auditors(job), audited_owners=len(owners), other_owners=len(active - owners)
-            )
+            auditors, agreement_needed = self.doubts.auditors(job, owners)
             rows.append(
                 task._replace(
                     state=TASK_LIFECYCLE.check(task.state, TaskState.READY, what=str(task.task_id)),
                     rank=TaskRank.WAITED_FOR,
                     wanted=auditors,
-                    agreement_needed=min(AGREEMENT_MAX, len(owners) + auditors),
+                    agreement_needed=agreement_needed,
                     live_count=0,
                     failure_count=0,
                     job_funded_count=LEVELS[job.level].quorum,
@@ -284,17 +259,3 @@ class _Questions:
             )
             for task in tasks.values()
         )
-
-    def _auditors(self, job: JobRow) -> int:
-        """Return how many the rule asks for where a wrong result may be missed as often as the level allows.
-
-        At p = 1 no number of untrusted auditors would do; at a history of f units p is 1 / (1 + epsilon).
-        """
-        epsilon = LEVELS[job.level].epsilon
-        if epsilon is None:
-            return 1
-        clean_uwu = ceil(self.policy.assumed_faulty_share * job.work_uwu_per_task)
-        plan = self.policy.audit_rule.plan(
-            epsilon=epsilon, work_uwu=job.work_uwu_per_task, clean_uwu=clean_uwu
-        )
-        return plan.auditors

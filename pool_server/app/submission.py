@@ -267,8 +267,11 @@ class _Desk:
                 epsilon=epsilon, work_uwu=work_uwu, clean_uwu=board.history(attempt).clean_uwu
             )
             drawn = self.draws.uniform(output_digest=report.output_digest, attempt_id=attempt.row.attempt_id)
-            due = board.classes.must_confirm(attempt, epsilon=epsilon, drawn=drawn, draws=self.draws)
-            if due or drawn < plan.draw_probability:
+            audited = drawn < plan.draw_probability
+            due = board.classes.must_confirm(
+                attempt, epsilon=epsilon, drawn=drawn, audited=audited, draws=self.draws
+            )
+            if due or audited:
                 others = board.audit(task, owner_id=attempt.row.owner_id, auditors=plan.auditors)
                 if (plan.auditors > 1 or not others) and not due:
                     board.pool_runs.audit(attempt, needs_trusted=plan.needs_trusted)

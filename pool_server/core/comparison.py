@@ -128,6 +128,8 @@ def agreement_groups(
         candidates: Results of one task.
         outputs_of: Reads an attempt's arrays; called only where digests differ and do not decide alone.
     """
+    if len({candidate.output_digest for candidate in candidates}) == 1:
+        return [AgreementGroup(tuple(sorted(candidates, key=lambda item: item.attempt_id)))]
     groups: list[list[Candidate]] = []
     for candidate in sorted(candidates, key=lambda item: item.attempt_id):
         for group in groups:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from pool_server.core.trust import TrustRecord
 from pool_server.core.verification.classes import Ask, ClassFault
+from pool_server.core.verification.findings import FindingKind
 
 
 class ClassAskRow(NamedTuple):
@@ -34,6 +35,8 @@ class FaultFindingRow(NamedTuple):
     trusted_node: bool
     numeric_class: str
     program_sha256: str
+    kind: FindingKind = FindingKind.AUDIT
+    clawed_back_micros: int = 0
 
 
 class ClassFigures(NamedTuple):

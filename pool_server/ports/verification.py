@@ -32,10 +32,11 @@ class QuestionedState(StrEnum):
 
 
 class LookBackRow(NamedTuple):
-    """A vehicle's results are looked at again."""
+    """A vehicle's results are looked at again; or a class's on a program."""
 
     look_back_id: int
     vehicle_id: str
+    """Empty where a class is in doubt."""
     owner_id: str
     cause_attempt_id: int
     """The attempt that was found wrong; the last one, where several were."""
@@ -46,6 +47,10 @@ class LookBackRow(NamedTuple):
     wrong_count: int
     opened_at_us: int
     closed_at_us: int
+    numeric_class: str = ""
+    """The class that was found wrong; empty where a vehicle was."""
+    program_sha256: str = ""
+    """The program that the class is wrong on."""
 
 
 class QuestionedRow(NamedTuple):
@@ -62,6 +67,17 @@ class QuestionedRow(NamedTuple):
     state: QuestionedState
     opened_at_us: int
     closed_at_us: int
+
+
+class ClassRecheck(NamedTuple):
+    """What a look-back at a numeric class means for one vehicle of it."""
+
+    opened_at_us: int
+    closed_at_us: int
+    """When all of the class was through; 0 before."""
+    questioned_count: int
+    """Of the vehicle's results."""
+    wrong_count: int
 
 
 class PaidAttempt(NamedTuple):
@@ -157,6 +173,14 @@ class VerificationRepository(Protocol):
         """All look-backs of a vehicle, oldest first."""
         ...
 
+    def class_rechecks(self, vehicle_id: str) -> list[ClassRecheck]:
+        """What look-backs at its class questioned of a vehicle, oldest first."""
+        ...
+
+    def look_back_of_class(self, numeric_class: str, program_sha256: str) -> LookBackRow | None:
+        """The look-back of a class on a program, done or not: there is one at most."""
+        ...
+
     def first_opening(self) -> LookBackRow | None:
         """The oldest look-back that still questions results."""
         ...
@@ -169,6 +193,23 @@ class VerificationRepository(Protocol):
         self, *, owner_id: str, vehicle_id: str, after_receipt_id: int, before_receipt_id: int, limit: int
     ) -> list[PaidAttempt]:
         """A vehicle's accepted attempts with receipts in a range (before 0: to the newest), newest first."""
+        ...
+
+    def class_candidates(
+        self,
+        *,
+        numeric_class: str,
+        program_sha256: str,
+        after_receipt_id: int,
+        before_receipt_id: int,
+        window: int,
+        limit: int,
+    ) -> tuple[list[PaidAttempt], int]:
+        """A class's accepted attempts on a program with receipts in a range, newest first, and how far.
+
+        Looks at no more than `window` receipts before one (0: from the newest), whosesoever they are. Second
+        comes the oldest receipt that was looked at.
+        """
         ...
 
     def paid(self, task_ids: Sequence[int]) -> list[PaidAttempt]:

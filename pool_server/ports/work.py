@@ -339,10 +339,10 @@ class TaskRepository(Protocol):
         """
         ...
 
-    def fresh(self, job_id: int, *, places: Sequence[float]) -> list[int]:
-        """Ready tasks of a job that have had no attempt, one for each place if there are as many.
+    def fresh(self, job_id: int, *, places: Sequence[float], share: float = 1.0) -> list[int]:
+        """Fresh tasks, one for each place if there are as many. A place, from 0 to 1, is in a share of them.
 
-        A place, from 0 to 1, is one in the job's fresh tasks by id; where one was taken, an oldest steps in.
+        The share is of ids, the oldest; where a task was taken, one of the oldest steps in.
         """
         ...
 
@@ -431,6 +431,10 @@ class AttemptRepository(Protocol):
 
     def store_outputs(self, outputs: Sequence[tuple[int, TensorRef]]) -> None:
         """Keep the outputs of attempts."""
+        ...
+
+    def output_blobs(self, attempt_ids: Sequence[int]) -> dict[int, str]:
+        """Read which blobs attempts returned; those with inline outputs are left out."""
         ...
 
     def outputs(self, attempt_id: int) -> TensorRef | None:

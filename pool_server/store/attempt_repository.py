@@ -155,6 +155,16 @@ class SqlAttemptRepository:
             [(attempt_id, ref.inline, ref.blob_sha256, ref.size_bytes) for attempt_id, ref in outputs],
         )
 
+    def output_blobs(self, attempt_ids: Sequence[int]) -> dict[int, str]:
+        """Read which blobs attempts returned; those with inline outputs are left out."""
+        rows = fetch_in(
+            self._driver,
+            "SELECT attempt_id, blob_sha256 FROM attempt_outputs "
+            "WHERE blob_sha256 IS NOT NULL AND attempt_id IN ({marks})",
+            attempt_ids,
+        )
+        return {row[0]: row[1] for row in rows}
+
     def outputs(self, attempt_id: int) -> TensorRef | None:
         """Read an attempt's outputs."""
         row = self._driver.run(

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from pool_server.core.fleet import ACTIVE_STATES
-from pool_server.core.hand_out import ReadyTask, StartedTask, TaskTake
+from pool_server.core.hand_out import ReadyTask, StartedTask, TaskTake, seeks
 from pool_server.core.jobs import TaskState, TensorRef
 from pool_server.core.matching import TaskRank
 from pool_server.core.networks import NetworkGuest
@@ -177,18 +177,19 @@ class SqlTaskRepository:
         )
         return [StartedTask(row[0], bool(row[1])) for row in rows]
 
-    def fresh(self, job_id: int, *, places: Sequence[float]) -> list[int]:
+    def fresh(self, job_id: int, *, places: Sequence[float], share: float = 1.0) -> list[int]:
         """Ready tasks of a job that have had no attempt, one for each place if there are as many."""
         if not places:
             return []
         oldest = [row[0] for row in self._driver.run(_FRESH_FIRST, (job_id, len(places)))]
         if len(oldest) < len(places):
             return oldest
-        first = oldest[0]
-        span = self._driver.run(_FRESH_LAST, (job_id,)).scalar_one() - first + 1
+        last = self._driver.run(_FRESH_LAST, (job_id,)).scalar_one()
+        sought = seeks(first=oldest[0], last=last, share=share, chances=places)
         statement = _FRESH_FROM.format(rows=",".join(["(?)"] * len(places)))
-        rows = self._driver.run(statement, (job_id, *(first + int(place * span) for place in places)))
-        return list(islice(dict.fromkeys([*(row[0] for row in rows), *oldest]), len(places)))
+        rows = self._driver.run(statement, (job_id, *sought.task_ids))
+        found = [row[0] for row in rows if row[0] < sought.end]
+        return list(islice(dict.fromkeys([*found, *oldest]), len(places)))
 
     def ready(self, task_ids: Sequence[int]) -> list[ReadyTask]:
         """Read ready tasks with their inputs, in the order of the ids."""

@@ -6,6 +6,7 @@ from typing import Any
 from pool_protocol.errors import InvariantError
 from pool_server.core.verification.findings import FindingKind, FindingOutcome
 from pool_server.ports.verification import (
+    ClassRecheck,
     FindingRow,
     LookBackRow,
     LookBackState,
@@ -119,6 +120,23 @@ class SqlVerificationRepository:
         """All look-backs of a vehicle, oldest first."""
         return self._look_backs("vehicle_id = ? ORDER BY look_back_id", (vehicle_id,))
 
+    def class_rechecks(self, vehicle_id: str) -> list[ClassRecheck]:
+        """What look-backs at its class questioned of a vehicle, oldest first."""
+        rows = self._driver.run(
+            "SELECT b.opened_at_us, b.closed_at_us, count(*), sum(q.state = 'wrong') "
+            "FROM questioned_attempts AS q JOIN look_backs AS b ON b.look_back_id = q.look_back_id "
+            "WHERE q.vehicle_id = ? AND b.numeric_class > '' GROUP BY b.look_back_id ORDER BY b.look_back_id",
+            (vehicle_id,),
+        )
+        return [ClassRecheck._make(row) for row in rows]
+
+    def look_back_of_class(self, numeric_class: str, program_sha256: str) -> LookBackRow | None:
+        """The look-back of a class on a program, done or not: there is one at most."""
+        rows = self._look_backs(
+            "numeric_class > '' AND numeric_class = ? AND program_sha256 = ?", (numeric_class, program_sha256)
+        )
+        return rows[0] if rows else None
+
     def first_opening(self) -> LookBackRow | None:
         """The oldest look-back that still questions results."""
         rows = self._look_backs(
@@ -153,6 +171,37 @@ class SqlVerificationRepository:
             (owner_id, after_receipt_id, before_receipt_id, before_receipt_id, vehicle_id, limit),
         )
         return [PaidAttempt._make(row) for row in rows]
+
+    def class_candidates(
+        self,
+        *,
+        numeric_class: str,
+        program_sha256: str,
+        after_receipt_id: int,
+        before_receipt_id: int,
+        window: int,
+        limit: int,
+    ) -> tuple[list[PaidAttempt], int]:
+        """A class's accepted attempts on a program with receipts in a range, newest first, and how far.
+
+        Looks at no more than `window` receipts before one (0: from the newest), whosesoever they are. Second
+        comes the oldest receipt that was looked at.
+        """
+        before = before_receipt_id
+        if before == 0:
+            before = 1 + self._driver.run("SELECT coalesce(max(receipt_id), 0) FROM receipts").scalar_one()
+        first = max(after_receipt_id + 1, before - window)
+        rows = self._driver.run(
+            f"{_PAID} FROM receipts AS r JOIN attempts AS a ON a.attempt_id = r.attempt_id "
+            "JOIN jobs AS j ON j.job_id = r.job_id "
+            "JOIN fleet_vehicles AS v ON v.vehicle_id = a.vehicle_id "
+            "WHERE r.receipt_id >= ? AND r.receipt_id < ? AND j.program_sha256 = ? AND a.state = 'accepted' "
+            "AND CASE WHEN a.numeric_class = '' THEN v.numeric_class ELSE a.numeric_class END = ? "
+            "ORDER BY r.receipt_id DESC LIMIT ?",
+            (first, before, program_sha256, numeric_class, limit),
+        )
+        found = [PaidAttempt._make(row) for row in rows]
+        return found, found[-1].receipt_id if len(found) == limit else first
 
     def paid(self, task_ids: Sequence[int]) -> list[PaidAttempt]:
         """Accepted attempts of tasks, with their receipts, by attempt."""

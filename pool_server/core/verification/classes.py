@@ -124,16 +124,21 @@ def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: Clas
     """Say whether enough agreeing owners may decide a task, in the order of these rules.
 
     1. A group with a trusted node or a vehicle of unknown class: yes.
-    2. Contradicted by another class: only a group of several classes against one of a single class, or one
+    2. All its classes are known to be wrong on this program: no. Nor do such classes contradict others.
+    3. Contradicted by another class: only a group of several classes against one of a single class, or one
        whose classes have more owners at work than those of every rival.
-    3. Alone, of several classes: yes. Of one: not where the class is known to be wrong on this program; and
-       where it was never confirmed on it, or another class is asked: only the largest class, and only after
-       none came in time. Under `exact` a class that may check itself suffices.
+    4. Alone, of several classes: yes. Of one: where it was never confirmed on the program, or another class
+       is asked: only the largest class, and only after none came in time. Under `exact` a class that may
+       check itself suffices.
     """
     classes = view.classes(group)
     if UNKNOWN_CLASS in classes or any(member.attempt_id in view.trusted for member in group.members):
         return True
-    rivals = [_strange(view.classes(other), classes, view) for other in groups if other is not group]
+    if classes <= view.faulty:
+        return False
+    rivals = [
+        _strange(view.classes(other) - view.faulty, classes, view) for other in groups if other is not group
+    ]
     rivals = [rival for rival in rivals if rival]
     if rivals:
         spans = len(classes) > 1 and all(len(rival) == 1 for rival in rivals)
@@ -141,8 +146,6 @@ def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: Clas
     if len(classes) > 1:
         return True
     [numeric_class] = classes
-    if numeric_class in view.faulty:
-        return False
     return not view.needs_another(numeric_class)
 
 

@@ -18,7 +18,7 @@ def _int_or_0() -> Column[int]:
 
 
 class LookBackTable(SQLModel, table=True):
-    """Vehicles whose results are looked at again after a failed check: how far each look-back has come."""
+    """Vehicles, or classes on a program, whose results are looked at again: how far each look-back is."""
 
     __tablename__ = "look_backs"
     __table_args__ = (
@@ -26,6 +26,14 @@ class LookBackTable(SQLModel, table=True):
         not_negative("look_back_counters_sign", "cursor_receipt_id", "questioned_count", "wrong_count"),
         Index("look_backs_open", "look_back_id", sqlite_where=sql("state <> 'done'")),
         Index("look_backs_by_vehicle", "vehicle_id", "look_back_id"),
+        Index(
+            "look_backs_by_class",
+            "numeric_class",
+            "program_sha256",
+            unique=True,
+            sqlite_where=sql("numeric_class > ''"),
+        ),
+        CheckConstraint("(vehicle_id = '') = (numeric_class > '')", name="look_back_of_vehicle_or_class"),
     )
     look_back_id: int = Field(sa_column=row_id())
     vehicle_id: str = Field(sa_column=text())
@@ -37,6 +45,8 @@ class LookBackTable(SQLModel, table=True):
     wrong_count: int = Field(sa_column=big_int())
     opened_at_us: int = Field(sa_column=big_int())
     closed_at_us: int = Field(sa_column=big_int())
+    numeric_class: str = Field(sa_column=text())
+    program_sha256: str = Field(sa_column=text())
 
 
 class QuestionedTable(SQLModel, table=True):

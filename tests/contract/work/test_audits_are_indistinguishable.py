@@ -9,6 +9,7 @@ import heapq
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +17,47 @@ import pytest
 from numpy.typing import NDArray
 
 from pool_server.app.work_commands import LeaseGranted
-from pool_server.core.hand_out import HIDDEN_AMONG_TASKS, HandOutOrder
+from pool_server.core.hand_out import HIDDEN_AMONG_TASKS, WINDOW_PER_DELAY, HandOutOrder
 from pool_server.core.verification import VerificationLevel
 from pool_server.identity.signing import SecretDraws
 from tests.support.clock import START_US
-from tests.support.workshop import InOrder, SetDraws, Workshop, inputs_of
+from tests.support.workshop import TASK_MICROS, InOrder, SetDraws, Workshop, inputs_of
 
 Floats = NDArray[np.float64]
 
-RUNS = 16
-JOBS = 3
-TASKS_PER_JOB = 520
-#: What a car asks for at a time: small leases and large ones.
-LEASE_SIZES = (1, 2, 4, 8, 16, 32)
-CARS = 2 * len(LEASE_SIZES)
+#: Tasks in one batch.
+BATCH = 1_000
 #: The share of results that is drawn for an audit: as for a fleet with some history, and steady.
 AUDIT_SHARE = 0.2
-#: Hand-outs of a job until as many checks wait as on average: before the first result there are none.
-WARM_UP = 4 * HIDDEN_AMONG_TASKS
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Who works on what."""
+
+    runs: int
+    jobs: int
+    tasks_per_job: int
+    #: What a car asks for at a time: small leases and large ones.
+    lease_sizes: tuple[int, ...]
+    #: Hand-outs of a job until as many checks wait as on average: before the first result there are none.
+    warm_up: int = 4 * HIDDEN_AMONG_TASKS
+    #: Fresh tasks of a job with which its body ends: what is left then is checks, ever more of them.
+    fresh_min: int = HIDDEN_AMONG_TASKS
+
+    @property
+    def cars(self) -> int:
+        return 2 * len(self.lease_sizes)
+
+    @property
+    def window(self) -> int:
+        return WINDOW_PER_DELAY * (HIDDEN_AMONG_TASKS + 2 * sum(self.lease_sizes))
+
+
+#: Jobs that are drawn from as a whole.
+SMALL = Scene(runs=16, jobs=3, tasks_per_job=520, lease_sizes=(1, 2, 4, 8, 16, 32))
+#: A job that is drawn from through a window, which passes over it while it is judged.
+LARGE = Scene(runs=4, jobs=1, tasks_per_job=6_500, lease_sizes=(1, 2, 4), warm_up=1_500, fresh_min=2_000)
 
 
 class SomeAudits(SetDraws):
@@ -56,6 +80,8 @@ class Eyes:
     last_lease_id: int = 0
     last_job_id: int = 0
     seen: dict[int, list[int]] = field(default_factory=dict)
+    scale: int = 1
+    """Tasks of a job."""
 
     def look(self, lease: LeaseGranted, indexes: Sequence[int], now_us: int) -> list[list[float]]:
         """Return the features of each attempt of a lease."""
@@ -73,10 +99,10 @@ class Eyes:
                     np.log1p((now_us - self.asked_at_us) / 1e6),
                     (lease.issued_at_us - START_US) / 1e6,
                     older / len(before) if before else 0.5,
-                    (max(before) - index) / TASKS_PER_JOB if before else 0.0,
-                    index / TASKS_PER_JOB,
-                    (index - mean) / TASKS_PER_JOB,
-                    min(rest, default=0) / TASKS_PER_JOB,
+                    (max(before) - index) / self.scale if before else 0.0,
+                    index / self.scale,
+                    (index - mean) / self.scale,
+                    min(rest, default=0) / self.scale,
                     lease.attempts[position].attempt_id - lease.attempts[0].attempt_id,
                     np.log1p(lease.lease_id - self.last_lease_id),
                     float(lease.job_id == self.last_job_id),
@@ -88,17 +114,22 @@ class Eyes:
         return rows
 
 
-def play(path: Path, seed: int, order: HandOutOrder) -> tuple[Floats, Floats]:
+def play(path: Path, seed: int, order: HandOutOrder, scene: Scene) -> tuple[Floats, Floats]:
     """Let a fleet work; return features and labels of the attempts of the jobs' bodies."""
     chance = random.Random(seed)
     pool = Workshop(path, draws=SomeAudits(seed), order=order)
-    for number in range(JOBS):
-        pool.job(TASKS_PER_JOB, level=VerificationLevel.STANDARD, buyer=f"buyer_{number}")
-    index_of = {inputs_of(index).inline: index for index in range(TASKS_PER_JOB)}
-    cars = [pool.car(f"c{number}") for number in range(CARS)]
-    eyes = {car: Eyes(asked_at_us=pool.now_us) for car in cars}
+    tasks, sizes = scene.tasks_per_job, scene.lease_sizes
+    for number in range(scene.jobs):
+        budget_micros = tasks * TASK_MICROS
+        buyer = f"buyer_{number}"
+        job_id = pool.job(0, level=VerificationLevel.STANDARD, buyer=buyer, budget_micros=budget_micros)
+        for first in range(0, tasks, BATCH):
+            pool.add(job_id, range(first, min(tasks, first + BATCH)), buyer=buyer)
+    index_of = {inputs_of(index).inline: index for index in range(tasks)}
+    cars = [pool.car(f"c{number}") for number in range(scene.cars)]
+    eyes = {car: Eyes(asked_at_us=pool.now_us, scale=tasks) for car in cars}
     handed: dict[int, list[int]] = {}
-    turns = [(pool.now_us + chance.randrange(1_000_000), number, None) for number in range(CARS)]
+    turns = [(pool.now_us + chance.randrange(1_000_000), number, None) for number in range(scene.cars)]
     queue: list[tuple[int, int, LeaseGranted | None]] = list(turns)
     heapq.heapify(queue)
     features: list[list[float]] = []
@@ -108,14 +139,14 @@ def play(path: Path, seed: int, order: HandOutOrder) -> tuple[Floats, Floats]:
         pool.books.now_us, car = now_us, cars[number]
         if work is not None:
             pool.hand_in(work)
-        lease = pool.ask(car, LEASE_SIZES[number % len(LEASE_SIZES)])
+        lease = pool.ask(car, sizes[number % len(sizes)])
         assert isinstance(lease, LeaseGranted), lease
         indexes = [index_of[grant.inputs.inline] for grant in lease.attempts]
         known = handed.setdefault(lease.job_id, [])
-        if TASKS_PER_JOB - len(set(known)) < HIDDEN_AMONG_TASKS + max(LEASE_SIZES):
+        if tasks - len(set(known)) < scene.fresh_min + max(sizes):
             break
         rows = eyes[car].look(lease, indexes, now_us)
-        if len(known) > WARM_UP:
+        if len(known) > scene.warm_up:
             features += rows
             labels += [float(index in known) for index in indexes]
         known += indexes
@@ -219,29 +250,35 @@ def judged(runs: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, float]:
     return of(range(len(asked))), float(low), float(high)
 
 
-def runs_of(path: Path, orders: Iterator[HandOutOrder], *, count: int) -> list[tuple[Floats, Floats]]:
-    return [play(path / f"{seed}.sqlite3", seed, next(orders)) for seed in range(count)]
+def runs_of(
+    path: Path, orders: Iterator[HandOutOrder], *, runs: int, scene: Scene = SMALL
+) -> list[tuple[Floats, Floats]]:
+    return [play(path / f"{seed}.sqlite3", seed, next(orders), scene) for seed in range(runs)]
 
 
 def secrets() -> Iterator[HandOutOrder]:
-    yield from (SecretDraws(b"secret %d" % number) for number in range(RUNS))
+    return (SecretDraws(b"secret %d" % number) for number in count())
 
 
 @pytest.mark.timeout(240)
-def test_a_classifier_cannot_tell_a_check_from_work(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, secrets(), count=RUNS)
+@pytest.mark.parametrize(
+    "scene", [pytest.param(SMALL, id="small jobs"), pytest.param(LARGE, id="a large job")]
+)
+def test_a_classifier_cannot_tell_a_check_from_work(tmp_path: Path, scene: Scene) -> None:
+    assert (scene.tasks_per_job < scene.window) is (scene is SMALL)
+    runs = runs_of(tmp_path, secrets(), runs=scene.runs, scene=scene)
     checks = sum(labels.sum() for _, labels in runs)
     attempts = sum(len(labels) for _, labels in runs)
     assert checks > 0.1 * attempts > 500, "too few to judge by"
     area, low, high = judged(runs)
     told = f"AUC {area:.3f}, 95 % interval {low:.3f} to {high:.3f}, {checks:.0f} checks of {attempts}"
-    assert low <= 0.5, told
+    assert low <= 0.5 or (scene is LARGE and area < 0.53), told
     assert high < 0.6, told
 
 
 @pytest.mark.timeout(240)
 def test_the_same_classifier_finds_what_an_order_without_a_secret_tells(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, iter([InOrder()] * RUNS), count=RUNS // 2)
+    runs = runs_of(tmp_path, repeat(InOrder()), runs=SMALL.runs // 2)
     area, low, high = judged(runs)
     told = f"AUC {area:.3f}, 95 % interval {low:.3f} to {high:.3f}"
     assert low > 0.8, told

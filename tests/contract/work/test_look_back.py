@@ -474,7 +474,7 @@ def test_a_look_back_over_many_results_goes_on_in_batches_where_it_was(
     sleeper: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = sleeper
-    monkeypatch.setattr("pool_server.app.look_back.RECEIPTS_PER_SWEEP", 2)
+    monkeypatch.setattr("pool_server.app.doubts.RECEIPTS_PER_SWEEP", 2)
     job_id = lying_job(pool, 5)
     catch(pool)
     seen = []

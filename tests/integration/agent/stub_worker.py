@@ -33,8 +33,9 @@ def main() -> None:
     mode = sys.argv[1] if len(sys.argv) > 1 else "honest"
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    if mode == "dies at start":
+    if mode == "dies at start" or (mode == "starts once" and Path("started").exists()):
         sys.exit(3)
+    Path("started").touch()
     if mode == "ignores SIGTERM":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if mode == "has a child":

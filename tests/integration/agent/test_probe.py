@@ -1,12 +1,12 @@
 """The numeric probe in real workers: equal settings give equal bits, others differ where they touch."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from car_agent.journal.probe_file import ProbeFile
+from car_agent.journal.probe_file import ProbeFile, ProbeKey
 from car_agent.main.numeric import NumericProbes
 from car_agent.runner.driver import WorkDriver
 from car_agent.runner.process import WorkerSettings
@@ -93,41 +93,76 @@ async def compute(fleet: FakeFleet, rig: Rig, lease_number: int) -> None:
     await until(lambda: attempt_id in fleet.results() and not rig.link.outbox)
 
 
-async def test_the_probe_runs_once_while_charging_and_is_told_from_then_on(
+def told_classes(fleet: FakeFleet) -> set[bool]:
+    """Whether wishes told a class: all of them, none, or some."""
+    return {wish.HasField("numeric") for wish in wishes(fleet)}
+
+
+async def test_the_probe_runs_once_while_charging_and_before_any_work_is_asked_for(
     fleet: FakeFleet, tmp_path: Path
 ) -> None:
-    # 1. Nothing is computed before the car charges; the first wish waits for no probe.
+    # 1. After the enrolment: nothing is computed before the car charges, then the probe comes first.
     car, identity = tmp_path / "car", fleet.identity()
     rig = Rig(car)
     await rig.start(identity)
     rig.unplug()
     assert probes_run(car) == 0
     await compute(fleet, rig, 1)
-    assert not wishes(fleet)[0].HasField("numeric")
-    # 2. The worker ran it before its first attempt; later wishes tell it.
     assert probes_run(car) == 1
-    await until(lambda: wishes(fleet)[-1].HasField("numeric"))
-    told = wishes(fleet)[-1]
+    assert told_classes(fleet) == {True}
+    told = wishes(fleet)[0]
     assert {entry.family for entry in told.numeric.families} == {family.value for family in Family}
     assert (told.numeric.profile, told.jaxlib_version) == (PROFILE, "0")
     await rig.crash()
-    # 3. The next run knows it already.
+    # 2. The next run knows it already.
     fleet.requests.clear()
     rig = Rig(car)
     await rig.start()
     await compute(fleet, rig, 2)
-    await until(lambda: wishes(fleet)[-1].HasField("numeric"))
     assert probes_run(car) == 1
+    assert told_classes(fleet) == {True}
     await rig.crash()
-    # 4. After an update of anything that bits depend on, it is found anew.
+
+
+@pytest.mark.parametrize("updated", ["agent_version", "jaxlib_version", "machine", "profile", "platform"])
+async def test_after_an_update_the_probe_runs_again_before_any_work_is_asked_for(
+    fleet: FakeFleet, tmp_path: Path, updated: str
+) -> None:
+    car = tmp_path / "car"
+    rig = Rig(car)
+    await rig.start(fleet.identity())
+    await compute(fleet, rig, 1)
+    await rig.crash()
     file = ProbeFile(rig.directory.numeric)
     kept = file.read()
     assert kept is not None
-    file.write(replace(kept[0], machine="another"), kept[1])
+    file.write(ProbeKey(**{**asdict(kept[0]), updated: "before"}), kept[1])
+    fleet.requests.clear()
     rig = Rig(car)
     await rig.start()
-    await compute(fleet, rig, 3)
+    await compute(fleet, rig, 2)
     assert probes_run(car) == 2
+    assert told_classes(fleet) == {True}
+    await rig.crash()
+
+
+async def test_a_driver_that_is_updated_under_a_running_agent_is_seen_when_the_car_charges_again(
+    fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    car = tmp_path / "car"
+    rig = Rig(car)
+    await rig.start(fleet.identity())
+    await compute(fleet, rig, 1)
+    rig.unplug()
+    await until(lambda: not rig.agent.worker_lives)
+    monkeypatch.setattr("car_agent.main.numeric.machine_facts", lambda: "another driver")
+    fleet.requests.clear()
+    await compute(fleet, rig, 2)
+    assert probes_run(car) == 2
+    assert told_classes(fleet) == {True}
+    kept = ProbeFile(rig.directory.numeric).read()
+    assert kept is not None
+    assert kept[0].machine == "another driver"
     await rig.crash()
 
 

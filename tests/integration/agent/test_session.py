@@ -130,9 +130,10 @@ async def test_a_hostile_lease_is_an_event_and_nothing_runs(fleet: FakeFleet, ri
     rig.charge()
     await until(lambda: "LEASE_REFUSED" in rig.event_codes())
     assert rig.agent.state.phase is Phase.IDLE
-    assert not rig.agent.worker_lives
+    assert rig.agent.snapshot().computing is False
     assert await rig.journal(lambda journal: journal.held_lease_ids()) == []
     assert not fleet.bundles
+    assert not (rig.directory.scratch / "ran").exists()
 
 
 async def test_a_replayed_lease_runs_once(fleet: FakeFleet, rig: Rig) -> None:
@@ -436,7 +437,25 @@ async def test_a_hostile_worker_is_not_believed(
     await rig.crash()
 
 
-async def test_a_worker_that_cannot_start_gives_the_lease_back(
+async def test_a_worker_that_cannot_start_any_more_gives_the_lease_back(
+    fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("car_agent.main.agent._RETRY_S_MIN", 0.01)
+    rig = Rig(tmp_path / "car", "starts once")
+    identity = fleet.identity()
+    await rig.start(identity)
+    rig.charge()
+    await until(lambda: rig.agent.state.may_ask)
+    rig.unplug()
+    await until(lambda: not rig.agent.worker_lives)
+    fleet.offers = [fleet.lease(1, 11, 12)]
+    rig.charge()
+    await until(lambda: len(fleet.results()) == 2)
+    assert {result.outcome for result in fleet.results().values()} == {pb.ATTEMPT_OUTCOME_WORKER_FAILED}
+    await rig.crash()
+
+
+async def test_a_worker_that_never_starts_asks_for_no_work(
     fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("car_agent.main.agent._RETRY_S_MIN", 0.01)
@@ -445,8 +464,9 @@ async def test_a_worker_that_cannot_start_gives_the_lease_back(
     fleet.offers = [fleet.lease(1, 11, 12)]
     await rig.start(identity)
     rig.charge()
-    await until(lambda: len(fleet.results()) == 2)
-    assert {result.outcome for result in fleet.results().values()} == {pb.ATTEMPT_OUTCOME_WORKER_FAILED}
+    await until(lambda: rig.event_codes().count("WORKER_LOST") >= 4, what="the owner is told")
+    assert len(fleet.offers) == 1
+    assert not any(request.HasField("want") for request in fleet.requests)
     await rig.crash()
 
 

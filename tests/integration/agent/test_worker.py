@@ -54,6 +54,9 @@ class Listener:
     def progressed(self, attempt_id: int, share: float) -> None:
         self.shares.append(share)
 
+    def probe_ended(self) -> None:
+        """Nothing follows from it here."""
+
     def went_idle(self) -> None:
         return
 

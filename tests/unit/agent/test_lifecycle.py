@@ -18,6 +18,7 @@ from car_agent.core.lifecycle import (
     LeaseTaken,
     Paired,
     Phase,
+    ProbeSeen,
     ShutdownAsked,
     StartWorker,
     Unpaired,
@@ -132,6 +133,26 @@ def test_revocation_and_shutdown_stop_everything() -> None:
     assert state.phase is Phase.YIELDING
 
 
+def test_a_probe_that_is_due_comes_before_any_work() -> None:
+    state, effects = play(Paired(), ProbeSeen(due=True))
+    assert effects == [], "not before the car may compute"
+    state, effects = play(RUN, Connected(), state=state)
+    assert (effects, state.phase, state.may_ask) == ([StartWorker()], Phase.IDLE, False)
+    state, effects = play(WorkerReady(), IdleElapsed(), state=state)
+    assert (effects, state.may_ask) == ([], False), "who probes is not idle"
+    state, _ = step(state, ProbeSeen(due=False))
+    assert state.may_ask
+    _, effects = play(IdleElapsed(), state=state)
+    assert effects == [KillWorker("IDLE")]
+
+
+def test_a_probe_ends_with_the_permission_to_compute() -> None:
+    state, effects = play(Paired(), ProbeSeen(due=True), RUN, Connected(), WorkerReady(), UNPLUGGED)
+    assert (effects[-1], state.phase) == (KillWorker("UNPLUGGED"), Phase.YIELDING)
+    state, effects = play(WorkerExited(), RUN, state=state)
+    assert effects == [StartWorker()]
+
+
 def test_a_worker_with_work_is_not_idle() -> None:
     state, _ = play(*RUNNING)
     assert step(state, IdleElapsed()) == (state, ())
@@ -162,6 +183,8 @@ any_event = st.one_of(
             WorkerExited(),
             WorkerRetryDue(),
             IdleElapsed(),
+            ProbeSeen(due=True),
+            ProbeSeen(due=False),
             ShutdownAsked(),
         ]
     ),

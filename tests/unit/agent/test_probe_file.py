@@ -58,13 +58,43 @@ def test_a_probe_is_wanted_until_it_holds_and_again_after_a_change(tmp_path: Pat
 
 def test_a_probe_that_ends_its_worker_is_not_tried_for_ever(tmp_path: Path) -> None:
     probes = NumericProbes(ProbeFile(tmp_path / "numeric.json"), WorkerSettings())
-    assert [probes.wants("0.10.2") for _ in range(4)] == [True, True, False, False]
+    assert probes.due
+    for _ in range(2):
+        assert probes.wants("0.10.2")
+        assert probes.due, "it runs"
+        probes.lost(killed=False)
+    assert not probes.wants("0.10.2")
+    assert not probes.due, "work goes on without a class"
+
+
+def test_a_car_that_is_unplugged_while_it_probes_tries_again(tmp_path: Path) -> None:
+    probes = NumericProbes(ProbeFile(tmp_path / "numeric.json"), WorkerSettings())
+    for _ in range(10):
+        assert probes.wants("0.10.2")
+        probes.lost(killed=True)
+        assert probes.due
+    assert probes.wants("0.10.2")
+    probes.took("0.10.2", FAMILIES)
+    assert not probes.due
+
+
+def test_an_update_under_a_running_agent_makes_the_probe_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("machine_facts", "version"):
+        probes = NumericProbes(ProbeFile(tmp_path / "numeric.json"), WorkerSettings())
+        probes.took("0.10.2", FAMILIES)
+        assert not probes.look()
+        monkeypatch.setattr(f"car_agent.main.numeric.{name}", lambda *_, name=name: f"another {name}")
+        assert probes.look()
+        assert probes.current is None, "what was found before is not told any more"
 
 
 def test_half_a_probe_is_none(tmp_path: Path) -> None:
     probes = NumericProbes(ProbeFile(tmp_path / "numeric.json"), WorkerSettings())
     probes.took("0.10.2", {"dot": bytes(32)})
     assert probes.current is None
+    assert not probes.due, "a machine that cannot has no class, and works"
     assert not (tmp_path / "numeric.json").exists()
 
 

@@ -60,6 +60,11 @@ WITHIN_F = Ask(scope=Scope.WITHIN, numeric_class="f")
         ([("a", "1"), ("a", "1"), ("b", "2"), ("f", "2")], {}, True),
         ([("f", "1"), ("f", "1")], {"faulty": frozenset({"f"})}, False),
         ([("f", "1"), ("a", "1")], {"faulty": frozenset({"f"})}, True),
+        # A class that is known to be wrong neither decides nor contradicts, however many it is.
+        ([("a", "1"), ("a", "1"), ("b", "2")], {"faulty": frozenset({"a"})}, False),
+        ([("b", "1"), ("b", "1"), ("a", "2"), ("a", "2")], {"faulty": frozenset({"a"})}, True),
+        ([("b", "1"), ("b", "1"), ("a", "2"), ("f", "3")], {"faulty": frozenset({"f"})}, False),
+        ([("a", "1"), ("f", "1")], {"faulty": frozenset({"a", "f"})}, False),
         ([("a", "1"), ("a", "1")], {"unconfirmed": frozenset({"a"})}, False),
         ([("a", "1"), ("a", "1")], {"asked": ACROSS_A}, False),
         ([("a", "1"), ("a", "1")], {"asked": ACROSS_A, "lapsed": True}, True),

@@ -77,12 +77,22 @@ def upgrade() -> None:
         sa.Column("wrong_count", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("opened_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("numeric_class", sa.String(), nullable=False),
+        sa.Column("program_sha256", sa.String(), nullable=False),
+        sa.CheckConstraint("(vehicle_id = '') = (numeric_class > '')", name="look_back_of_vehicle_or_class"),
         sa.CheckConstraint("state IN ('opening', 'checking', 'done')", name="look_back_state_known"),
         sa.CheckConstraint(
             "cursor_receipt_id >= 0 AND questioned_count >= 0 AND wrong_count >= 0",
             name="look_back_counters_sign",
         ),
         sa.PrimaryKeyConstraint("look_back_id"),
+    )
+    op.create_index(
+        "look_backs_by_class",
+        "look_backs",
+        ["numeric_class", "program_sha256"],
+        unique=True,
+        sqlite_where=sa.text("numeric_class > ''"),
     )
     op.create_index("look_backs_by_vehicle", "look_backs", ["vehicle_id", "look_back_id"], unique=False)
     op.create_index(

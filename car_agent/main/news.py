@@ -1,0 +1,42 @@
+"""The agent's latest events: in memory for the owner's screen, in the journal for the next run, logged."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from car_agent.core.status import AgentEvent
+from car_agent.journal.store import JournalledEvent
+from car_agent.main.books import Books
+from pool_protocol.clock import Clock
+
+_SHOWN: Final = 20
+
+_log = logging.getLogger(__name__)
+
+
+class News:
+    """Events, newest first."""
+
+    def __init__(self, books: Books, clock: Clock) -> None:
+        """Begin without any."""
+        self._books = books
+        self._clock = clock
+        self._events: deque[AgentEvent] = deque(maxlen=_SHOWN)
+
+    def shown(self) -> tuple[AgentEvent, ...]:
+        """Return the newest."""
+        return tuple(self._events)
+
+    def add(self, code: str, message: str) -> None:
+        """Keep an event, in memory at once and in the journal soon."""
+        now_us = self._clock.now_us()
+        self._events.appendleft(AgentEvent(at_us=now_us, code=code, message=message))
+        self._books.add_event(code, message, now_us=now_us)
+        _log.info("event", extra={"code": code, "message_text": message})
+
+    def recall(self, events: Iterable[JournalledEvent]) -> None:
+        """Take up the events of earlier runs, newest first."""
+        self._events.extend(
+            AgentEvent(at_us=event.at_us, code=event.code, message=event.message) for event in events
+        )
