@@ -144,10 +144,21 @@ def refuses(reason: str, question: UnitQuestion) -> UnitAnswerReport:
     )
 
 
-def step_job(pool: Workshop, *, level: VerificationLevel = VerificationLevel.SPOT, **terms: Any) -> int:
+def step_job(
+    pool: Workshop,
+    *,
+    level: VerificationLevel = VerificationLevel.SPOT,
+    budget_micros: int = 1_000,
+    **terms: Any,
+) -> int:
     """A job of one step task; every result of a newcomer is audited."""
     job_id = pool.job(
-        0, level=level, program=PROGRAM, steps_per_task=UNITS * UNIT_STEPS, budget_micros=1_000, **terms
+        0,
+        level=level,
+        program=PROGRAM,
+        steps_per_task=UNITS * UNIT_STEPS,
+        budget_micros=budget_micros,
+        **terms,
     )
     content = tensors.encode({"state/value": initial_state(0)["value"]})
     command = AddTasks(buyer_id=BUYER, job_id=job_id, first_index=0, tasks=[NewTask(inputs=inline(content))])
