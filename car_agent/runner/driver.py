@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from car_agent.runner.frames import FailureKind, Frame, FrameType
-from car_agent.runner.judge import judge_outputs, probe_families
+from car_agent.runner.judge import judge_outputs, probe_families, stopped_outcome, walked_units
 from car_agent.runner.process import WorkerProcess, WorkerSettings
 from car_agent.runner.warm_set import WarmSet
 from car_agent.runner.work import AttemptOutcome, AttemptWork, LeaseWork, Outcome, ProbeDesk
@@ -29,6 +29,7 @@ _AHEAD_BYTES: Final = 8 * limits.MIB
 _START_DEADLINE_S: Final = 90.0
 _LOAD_DEADLINE_S: Final = 180.0
 _NS_PER_S: Final = 1_000_000_000
+_NS_PER_US: Final = 1_000
 #: Workers that die before they are ready, one after another, before the leases are given up.
 _START_FAILURES_MAX: Final = 3
 _DETAIL_CHARACTERS_MAX: Final = 500
@@ -82,6 +83,8 @@ class _Current:
     constants: WarmSet = field(default_factory=WarmSet.for_constants)
     sent: deque[_Queued] = field(default_factory=deque)
     sent_bytes: int = 0
+    walked: list[bytes] = field(default_factory=list)
+    """Digests of the running attempt's units, as far as told."""
     loading: set[str] = field(default_factory=set)
     jaxlib_version: str = ""
     probing: bool = False
@@ -120,16 +123,24 @@ class WorkDriver:
         self._current = current
         self._starting = asyncio.create_task(self._start(current), name="start worker")
 
-    def kill(self) -> None:
-        """Kill the worker now and forget what was queued; `worker_exited` follows when nothing is left."""
+    def kill(self) -> AttemptOutcome | None:
+        """Kill the worker now and forget what was queued; `worker_exited` follows when nothing is left.
+
+        Returns the outcome of the attempt that ran, if it has made whole units: the pool may pay for them.
+        """
         self._waiting.clear()
         current = self._current
         if current is None:
-            return
-        current.sent.clear()
-        current.crash_cause = "killed"
+            return None
         if current.process is not None:
             current.process.kill()
+        stopped = None
+        if current.sent and not current.crash_cause:  # else it broke a rule, and nothing that it told counts
+            run_time_us = (self._clock.monotonic_ns() - current.watched_since_ns) // _NS_PER_US
+            stopped = stopped_outcome(current.sent[0].work, current.walked, run_time_us=run_time_us)
+        current.sent.clear()
+        current.crash_cause = "killed"
+        return stopped
 
     def feed(self, lease: LeaseWork) -> None:
         """Queue a lease's attempts behind what is queued."""
@@ -325,6 +336,7 @@ class WorkDriver:
                 current.watched_since_ns = self._clock.monotonic_ns()
             case FrameType.PROGRESS:
                 head = self._head(current, frame)
+                current.walked += walked_units(frame, work=head.work, before=len(current.walked))
                 total = frame.number("units_total")
                 share = frame.number("units_done") / total if total else 0.0
                 self._listener.progressed(head.work.attempt_id, min(1.0, share))
@@ -373,6 +385,7 @@ class WorkDriver:
     def _pop(self, current: _Current) -> None:
         item = current.sent.popleft()
         current.sent_bytes -= len(item.work.inputs)
+        current.walked.clear()
         current.watched_since_ns = self._clock.monotonic_ns()
 
     def _take_failure(self, current: _Current, item: _Queued, frame: Frame) -> None:

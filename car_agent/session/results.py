@@ -1,7 +1,8 @@
 """Collects outcomes by lease, signs them in bundles, and keeps each bundle until the pool has it.
 
 One signature per bundle. A bundle is in the journal before anyone tries to send it, and its bytes are sent
-again, unchanged, until they are acknowledged. An attempt that will not be finished here is reported as
+again, unchanged, until they are acknowledged. An attempt that was stopped after whole units commits to them,
+and they are kept like those of finished work. An attempt that will not be finished here is reported as
 abandoned at once, so that another vehicle gets it.
 """
 
@@ -213,11 +214,14 @@ def _split(outcomes: Sequence[AttemptOutcome]) -> list[list[AttemptOutcome]]:
 
 
 def _message(outcome: AttemptOutcome, uploads: dict[str, bytes]) -> fleet_service_pb2.AttemptResult:
+    unit_root = outcome.unit_root
+    if outcome.unit_digests and not unit_root:  # stopped: not worked out on the way to the kill
+        unit_root = digests.merkle_root(outcome.unit_digests)
     result = fleet_service_pb2.AttemptResult(
         attempt_id=outcome.attempt_id,
         outcome=_OUTCOMES[outcome.outcome],
         output_digest=outcome.output_digest,
-        unit_root=outcome.unit_root,
+        unit_root=unit_root,
         unit_count=outcome.unit_count,
         run_time_us=outcome.run_time_us,
         reason=outcome.reason,

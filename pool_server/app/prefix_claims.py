@@ -67,7 +67,7 @@ from pool_server.ports.work import AttemptRow, JobRow, ReportedValues, TaskRow
 
 CLAIMS_PER_SWEEP = 256
 #: A claim that waits for answers, finality or room is looked at again by itself so often.
-LOOK_AGAIN_US = 10 * MINUTE_US
+LOOK_AGAIN_US = 60 * MINUTE_US
 #: A claim is given up a day before its reserved money times out.
 CLAIM_LIFETIME_US = UNRESOLVED_AFTER_LEASE_US - DAY_US
 WRONG_PREFIX = "WRONG_PREFIX"
@@ -314,8 +314,10 @@ class _Clerk:
             return QUARANTINED
         if task.evidence not in CHECKED and not final_tasks(uow, [task]):
             return NOT_FINAL
+        results_micros = uow.prefixes.results_micros(owner_id=claim.owner_id, vehicle_id=claim.vehicle_id)
+        doubtful = uow.verification.sums_of_vehicle(claim.vehicle_id)
         room = room_micros(
-            results_micros=uow.prefixes.results_micros(owner_id=claim.owner_id, vehicle_id=claim.vehicle_id),
+            results_micros=results_micros - doubtful.open_micros - doubtful.wrong_micros,
             prefixes_micros=uow.prefixes.sums(claim.vehicle_id).paid_micros,
         )
         return "" if claim.gross_micros <= room else NO_ROOM

@@ -449,9 +449,7 @@ def test_a_task_has_two_claims_at_most_and_an_owner_one(pool: Workshop) -> None:
     [{"unit_count": 0}, {"unit_count": UNITS}, {"unit_count": UNITS + 1}, {"unit_root": b""}],
     ids=["no unit", "all units", "more than all", "no root"],
 )
-def test_what_cannot_be_a_part_of_the_task_is_no_claim(
-    pool: Workshop, changes: dict[str, Any]
-) -> None:
+def test_what_cannot_be_a_part_of_the_task_is_no_claim(pool: Workshop, changes: dict[str, Any]) -> None:
     stopped = Stopped(pool, "stopped")
     step_job(pool)
     assert stopped.submit(stopped.stopped_report()._replace(**changes)) is AckStatus.RECORDED
