@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,8 @@ from pool_server.app.evidence import vehicle_evidence
 from pool_server.app.money import expire_pending
 from pool_server.app.prefix_claims import LOOK_AGAIN_US, settle_prefixes
 from pool_server.app.unit_answers import UnitAnswerReport, expire_questions
-from pool_server.app.work_commands import AckStatus, AttemptReport
-from pool_server.core.jobs import AttemptOutcome, PriceMode, TaskState
+from pool_server.app.work_commands import AckStatus, AttemptReport, LeaseGranted
+from pool_server.core.jobs import DECIDED_TASK_STATES, AttemptOutcome, PriceMode, TaskState
 from pool_server.core.trust import TrustRecord
 from pool_server.core.verification import VerificationLevel
 from pool_server.core.verification.prefix_claim import PrefixState
@@ -34,7 +36,7 @@ from tests.contract.work.test_disputes import (
     states,
     step_job,
 )
-from tests.support.step_cars import UNIT_STEPS, State, initial_state, lie_at, run
+from tests.support.step_cars import UNIT_STEPS, State, Walk, honest, initial_state, lie_at, run
 from tests.support.workshop import TASK_MICROS, Workshop
 
 DONE = 4
@@ -218,6 +220,17 @@ def test_a_car_that_never_returns_a_result_is_never_paid_for_prefixes(pool: Work
     assert (pool.held("idler"), reserved(pool)) == (0, 0)
     assert pool.books.run(lambda uow: expire_pending(uow, now_us=pool.now_us + 5 * DAY_US)) == 0
     assert (findings(pool, idler), quarantined(pool, idler)) == ([], False)
+
+
+def test_after_a_long_stop_of_the_server_the_ledger_gives_the_money_back(pool: Workshop) -> None:
+    idler = Stopped(pool, "idler")
+    step_job(pool)
+    idler.stop()
+    pool.books.now_us += 40 * DAY_US
+    assert sweep(pool) == 1
+    assert standing(pool, idler) == ("unpaid", "EXPIRED")
+    assert pool._run(lambda uow: expire_pending(uow, now_us=pool.now_us)) == 1
+    assert reserved(pool) == 0
 
 
 def test_a_wrong_prefix_is_a_wrong_result(pool: Workshop) -> None:
@@ -527,3 +540,131 @@ def test_level_none_pays_what_the_only_other_result_shows(pool: Workshop) -> Non
     sweep(pool)
     answer(stopped, other)
     assert standing(pool, stopped) == ("paid", "")
+
+
+class Life:
+    """Anything may happen to claims, in any order: a seed decides."""
+
+    def __init__(self, pool: Workshop, seed: int) -> None:
+        self.pool = pool
+        self.random = Random(seed)
+        spoils = [honest, honest, honest, honest, lie_at(0), heals]
+        self.cars = [Stopped(pool, f"car{n}", spoil) for n, spoil in enumerate(spoils)]
+        self.walks: dict[int, Walk] = {}
+        self.jobs: list[int] = []
+        earn(pool, self.cars[0], results=6)
+        earn(pool, self.cars[1], results=6)
+
+    def step(self) -> None:
+        """One thing happens."""
+        self.random.choices(
+            [self._work, self._answer, self._sweeps, self._time, self._operator, self._cancel],
+            weights=[8, 5, 4, 4, 1, 0.5],
+        )[0]()
+
+    def _work(self) -> None:
+        if not self.jobs or self.pool.result(self.jobs[-1]).state in DECIDED_TASK_STATES:
+            level = self.random.choice(
+                [VerificationLevel.SPOT, VerificationLevel.NONE, VerificationLevel.FULL]
+            )
+            self.jobs.append(step_job(self.pool, level=level))
+        car = self.random.choice(self.cars)
+        # What was leased and is not held is leased again: the car's own call gets the same.
+        if isinstance(self.pool.ask(car.vehicle_id), LeaseGranted):
+            stops = self.random.random() < 0.4
+            report = car.stopped_report(self.random.randint(1, UNITS - 1)) if stops else car.report()
+            self.walks[car.attempt_id] = car.walk
+            car.submit(report)
+
+    def _answer(self) -> None:
+        car = self.random.choice(self.cars)
+        for question in car.open():
+            car.walk = self.walks[question.attempt_id]
+            if question.want_state or self.random.random() < 0.1:
+                car.say(refuses("STATE_FORGOTTEN", question))
+            else:
+                car.say(car.truth(question))
+
+    def _sweeps(self) -> None:
+        pool = self.pool
+        pool.expire()
+        pool._run(lambda uow: expire_questions(uow, policy=pool.policy, now_us=pool.now_us))
+        pool.look_back()
+        pool.release_money()
+        sweep(pool)
+
+    def _time(self) -> None:
+        self.pool.books.now_us += self.random.choice([60_000_000, LOOK_AGAIN_US, DAY_US])
+
+    def _operator(self) -> None:
+        car = self.random.choice(self.cars)
+        if quarantined(self.pool, car):
+            self.pool.release(car.vehicle_id)
+        else:
+            self.pool.quarantine(car.vehicle_id)
+
+    def _cancel(self) -> None:
+        if self.jobs and self.pool.view(self.jobs[-1]).state in {"open", "closing"}:
+            self.pool.cancel(self.jobs[-1])
+
+    def check(self) -> None:
+        """What is reserved is promised, and the bounds hold."""
+        pool = self.pool
+        open_claims = pool.books.run(lambda uow: uow.prefixes.all_open())
+        promised = sum(claim.gross_micros for claim in open_claims)
+        under_way = pool.books.scalar(
+            "SELECT coalesce(sum(amount_micros), 0) FROM attempts WHERE pending_transfer_id > 0 "
+            "AND state IN ('leased', 'returned') AND attempt_id NOT IN "
+            "(SELECT attempt_id FROM questioned_attempts WHERE state = 'open')"
+        )
+        assert reserved(pool) == promised + int(str(under_way))
+        for car in self.cars:
+            sums = pool.books.run(lambda uow, v=car.vehicle_id: uow.prefixes.sums(v))  # type: ignore[misc]
+            results = pool.books.run(
+                lambda uow, c=car: uow.prefixes.results_micros(  # type: ignore[misc]
+                    owner_id=f"owner_{c.name}", vehicle_id=c.vehicle_id
+                )
+            )
+            assert 4 * sums.paid_micros <= results
+        crowded = (
+            "SELECT count(*) FROM (SELECT 1 FROM prefix_claims WHERE state = 'paid' GROUP BY task_id {})"
+        )
+        assert pool.books.scalar(crowded.format("HAVING count(*) > 2")) == 0
+        assert pool.books.scalar(crowded.format(", owner_id HAVING count(*) > 1")) == 0
+
+    def end(self) -> None:
+        """A month later."""
+        pool = self.pool
+        for _ in range(70):
+            self._sweeps()
+            pool.accept_unverified()
+            pool._run(lambda uow: expiry.expire_unjudged(uow, policy=pool.policy, now_us=pool.now_us))
+            pool.books.now_us += DAY_US // 2
+        assert pool._run(lambda uow: expire_pending(uow, now_us=pool.now_us)) == 0, "nothing was forgotten"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_nothing_is_left_reserved(pool: Workshop, seed: int) -> None:
+    life = Life(pool, seed)
+    for _ in range(60):
+        life.step()
+        life.check()
+    life.end()
+    life.check()
+    assert pool.books.run(lambda uow: uow.prefixes.all_open()) == []
+    assert reserved(pool) == 0
+
+
+def test_the_lives_above_see_every_end_of_a_claim(tmp_path: Path) -> None:
+    """Otherwise they would prove little."""
+    seen: set[str] = set()
+    for seed in range(12):
+        pool = Workshop(tmp_path / f"{seed}.sqlite3")
+        life = Life(pool, seed)
+        for _ in range(60):
+            life.step()
+        life.end()
+        with pool.books.engine.begin() as connection:
+            seen |= {row[0] for row in connection.exec_driver_sql("SELECT DISTINCT state FROM prefix_claims")}
+        pool.books.engine.dispose()
+    assert seen == {"paid", "wrong", "unpaid"}

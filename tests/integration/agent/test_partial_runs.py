@@ -59,7 +59,7 @@ def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> No
     with running_pool(tmp_path) as pool, cars(pool, tmp_path, 1) as (car,):
         buyer = Buyer(pool)
         earned_from = {"state/value": np.zeros(EARNING_SIZE, np.float32)}
-        first = buyer.order(earning, [earned_from] * 2, steps=EARNING_STEPS)
+        first = buyer.order(earning, [earned_from] * 4, steps=EARNING_STEPS)
         car.charge()
         car.run()
         eventually(lambda: buyer.done(first), what="its first results")
@@ -95,9 +95,9 @@ def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> No
         assert car.end() == 0
     journal = Journal(StateDirectory(car.state).journal, now_us=SystemClock().now_us())
     try:
-        kept = journal.commitment(3)
+        kept = journal.commitment(5)
         assert kept is not None
         assert len(kept.unit_digests) == last_unit + 1
-        assert tuple(pair[0].walks[4].digests[: last_unit + 1]) == kept.unit_digests
+        assert tuple(pair[0].walks[6].digests[: last_unit + 1]) == kept.unit_digests
     finally:
         journal.close()
