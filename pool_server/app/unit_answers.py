@@ -21,6 +21,7 @@ from typing import NamedTuple
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app.blobs import require_held
 from pool_server.app.dispute_gate import (
+    MOOT,
     OPEN_DISPUTES,
     WITHHELD,
     WRONG_UNIT,
@@ -44,7 +45,6 @@ UNIT_ANSWERS_MAX = 64
 QUERIES_PER_SWEEP = 256
 #: The vehicle cannot give this state any more, charging or not.
 STATE_FORGOTTEN = "STATE_FORGOTTEN"
-_MOOT = "MOOT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +211,7 @@ class _Desk:
         if dispute is None and is_about_prefix(self._uow, query):
             self._take_of_prefix(query, answer)
         elif dispute is None:
-            self._close(query._replace(state="answered", reason=_MOOT, answered_at_us=now_us))
+            self._close(query._replace(state="answered", reason=MOOT, answered_at_us=now_us))
         elif answer.fault:
             self._close(query._replace(state="answered", reason=WRONG_UNIT, answered_at_us=now_us))
             convict(
@@ -240,8 +240,8 @@ class _Desk:
         if dispute is None and is_about_prefix(self._uow, query):
             self._prefix_tasks[query.task_id] = None
             self._close(query._replace(state="withheld", answered_at_us=now_us))
-        elif dispute is None or dispute.state is not DisputeState.ASKING:
-            self._close(query._replace(state="answered", reason=_MOOT, answered_at_us=now_us))
+        elif dispute is None or dispute.state is not DisputeState.ASKING or self._is_one_sided(dispute):
+            self._close(query._replace(state="answered", reason=MOOT, answered_at_us=now_us))
         elif query.want_state and query.reason:
             # It said that it may not compute now: its digest stands, and the state may come from the other.
             self._close(query._replace(state="answered", answered_at_us=now_us))
@@ -279,6 +279,11 @@ class _Desk:
 
     def _close(self, query: UnitQueryRow) -> None:
         self._uow.disputes.close_query(query)
+
+    def _is_one_sided(self, dispute: DisputeRow) -> bool:
+        """Say whether a side was taken out for another reason: then silence convicts nobody."""
+        sides = (dispute.first_attempt_id, dispute.second_attempt_id)
+        return any(self._board.attempts[side].state is not AttemptState.RETURNED for side in sides)
 
     def _dispute_of(self, query: UnitQueryRow) -> tuple[BoardTask, DisputeRow | None]:
         """Return the task and the open dispute for which a question was asked, if it still matters."""

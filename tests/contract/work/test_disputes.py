@@ -307,6 +307,23 @@ def test_a_state_that_is_not_the_one_committed_to_convicts(pool: Workshop) -> No
     assert states(pool, liar, truthful) == ["rejected", "accepted"]
 
 
+def test_silence_convicts_nobody_once_the_other_side_is_gone(pool: Workshop) -> None:
+    step_job(pool)
+    liar, truthful = Driver(pool, "liar", lie_at(5)), Driver(pool, "truthful")
+    liar.work(), truthful.work()
+    assert truthful.open()
+    pool.quarantine(liar.vehicle_id)
+    pool.books.now_us += pool.policy.unit_answer_us
+    pool._run(lambda uow: expire_questions(uow, policy=pool.policy, now_us=pool.now_us))
+    assert states(pool, liar, truthful) == ["discarded", "returned"]
+    assert (findings(pool, truthful), quarantined(pool, truthful)) == ([], False)
+    # It is asked again when somebody else contradicts it.
+    another = Driver(pool, "another", lie_at(2))
+    another.work()
+    settle(pool, truthful, another)
+    assert states(pool, truthful, another) == ["accepted", "rejected"]
+
+
 def test_silence_convicts_after_its_time_and_proves_nothing_for_the_other(pool: Workshop) -> None:
     job_id = step_job(pool)
     silent, other = Driver(pool, "silent", lie_at(2)), Driver(pool, "other")

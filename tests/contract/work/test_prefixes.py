@@ -404,8 +404,15 @@ def test_a_witness_that_shows_what_it_did_not_sign_is_no_witness(pool: Workshop)
     assert states(pool, forger) == ["accepted"]
 
 
-@pytest.mark.parametrize("ending", ["cancelled", "failed", "deadline"])
-def test_money_is_given_back_when_the_task_is_not_accepted(pool: Workshop, ending: str) -> None:
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        ("cancelled", "JOB_CANCELLED"),
+        ("failed", "TASK_ATTEMPTS_EXHAUSTED"),
+        ("deadline", "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_money_is_given_back_when_the_task_is_not_accepted(pool: Workshop, ending: str, reason: str) -> None:
     stopped = Stopped(pool, "stopped")
     deadline_us = pool.now_us + 1_000_000 if ending == "deadline" else 0
     job_id = step_job(pool, deadline_us=deadline_us, attempts_may_fail=1)
@@ -424,7 +431,7 @@ def test_money_is_given_back_when_the_task_is_not_accepted(pool: Workshop, endin
         pool.submit(broken.vehicle_id, lease.lease_id, [failed])
     assert pool.result(job_id).state in {TaskState.CANCELLED, TaskState.FAILED}
     assert sweep(pool) == 1
-    assert claim_of(pool, stopped).state is PrefixState.UNPAID
+    assert standing(pool, stopped) == ("unpaid", reason)
     assert (reserved(pool), sweep(pool)) == (0, 0)
 
 
@@ -528,6 +535,50 @@ def test_a_look_back_that_opens_the_task_again_holds_the_pay_until_it_is_decided
     assert states(pool, first, second) == ["accepted", "accepted"]
     look_later(pool)
     assert answer(first, second) == [DONE - 1] * 2
+    assert standing(pool, stopped) == ("paid", "")
+
+
+def test_what_was_not_answered_in_an_earlier_dispute_is_asked_again(pool: Workshop) -> None:
+    stopped, liar = Stopped(pool, "stopped"), Driver(pool, "liar", lie_at(6))
+    first, second = Driver(pool, "first"), Driver(pool, "second")
+    earn(pool, stopped)
+    step_job(pool)
+    stopped.stop()
+    finish(pool, liar, first)
+    answer(liar, first)
+    # The dispute has come to the very unit of the claim when it ends for another reason.
+    assert [question.unit_index for question in first.open()] == [DONE - 1]
+    pool.quarantine(liar.vehicle_id)
+    pool.books.now_us += pool.policy.unit_answer_us
+    assert pool._run(lambda uow: expire_questions(uow, policy=pool.policy, now_us=pool.now_us)) == 2
+    second.work()
+    assert states(pool, first, second) == ["accepted", "accepted"]
+    sweep(pool)
+    answer(stopped, first, second)
+    assert standing(pool, stopped) == ("paid", "")
+
+
+def test_results_that_are_doubted_make_no_room(pool: Workshop) -> None:
+    stopped, other = Stopped(pool, "stopped"), Driver(pool, "other")
+    earn(pool, stopped, results=2)
+    step_job(pool, level=VerificationLevel.NONE)
+    stopped.stop()
+    finish(pool, other)
+    sweep(pool)
+    ask_for(
+        pool,
+        "INSERT INTO look_backs VALUES (1, 'vehicle_stopped', 'owner_stopped', 1, 'done', 0, 1, 0, 1, 1)",
+    )
+    ask_for(
+        pool,
+        "INSERT INTO questioned_attempts (attempt_id, look_back_id, task_id, vehicle_id, owner_id, "
+        "receipt_id, net_micros, state, opened_at_us, closed_at_us) "
+        "VALUES (1, 1, 1, 'vehicle_stopped', 'owner_stopped', 1, 95, 'open', 1, 0)",
+    )
+    answer(stopped, other)
+    assert standing(pool, stopped) == ("standing", "NO_ROOM")
+    ask_for(pool, "DELETE FROM questioned_attempts")
+    look_later(pool)
     assert standing(pool, stopped) == ("paid", "")
 
 
