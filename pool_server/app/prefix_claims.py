@@ -58,7 +58,7 @@ from pool_server.core.verification.prefix_claim import (
     is_prefix,
     judge_prefix,
     may_claim,
-    room_micros,
+    room_uwu,
 )
 from pool_server.ports.disputes import UnitQueryRow
 from pool_server.ports.prefixes import PrefixClaimRow
@@ -314,13 +314,11 @@ class _Clerk:
             return QUARANTINED
         if task.evidence not in CHECKED and not final_tasks(uow, [task]):
             return NOT_FINAL
-        results_micros = uow.prefixes.results_micros(owner_id=claim.owner_id, vehicle_id=claim.vehicle_id)
-        doubtful = uow.verification.sums_of_vehicle(claim.vehicle_id)
-        room = room_micros(
-            results_micros=results_micros - doubtful.open_micros - doubtful.wrong_micros,
-            prefixes_micros=uow.prefixes.sums(claim.vehicle_id).paid_micros,
+        room = room_uwu(
+            clean_uwu=sum(record.clean_uwu for _, record in uow.fleet.histories(claim.vehicle_id)),
+            prefixes_uwu=uow.prefixes.sums(claim.vehicle_id).paid_uwu,
         )
-        return "" if claim.gross_micros <= room else NO_ROOM
+        return "" if claim.work_uwu <= room else NO_ROOM
 
     def _convict(self, claim: PrefixClaimRow, refuted: Refuted) -> None:
         """A wrong prefix is a wrong result like any other: its vehicle's history begins again."""

@@ -39,6 +39,7 @@ class PrefixSums(NamedTuple):
     open_micros: int
     paid_count: int
     paid_micros: int
+    paid_uwu: int
     unpaid_count: int
 
 
@@ -67,10 +68,6 @@ class PrefixRepository(Protocol):
 
     def sums(self, vehicle_id: str) -> PrefixSums:
         """Figures of a vehicle's claims."""
-        ...
-
-    def results_micros(self, *, owner_id: str, vehicle_id: str) -> int:
-        """Gross paid to an owner for a vehicle's results, prefixes left out."""
         ...
 
     def all_open(self) -> list[PrefixClaimRow]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pool_server.core.verification.prefix_claim import PrefixState
+from pool_server.core.verification.prefix_claim import OPEN_CLAIMS, PrefixState
 from pool_server.ports.prefixes import PrefixClaimRow, PrefixSums
 from pool_server.store.driver import Driver
 from pool_server.store.statements import insert_many
@@ -68,30 +68,19 @@ class SqlPrefixRepository:
     def sums(self, vehicle_id: str) -> PrefixSums:
         """Figures of a vehicle's claims."""
         rows = self._driver.run(
-            "SELECT state, count(*), sum(gross_micros) FROM prefix_claims "
+            "SELECT state, count(*), sum(gross_micros), sum(work_uwu) FROM prefix_claims "
             "WHERE vehicle_id = ? GROUP BY state",
             (vehicle_id,),
         )
-        figures = {row[0]: (int(row[1]), int(row[2])) for row in rows}
-        nothing = (0, 0)
-        waiting = [
-            figures.get(state, nothing)
-            for state in (PrefixState.WAITING, PrefixState.ASKING, PrefixState.STANDING)
-        ]
+        figures = {row[0]: (int(row[1]), int(row[2]), int(row[3])) for row in rows}
+        nothing = (0, 0, 0)
+        waiting = [figures.get(state, nothing) for state in OPEN_CLAIMS]
         return PrefixSums(
-            sum(count for count, _ in waiting),
-            sum(micros for _, micros in waiting),
+            sum(count for count, _, _ in waiting),
+            sum(micros for _, micros, _ in waiting),
             *figures.get(PrefixState.PAID, nothing),
             figures.get(PrefixState.UNPAID, nothing)[0],
         )
-
-    def results_micros(self, *, owner_id: str, vehicle_id: str) -> int:
-        """Gross paid to an owner for a vehicle's results, prefixes left out."""
-        row = self._driver.run(
-            "SELECT coalesce(sum(gross_micros), 0) FROM owner_days WHERE owner_id = ? AND vehicle_id = ?",
-            (owner_id, vehicle_id),
-        ).one()
-        return int(row[0]) - self.sums(vehicle_id).paid_micros
 
     def all_open(self) -> list[PrefixClaimRow]:
         """Open claims, by id."""

@@ -20,8 +20,9 @@ wrong ones.
 What a proved prefix cannot show is who computed it. Two cars in league compute a task once: one stops before
 the end, the other "goes on" and hands in the whole. So prefixes are bounded: `CLAIMS_PER_TASK_MAX` on a task,
 one per owner, none of an owner who is judged by a result on that task, and over a vehicle's life no more than
-one part in `PREFIX_SHARE_DIVISOR` of what its results were paid. A newcomer's prefix waits until it has
-earned that room; a car that joins again and again never does. And where the accepted result was not checked
+one part in `PREFIX_SHARE_DIVISOR` of the work in its histories. Only work that the pool may have checked is
+in those: a buyer in league could make any amount of other results. A newcomer's prefix waits until it has
+made that room; a car that joins again and again never does. And where the accepted result was not checked
 itself, the prefix waits until it is final.
 
 Not decided here: how long anybody waits, whose money it is (`app.prefix_claims`).
@@ -40,8 +41,8 @@ from pool_server.core.verification.findings import Evidence
 CLAIMS_PER_TASK_MAX = 2
 #: Open claims of one vehicle: it is stopped in one task at a time.
 CLAIMS_PER_VEHICLE_MAX = 8
-#: Paid prefixes are at most this part of what a vehicle's results were paid: one task stopped in five loses
-#: nothing, and two cars in league gain a quarter at most.
+#: Paid prefixes are at most this part of a vehicle's clean work: one task stopped in five loses nothing, and
+#: two cars in league gain a quarter at most.
 PREFIX_SHARE_DIVISOR = 4
 #: Owners that must show the same digest to convict: as many as in an audit.
 CONVICTING_OWNERS = 2
@@ -104,14 +105,14 @@ def may_claim(*, owner_id: str, owners_on_task: Sequence[str], open_of_vehicle: 
     return within and owner_id not in owners_on_task
 
 
-def room_micros(*, results_micros: int, prefixes_micros: int) -> int:
-    """Return how much more a vehicle may be paid for prefixes, 0 or above.
+def room_uwu(*, clean_uwu: int, prefixes_uwu: int) -> int:
+    """Return for how much more work a vehicle may be paid in prefixes, 0 or above.
 
     Args:
-        results_micros: Gross paid for its results so far.
-        prefixes_micros: Gross paid for its prefixes so far.
+        clean_uwu: Of all its histories.
+        prefixes_uwu: What it was paid for in prefixes so far.
     """
-    return max(0, results_micros // PREFIX_SHARE_DIVISOR - prefixes_micros)
+    return max(0, clean_uwu // PREFIX_SHARE_DIVISOR - prefixes_uwu)
 
 
 # --- what the digests say -----------------------------------------------------------------------

@@ -43,6 +43,12 @@ def story(pool: PoolHandle, car: Car) -> list[str]:
     return list(pool.admin().GetEvidence(request, metadata=pool.operator.metadata).evidence.story)
 
 
+def trust(pool: PoolHandle, car: Car, *, trusted: bool) -> None:
+    """Make a car one of the operator's own, or not."""
+    request = admin_service_pb2.SetTrustedRequest(vehicle_id=car.vehicle_id, trusted=trusted)
+    pool.admin().SetTrusted(request, metadata=pool.operator.metadata)
+
+
 def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> None:
     """1. It earns with a whole task. 2. It is unplugged in a longer one. 3. Two others finish that one.
 
@@ -57,7 +63,8 @@ def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> No
         return loaded.run_steps(steps, state)
 
     with running_pool(tmp_path) as pool, cars(pool, tmp_path, 1) as (car,):
-        buyer = Buyer(pool)
+        buyer = Buyer(pool, level=common_pb2.VERIFICATION_LEVEL_SPOT)
+        trust(pool, car, trusted=True)  # its first results need no other vehicle
         earned_from = {"state/value": np.zeros(EARNING_SIZE, np.float32)}
         first = buyer.order(earning, [earned_from] * 4, steps=EARNING_STEPS)
         car.charge()
@@ -65,7 +72,7 @@ def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> No
         eventually(lambda: buyer.done(first), what="its first results")
         earned = eventually(lambda: car.status()["pool"]["held_micros"], what="the owner's figures")
 
-        buyer.level = common_pb2.VERIFICATION_LEVEL_SPOT
+        trust(pool, car, trusted=False)
         job_id = buyer.order(program, [start], steps=UNITS * UNIT_STEPS)
         eventually(lambda: car.status()["compute"]["attempt_progress"] > 0.0, what="it has made some units")
         car.unplug()

@@ -24,7 +24,7 @@ from pool_server.core.verification.prefix_claim import (
     is_prefix,
     judge_prefix,
     may_claim,
-    room_micros,
+    room_uwu,
 )
 
 TRUTH, LIE, OTHER = b"t" * 32, b"l" * 32, b"o" * 32
@@ -191,10 +191,10 @@ def test_claims_are_bounded(owners: list[str], open_count: int, *, allowed: bool
 @given(
     earned=st.lists(st.integers(0, 10**9), max_size=20), prefixes=st.lists(st.integers(1, 10**9), max_size=20)
 )
-def test_prefixes_are_a_quarter_of_results_at_most(earned: list[int], prefixes: list[int]) -> None:
+def test_prefixes_are_a_quarter_of_clean_work_at_most(earned: list[int], prefixes: list[int]) -> None:
     paid = 0
     for results, gross in zip(earned, prefixes, strict=False):
-        if gross <= room_micros(results_micros=results, prefixes_micros=paid):
+        if gross <= room_uwu(clean_uwu=results, prefixes_uwu=paid):
             paid += gross
         assert 4 * paid <= max(earned)
 
