@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ def story(pool: PoolHandle, car: Car) -> list[str]:
     return list(pool.admin().GetEvidence(request, metadata=pool.operator.metadata).evidence.story)
 
 
+def charging(car: Car, condition: Callable[[], Any], *, what: str) -> None:
+    """Wait for something while a car charges: a report of its source is fresh for a while only."""
+
+    def it_holds() -> Any:
+        car.charge()
+        return condition()
+
+    eventually(it_holds, what=what)
+
+
 def trust(pool: PoolHandle, car: Car, *, trusted: bool) -> None:
     """Make a car one of the operator's own, or not."""
     request = admin_service_pb2.SetTrustedRequest(vehicle_id=car.vehicle_id, trusted=trusted)
@@ -69,12 +80,14 @@ def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> No
         first = buyer.order(earning, [earned_from] * 4, steps=EARNING_STEPS)
         car.charge()
         car.run()
-        eventually(lambda: buyer.done(first), what="its first results")
+        charging(car, lambda: buyer.done(first), what="its first results")
         earned = eventually(lambda: car.status()["pool"]["held_micros"], what="the owner's figures")
 
         trust(pool, car, trusted=False)
         job_id = buyer.order(program, [start], steps=UNITS * UNIT_STEPS)
-        eventually(lambda: car.status()["compute"]["attempt_progress"] > 0.0, what="it has made some units")
+        charging(
+            car, lambda: car.status()["compute"]["attempt_progress"] > 0.0, what="it has made some units"
+        )
         car.unplug()
         status = eventually(
             lambda: (s := car.status())["compute"]["abandoned_total"] == 1 and s,
@@ -89,8 +102,7 @@ def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> No
         acks = [ack.status for honest in pair for ack in honest.work_steps()]
         assert acks == [pb.ACK_STATUS_RECORDED, pb.ACK_STATUS_VERIFIED]
         streams = [AnsweringStream(honest) for honest in pair]
-        car.charge()
-        eventually(lambda: any("1 paid up to" in line for line in story(pool, car)), what="the pay")
+        charging(car, lambda: any("1 paid up to" in line for line in story(pool, car)), what="the pay")
         eventually(lambda: car.status()["pool"]["held_micros"] > earned, what="the owner sees it")
         for stream in streams:
             stream.end()
