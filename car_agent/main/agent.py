@@ -8,7 +8,6 @@ results, giving leases back) happens afterwards.
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from car_agent.core.evaluation import evaluate
@@ -109,7 +108,6 @@ class Agent:
         self._idle_since_ns: int | None = None
         self._last_outcome_ns: int | None = None
         self._stop_began_ns: int | None = None
-        self._stopped: AttemptOutcome | None = None
         self._last_stop_ms = -1.0
         self._retry_s = _RETRY_S_MIN
         self._no_worker = asyncio.Event()
@@ -143,7 +141,7 @@ class Agent:
                 self._driver.start()
             case KillWorker(reason):
                 self._stop_began_ns = self._clock.monotonic_ns()
-                self._stopped = self._driver.kill()
+                self._driver.kill()
                 _log.info("worker killed", extra={"reason": reason})
             case AbandonLeases(lease_ids, reason):
                 self._abandon(lease_ids, reason)
@@ -152,12 +150,9 @@ class Agent:
         if self._link is None:
             return
         self._link.questions.abandon(lease_ids)
-        desk, stopped = self._link.desk, self._stopped
-        taken = stopped is not None and desk.take(replace(stopped, reason=reason))
-        done = f"; {stopped.unit_count} units of one are done" if stopped and taken else ""
-        count = taken + desk.abandon(lease_ids, outcome=Outcome.ABANDONED, reason=reason)
+        count = self._link.desk.abandon(lease_ids, reason=reason, stopped=self._driver.stopped)
         if count:
-            self.happened("WORK_ABANDONED", f"{count} tasks went back to the pool: {reason}{done}.")
+            self.happened("WORK_ABANDONED", f"{count} tasks went back to the pool: {reason}.")
         self._link.flush_now()
 
     def _mark_changed(self) -> None:

@@ -29,7 +29,6 @@ _AHEAD_BYTES: Final = 8 * limits.MIB
 _START_DEADLINE_S: Final = 90.0
 _LOAD_DEADLINE_S: Final = 180.0
 _NS_PER_S: Final = 1_000_000_000
-_NS_PER_US: Final = 1_000
 #: Workers that die before they are ready, one after another, before the leases are given up.
 _START_FAILURES_MAX: Final = 3
 _DETAIL_CHARACTERS_MAX: Final = 500
@@ -83,8 +82,7 @@ class _Current:
     constants: WarmSet = field(default_factory=WarmSet.for_constants)
     sent: deque[_Queued] = field(default_factory=deque)
     sent_bytes: int = 0
-    walked: list[bytes] = field(default_factory=list)
-    """Digests of the running attempt's units, as far as told."""
+    walked: list[bytes] = field(default_factory=list)  # digests of the running attempt's units
     loading: set[str] = field(default_factory=set)
     jaxlib_version: str = ""
     probing: bool = False
@@ -113,6 +111,7 @@ class WorkDriver:
         self._waiting: deque[_Queued] = deque()
         self._current: _Current | None = None
         self._starting: asyncio.Task[None] | None = None
+        self.stopped: AttemptOutcome | None = None
         self._start_failures = 0
 
     # --- what the agent asks for ---------------------------------------------------------------
@@ -123,24 +122,23 @@ class WorkDriver:
         self._current = current
         self._starting = asyncio.create_task(self._start(current), name="start worker")
 
-    def kill(self) -> AttemptOutcome | None:
+    def kill(self) -> None:
         """Kill the worker now and forget what was queued; `worker_exited` follows when nothing is left.
 
-        Returns the outcome of the attempt that ran, if it has made whole units: the pool may pay for them.
+        What the attempt that ran has made of whole units is in `stopped` then: the pool may pay for it.
         """
         self._waiting.clear()
+        self.stopped = None
         current = self._current
         if current is None:
-            return None
+            return
+        broke_a_rule, current.crash_cause = bool(current.crash_cause), "killed"
         if current.process is not None:
             current.process.kill()
-        stopped = None
-        if current.sent and not current.crash_cause:  # else it broke a rule, and nothing that it told counts
-            run_time_us = (self._clock.monotonic_ns() - current.watched_since_ns) // _NS_PER_US
-            stopped = stopped_outcome(current.sent[0].work, current.walked, run_time_us=run_time_us)
+        if current.sent and not broke_a_rule:  # else nothing that it told counts
+            run_time_us = (self._clock.monotonic_ns() - current.watched_since_ns) // 1_000
+            self.stopped = stopped_outcome(current.sent[0].work, current.walked, run_time_us=run_time_us)
         current.sent.clear()
-        current.crash_cause = "killed"
-        return stopped
 
     def feed(self, lease: LeaseWork) -> None:
         """Queue a lease's attempts behind what is queued."""

@@ -8,7 +8,7 @@ abandoned at once, so that another vehicle gets it.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -111,9 +111,20 @@ class ResultDesk:
         lease.pending.append(outcome)
         return True
 
-    def abandon(self, lease_ids: Iterable[str], *, outcome: Outcome, reason: str, detail: str = "") -> int:
-        """Give every attempt of these leases that has no outcome this one; return how many."""
-        count = 0
+    def abandon(
+        self,
+        lease_ids: Iterable[str],
+        *,
+        outcome: Outcome = Outcome.ABANDONED,
+        reason: str,
+        detail: str = "",
+        stopped: AttemptOutcome | None = None,
+    ) -> int:
+        """Give every attempt of these leases that has no outcome this one; return how many.
+
+        `stopped` is one of them that has made whole units: it commits to them.
+        """
+        count = int(stopped is not None and self.take(replace(stopped, reason=reason)))
         for lease_id in lease_ids:
             lease = self._leases.get(lease_id)
             for attempt_id in sorted(lease.remaining) if lease is not None else ():
