@@ -150,7 +150,7 @@ class Agent:
         if self._link is None:
             return
         self._link.questions.abandon(lease_ids)
-        count = self._link.desk.abandon(lease_ids, outcome=Outcome.ABANDONED, reason=reason)
+        count = self._link.desk.abandon(lease_ids, reason=reason, stopped=self._driver.stopped)
         if count:
             self.happened("WORK_ABANDONED", f"{count} tasks went back to the pool: {reason}.")
         self._link.flush_now()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from car_agent.runner.frames import FailureKind, Frame, FrameType
-from car_agent.runner.judge import judge_outputs, probe_families
+from car_agent.runner.judge import judge_outputs, probe_families, stopped_outcome, walked_units
 from car_agent.runner.process import WorkerProcess, WorkerSettings
 from car_agent.runner.warm_set import WarmSet
 from car_agent.runner.work import AttemptOutcome, AttemptWork, LeaseWork, Outcome, ProbeDesk
@@ -82,6 +82,7 @@ class _Current:
     constants: WarmSet = field(default_factory=WarmSet.for_constants)
     sent: deque[_Queued] = field(default_factory=deque)
     sent_bytes: int = 0
+    walked: list[bytes] = field(default_factory=list)  # digests of the running attempt's units
     loading: set[str] = field(default_factory=set)
     jaxlib_version: str = ""
     probing: bool = False
@@ -110,6 +111,7 @@ class WorkDriver:
         self._waiting: deque[_Queued] = deque()
         self._current: _Current | None = None
         self._starting: asyncio.Task[None] | None = None
+        self.stopped: AttemptOutcome | None = None
         self._start_failures = 0
 
     # --- what the agent asks for ---------------------------------------------------------------
@@ -121,15 +123,22 @@ class WorkDriver:
         self._starting = asyncio.create_task(self._start(current), name="start worker")
 
     def kill(self) -> None:
-        """Kill the worker now and forget what was queued; `worker_exited` follows when nothing is left."""
+        """Kill the worker now and forget what was queued; `worker_exited` follows when nothing is left.
+
+        What the attempt that ran has made of whole units is in `stopped` then: the pool may pay for it.
+        """
         self._waiting.clear()
+        self.stopped = None
         current = self._current
         if current is None:
             return
-        current.sent.clear()
-        current.crash_cause = "killed"
+        broke_a_rule, current.crash_cause = bool(current.crash_cause), "killed"
         if current.process is not None:
             current.process.kill()
+        if current.sent and not broke_a_rule:  # else nothing that it told counts
+            run_time_us = (self._clock.monotonic_ns() - current.watched_since_ns) // 1_000
+            self.stopped = stopped_outcome(current.sent[0].work, current.walked, run_time_us=run_time_us)
+        current.sent.clear()
 
     def feed(self, lease: LeaseWork) -> None:
         """Queue a lease's attempts behind what is queued."""
@@ -325,6 +334,7 @@ class WorkDriver:
                 current.watched_since_ns = self._clock.monotonic_ns()
             case FrameType.PROGRESS:
                 head = self._head(current, frame)
+                current.walked += walked_units(frame, work=head.work, before=len(current.walked))
                 total = frame.number("units_total")
                 share = frame.number("units_done") / total if total else 0.0
                 self._listener.progressed(head.work.attempt_id, min(1.0, share))
@@ -373,6 +383,7 @@ class WorkDriver:
     def _pop(self, current: _Current) -> None:
         item = current.sent.popleft()
         current.sent_bytes -= len(item.work.inputs)
+        current.walked.clear()
         current.watched_since_ns = self._clock.monotonic_ns()
 
     def _take_failure(self, current: _Current, item: _Queued, frame: Frame) -> None:

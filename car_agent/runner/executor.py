@@ -5,7 +5,7 @@ judged here; the supervisor does that (`car_agent.runner.judge`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,7 +61,8 @@ class ExecutionResult:
     """Digest of the state after each unit; empty for map programs."""
 
 
-Progress = Callable[[int, int], None]
+#: Takes the units done, the units in all, and the digests of those that it was not told of before.
+Progress = Callable[[int, int, Sequence[bytes]], None]
 
 
 class Executor:
@@ -195,15 +196,15 @@ class _StepWalk:
         inputs = {name: array for name, array in arrays.items() if not name.startswith(STATE_PREFIX)}
         units_total = -(-steps // unit_steps)
         unit_digests: list[bytes] = []
-        told_ns = time.perf_counter_ns()
+        told, told_ns = 0, time.perf_counter_ns()
         for unit in range(units_total):
             count = min(unit_steps, steps - unit * unit_steps)
             state = self._program.run_steps(count, state, inputs, self._constants)
             unit_digests.append(self._digest(state, unit))
             now_ns = time.perf_counter_ns()
             if now_ns - told_ns >= _PROGRESS_EVERY_NS:
-                told_ns = now_ns
-                self._progress(unit + 1, units_total)
+                self._progress(unit + 1, units_total, unit_digests[told:])
+                told, told_ns = unit + 1, now_ns
         return state, tuple(unit_digests)
 
     def _digest(self, state: dict[str, Any], unit: int) -> bytes:

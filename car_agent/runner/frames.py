@@ -9,7 +9,7 @@ than the limits below is refused before it is read. A frame's meaning is decided
                            probe {}                                                 shutdown {}
     worker -> supervisor   ready {jax, jaxlib, platforms, sandbox_applied, sandbox_missing}
                            loaded {program_sha256, compile_ms}
-                           progress {attempt_id, units_done, units_total}
+                           progress {attempt_id, units_done, units_total, unit_digests_hex}, none twice
                            done {attempt_id, run_time_us, unit_digests_hex} [safetensors outputs]
                            failed {attempt_id, kind, detail}
                            probed {families: ["name:hexadecimal digest", ...]}, none when it failed

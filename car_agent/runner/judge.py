@@ -5,6 +5,7 @@ units as many as there were units. Values are not judged here: that is what the 
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from car_agent.runner.frames import Frame
@@ -51,6 +52,36 @@ def _judge(frame: Frame, work: AttemptWork, manifest: ProgramManifest) -> Attemp
 def unit_count(work: AttemptWork) -> int:
     """Return how many units an attempt has: the last one may be shorter; 0 for map programs."""
     return -(-work.steps // work.unit_steps) if work.unit_steps else 0
+
+
+def walked_units(frame: Frame, *, work: AttemptWork, before: int) -> list[bytes]:
+    """Return the digests of the units that an attempt has made since it told of `before` units.
+
+    Raises:
+        PoolError: WORKER_LOST when they are not as many as it says, or more than it has.
+    """
+    units_done = frame.number("units_done")
+    if not before <= units_done <= unit_count(work):
+        raise PoolError(ErrorCode.WORKER_LOST, f"{units_done} units done, {before} of them before")
+    return _unit_digests(frame, expected=units_done - before)
+
+
+def stopped_outcome(work: AttemptWork, walked: Sequence[bytes], *, run_time_us: int) -> AttemptOutcome | None:
+    """Return the outcome of an attempt that was stopped after these units; None when they are worth nothing.
+
+    All units without a result are no part of the task: then the last one is not claimed.
+    """
+    unit_digests = tuple(walked[: unit_count(work) - 1])
+    if not unit_digests:
+        return None
+    return AttemptOutcome(
+        lease_id=work.lease_id,
+        attempt_id=work.attempt_id,
+        outcome=Outcome.ABANDONED,
+        unit_count=len(unit_digests),
+        unit_digests=unit_digests,
+        run_time_us=run_time_us,
+    )
 
 
 def _unit_digests(frame: Frame, *, expected: int) -> list[bytes]:

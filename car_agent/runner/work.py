@@ -58,8 +58,9 @@ class AttemptOutcome:
     """safetensors, when completed."""
     output_digest: bytes = b""
     unit_root: bytes = b""
-    """Step programs: RFC 9162 root over the digests of the state after each unit."""
+    """Step programs: RFC 9162 root over the digests of the state after each unit; when completed."""
     unit_count: int = 0
+    """Whole units: all of them when completed, fewer when it was stopped."""
     unit_digests: tuple[bytes, ...] = ()
     """The leaves of that tree, kept for the pool's questions."""
     run_time_us: int = 0

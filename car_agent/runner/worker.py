@@ -10,6 +10,7 @@ Deadlines are the parent's: a loop inside a program hears nothing.
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from car_agent.runner.confinement import confine_worker
@@ -65,8 +66,13 @@ def _run(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
 
     attempt_id = frame.number("attempt_id")
 
-    def progress(units_done: int, units_total: int) -> None:
-        fields = {"attempt_id": attempt_id, "units_done": units_done, "units_total": units_total}
+    def progress(units_done: int, units_total: int, new: Sequence[bytes]) -> None:
+        fields = {
+            "attempt_id": attempt_id,
+            "units_done": units_done,
+            "units_total": units_total,
+            "unit_digests_hex": [digest.hex() for digest in new],
+        }
         write_frame_blocking(sink, FrameType.PROGRESS, fields)
 
     try:

@@ -1,13 +1,14 @@
 """Collects outcomes by lease, signs them in bundles, and keeps each bundle until the pool has it.
 
 One signature per bundle. A bundle is in the journal before anyone tries to send it, and its bytes are sent
-again, unchanged, until they are acknowledged. An attempt that will not be finished here is reported as
+again, unchanged, until they are acknowledged. An attempt that was stopped after whole units commits to them,
+and they are kept like those of finished work. An attempt that will not be finished here is reported as
 abandoned at once, so that another vehicle gets it.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -110,9 +111,20 @@ class ResultDesk:
         lease.pending.append(outcome)
         return True
 
-    def abandon(self, lease_ids: Iterable[str], *, outcome: Outcome, reason: str, detail: str = "") -> int:
-        """Give every attempt of these leases that has no outcome this one; return how many."""
-        count = 0
+    def abandon(
+        self,
+        lease_ids: Iterable[str],
+        *,
+        outcome: Outcome = Outcome.ABANDONED,
+        reason: str,
+        detail: str = "",
+        stopped: AttemptOutcome | None = None,
+    ) -> int:
+        """Give every attempt of these leases that has no outcome this one; return how many.
+
+        `stopped` is one of them that has made whole units: it commits to them.
+        """
+        count = int(stopped is not None and self.take(replace(stopped, reason=reason)))
         for lease_id in lease_ids:
             lease = self._leases.get(lease_id)
             for attempt_id in sorted(lease.remaining) if lease is not None else ():
@@ -213,11 +225,14 @@ def _split(outcomes: Sequence[AttemptOutcome]) -> list[list[AttemptOutcome]]:
 
 
 def _message(outcome: AttemptOutcome, uploads: dict[str, bytes]) -> fleet_service_pb2.AttemptResult:
+    unit_root = outcome.unit_root
+    if outcome.unit_digests and not unit_root:  # stopped: not worked out on the way to the kill
+        unit_root = digests.merkle_root(outcome.unit_digests)
     result = fleet_service_pb2.AttemptResult(
         attempt_id=outcome.attempt_id,
         outcome=_OUTCOMES[outcome.outcome],
         output_digest=outcome.output_digest,
-        unit_root=outcome.unit_root,
+        unit_root=unit_root,
         unit_count=outcome.unit_count,
         run_time_us=outcome.run_time_us,
         reason=outcome.reason,

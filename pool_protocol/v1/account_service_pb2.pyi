@@ -993,7 +993,7 @@ class EvidenceItem(_message.Message):
     task_index: _builtins.int
     """The task's index in the job."""
     kind: _builtins.str
-    """AUDIT, LOOK_BACK, QUORUM, CERTIFICATE, DISPUTE, APPEAL, CLASS_FAULT."""
+    """AUDIT, LOOK_BACK, QUORUM, CERTIFICATE, DISPUTE, PREFIX, APPEAL, CLASS_FAULT."""
     finding: _builtins.str
     """WRONG, UPHELD, OPEN, WITHHELD, CLASS_FAULT."""
     claimed_digest: _builtins.bytes

@@ -1131,9 +1131,11 @@ class AttemptResult(_message.Message):
     output_digest: _builtins.bytes
     """SHA-256 over the canonical outputs, 32 bytes; the commitment."""
     unit_root: _builtins.bytes
-    """Step programs: RFC 9162 root over the digests of the state after each unit."""
+    """Step programs: RFC 9162 root over the digests of the state after each unit; when abandoned, after each
+    whole unit that was done.
+    """
     unit_count: _builtins.int
-    """Step programs: number of units."""
+    """Step programs: number of those units."""
     run_time_us: _builtins.int
     """Time in the worker, microseconds."""
     energy_mj: _builtins.int

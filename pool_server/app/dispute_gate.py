@@ -43,6 +43,8 @@ OPEN_DISPUTES = frozenset({DisputeState.ASKING, DisputeState.REFEREEING})
 #: Reasons of attempts that a dispute rejected.
 WRONG_UNIT = "WRONG_UNIT"
 WITHHELD = "WITHHELD"
+#: Why a question was closed that nobody needed answered then; it may be put again.
+MOOT = "MOOT"
 
 
 def units_of_task(job: "JobRow") -> int:
@@ -309,7 +311,7 @@ class _Docket:
         before = {
             query.attempt_id
             for query in queries
-            if query.unit_index == unit_index and query.want_state == want_state
+            if query.unit_index == unit_index and query.want_state == want_state and query.reason != MOOT
         }
         new = [attempt_id for attempt_id in attempt_ids if attempt_id not in before]
         if not new:

@@ -15,7 +15,7 @@ from pool_server.core.trust import TrustRecord
 from pool_server.core.verification import LEVELS, VerificationLevel
 from pool_server.core.verification.appeal import appeal_until_us
 from pool_server.core.verification.findings import FindingKind, FindingOutcome
-from pool_server.core.verification.story import StoryFacts, StoryFinding, tell
+from pool_server.core.verification.story import StoryFacts, StoryFinding, StoryPrefixes, tell
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.verification import FindingRow, QuestionedSums
 
@@ -79,6 +79,7 @@ def vehicle_evidence(
         questioned_micros=sums.open_micros,
         clawed_back_micros=sums.wrong_micros,
         appeal_until_us=max(appeals_until_us.values(), default=0),
+        prefixes=_prefixes(uow, vehicle_id),
     )
     currency = uow.terms.currency
     return EvidenceValue(
@@ -95,6 +96,19 @@ def vehicle_evidence(
         appeals_until_us=appeals_until_us,
         story=tuple(tell(facts, time=_time, money=lambda micros: f"{format_micros(micros)} {currency}")),
         questioned=sums,
+    )
+
+
+def _prefixes(uow: UnitOfWork, vehicle_id: str) -> StoryPrefixes | None:
+    sums = uow.prefixes.sums(vehicle_id)
+    if not sums.open_count + sums.paid_count + sums.unpaid_count:
+        return None
+    return StoryPrefixes(
+        paid_count=sums.paid_count,
+        paid_micros=sums.paid_micros,
+        open_count=sums.open_count,
+        open_micros=sums.open_micros,
+        unpaid_count=sums.unpaid_count,
     )
 
 

@@ -16,6 +16,7 @@ from pool_server.core.ledger.audit import (
     all_ok,
     check_equal,
     check_open_pendings,
+    open_amounts,
 )
 from pool_server.core.ledger.model import Account, AccountCode, TransferCode, TransferRow
 from pool_server.core.payouts.model import PayoutState
@@ -41,8 +42,8 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
     The log against its chain, its sequence and itself; the accounts against the log, their limits and their
     states; receipts against the postings that they stand for, against their signed roots and against the
     daily sums; held money against unreleased receipts; questioned and clawed back money against the
-    look-backs' questions; what appeals granted against their findings; fees against receipts; payout runs and
-    files against the log.
+    look-backs' questions; what appeals granted against their findings; what is promised to stopped work
+    against what is reserved; fees against receipts; payout runs and files against the log.
     """
     log = LogAudit()
     receipts = _ReceiptsAudit(uow, uow.receipts.all_receipts())
@@ -65,6 +66,7 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
         *receipts.checks(log, held=held, released=released),
         *receipts.question_checks(log, questioned=questioned),
         _check_appeals(uow, log),
+        _check_prefixes(uow, log),
         _check_batches(uow),
         _check_days(uow, receipts),
         _check_payouts(uow, log),
@@ -200,6 +202,17 @@ def _check_appeals(uow: UnitOfWork, log: LogAudit) -> Check:
         {str(attempt_id): amount for attempt_id, amount in log.appealed.items()},
         {str(attempt_id): amount for attempt_id, amount in uow.verification.granted().items()},
         what=f"{len(log.appealed)} appeals granted",
+    )
+
+
+def _check_prefixes(uow: UnitOfWork, log: LogAudit) -> Check:
+    claims = uow.prefixes.all_open()
+    reserved = open_amounts(log, [claim.pending_transfer_id for claim in claims])
+    return check_equal(
+        "promised_prefixes_are_reserved",
+        {str(claim.attempt_id): claim.gross_micros for claim in claims},
+        {str(claim.attempt_id): reserved[claim.pending_transfer_id] for claim in claims},
+        what=f"{len(claims)} claims of prefixes",
     )
 
 

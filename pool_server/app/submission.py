@@ -6,7 +6,8 @@ A bundle is judged report by report, in this order of checks:
 2. Each report: ATTEMPT_UNKNOWN, ATTEMPT_NOT_YOURS, ATTEMPT_NOT_IN_LEASE.
 3. A report of an attempt that has one: DUPLICATE when it is the same, RESULT_CONFLICT when it is another.
 4. An attempt that was cancelled, or that expired and is not needed any more: LATE, unpaid and without blame.
-5. A report without a result ends the attempt; its task goes to another vehicle, within its bounds.
+5. A report without a result ends the attempt; its task goes to another vehicle, within its bounds. A stopped
+   step task may commit to the units that it has made: a claim, judged when its task is accepted.
 6. OUTPUT_MALFORMED: the outputs are not what the program returns, or not what the digest says, or a step
    task's commitment to its units cannot be one of that task.
 7. The result is recorded; then the audit is drawn; then its task is judged.
@@ -22,6 +23,7 @@ from pool_protocol.limits import ERROR_TEXT_CHARACTERS_MAX, RESULTS_PER_REQUEST_
 from pool_server.app.certificates import CertificateFinding, take_certificate
 from pool_server.app.dispute_gate import commitment_fault_of
 from pool_server.app.outputs import OutputChecker, OutputFinding
+from pool_server.app.prefix_claims import commit_prefix, write_claims
 from pool_server.app.quarantine import settle_board
 from pool_server.app.task_board import BoardAttempt, TaskBoard, read_tensors
 from pool_server.app.work_commands import AckStatus, AttemptAckValue, AttemptReport, SubmitResults
@@ -78,6 +80,7 @@ def submit_results(
     desk.certified = certified or {}
     answers = [desk.take(report, lease) for report in command.reports]
     settle_board(board)
+    write_claims(board, desk.stopped)
     uow.fleet.seen(vehicle.vehicle_id, now_us=now_us)
     if desk.speed_uwu_per_s != vehicle.speed_uwu_per_s:
         uow.fleet.set_speed(vehicle.vehicle_id, desk.speed_uwu_per_s)
@@ -154,6 +157,7 @@ class _Desk:
         self.findings = findings
         self.certified: Mapping[int, CertificateFinding] = {}
         self.speed_uwu_per_s = vehicle.speed_uwu_per_s
+        self.stopped: list[BoardAttempt] = []
 
     def take(self, report: AttemptReport, lease: LeaseRow) -> _Answer:
         """Take one report: see the module for the order of checks."""
@@ -189,6 +193,8 @@ class _Desk:
             at_fault = report.outcome in _AT_FAULT
             detail = (report.detail or report.reason)[:ERROR_TEXT_CHARACTERS_MAX]
             self.board.fail(attempt, reason=report.outcome.name, detail=detail, at_fault=at_fault)
+            if commit_prefix(attempt, report):
+                self.stopped.append(attempt)
             self.board.resolve(attempt.task)
             return _Answer(attempt=attempt)
         fault = self._fault(report, attempt)

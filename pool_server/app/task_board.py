@@ -185,7 +185,7 @@ class TaskBoard:
         """
         attempt.move(_A.REJECTED, reason=reason)
         attempt.found_by = found_by
-        attempt.task.changed = True
+        attempt.task.changed |= attempt.task.undecided  # a wrong prefix may come to light later
         before = self.history(attempt)
         attempt.lost_uwu = before.clean_uwu
         self.trust[self.trust_key(attempt)] = before.rejected()

@@ -21,12 +21,14 @@ from typing import NamedTuple
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app.blobs import require_held
 from pool_server.app.dispute_gate import (
+    MOOT,
     OPEN_DISPUTES,
     WITHHELD,
     WRONG_UNIT,
     convict,
     unit_digest,
 )
+from pool_server.app.prefix_claims import is_about_prefix, look_at_prefixes
 from pool_server.app.quarantine import settle_board
 from pool_server.app.task_board import BoardTask, TaskBoard, read_tensors
 from pool_server.app.work_policy import BlobReader, WorkPolicy
@@ -43,7 +45,6 @@ UNIT_ANSWERS_MAX = 64
 QUERIES_PER_SWEEP = 256
 #: The vehicle cannot give this state any more, charging or not.
 STATE_FORGOTTEN = "STATE_FORGOTTEN"
-_MOOT = "MOOT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +202,16 @@ class _Desk:
     def __init__(self, board: TaskBoard) -> None:
         self._board = board
         self._uow = board.uow
+        self._prefix_tasks: dict[int, None] = {}
 
     def take(self, query: UnitQueryRow, answer: CheckedAnswer) -> None:
         """Record one answer to an open question."""
         now_us = self._board.now_us
         task, dispute = self._dispute_of(query)
-        if dispute is None:
-            self._close(query._replace(state="answered", reason=_MOOT, answered_at_us=now_us))
+        if dispute is None and is_about_prefix(self._uow, query):
+            self._take_of_prefix(query, answer)
+        elif dispute is None:
+            self._close(query._replace(state="answered", reason=MOOT, answered_at_us=now_us))
         elif answer.fault:
             self._close(query._replace(state="answered", reason=WRONG_UNIT, answered_at_us=now_us))
             convict(
@@ -233,8 +237,11 @@ class _Desk:
         """Close a question that was not answered in time."""
         now_us = self._board.now_us
         task, dispute = self._dispute_of(query)
-        if dispute is None or dispute.state is not DisputeState.ASKING:
-            self._close(query._replace(state="answered", reason=_MOOT, answered_at_us=now_us))
+        if dispute is None and is_about_prefix(self._uow, query):
+            self._prefix_tasks[query.task_id] = None
+            self._close(query._replace(state="withheld", answered_at_us=now_us))
+        elif dispute is None or dispute.state is not DisputeState.ASKING or self._is_one_sided(dispute):
+            self._close(query._replace(state="answered", reason=MOOT, answered_at_us=now_us))
         elif query.want_state and query.reason:
             # It said that it may not compute now: its digest stands, and the state may come from the other.
             self._close(query._replace(state="answered", answered_at_us=now_us))
@@ -253,10 +260,30 @@ class _Desk:
         """Judge the tasks again, and write."""
         for task in list(self._board.tasks.values()):
             self._board.resolve(task)
-        settle_board(self._board)
+        board = self._board
+        settle_board(board)
+        look_at_prefixes(
+            self._uow, self._prefix_tasks, policy=board.policy, blobs=board.blobs, now_us=board.now_us
+        )
+
+    def _take_of_prefix(self, query: UnitQueryRow, answer: CheckedAnswer) -> None:
+        """Record what a claimant or a witness of a prefix shows; what it means is decided elsewhere."""
+        self._prefix_tasks[query.task_id] = None
+        closed = query._replace(state="answered", digest=answer.digest, answered_at_us=self._board.now_us)
+        if answer.fault:
+            self._close(closed._replace(reason=WRONG_UNIT))
+        elif answer.digest or answer.reason == STATE_FORGOTTEN:
+            self._close(closed._replace(reason=answer.reason))
+        else:
+            self._close(query._replace(reason=answer.reason))
 
     def _close(self, query: UnitQueryRow) -> None:
         self._uow.disputes.close_query(query)
+
+    def _is_one_sided(self, dispute: DisputeRow) -> bool:
+        """Say whether a side was taken out for another reason: then silence convicts nobody."""
+        sides = (dispute.first_attempt_id, dispute.second_attempt_id)
+        return any(self._board.attempts[side].state is not AttemptState.RETURNED for side in sides)
 
     def _dispute_of(self, query: UnitQueryRow) -> tuple[BoardTask, DisputeRow | None]:
         """Return the task and the open dispute for which a question was asked, if it still matters."""

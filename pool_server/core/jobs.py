@@ -110,6 +110,10 @@ ATTEMPT_LIFECYCLE: Lifecycle[AttemptState] = Lifecycle(
             AttemptState.REJECTED,
         ): "its result is recorded and disagrees with the agreeing group",
         (AttemptState.LEASED, AttemptState.FAILED): "the vehicle reports no result, or a malformed one",
+        (
+            AttemptState.FAILED,
+            AttemptState.REJECTED,
+        ): "it was stopped, and the units that it claims are wrong",
         (AttemptState.LEASED, AttemptState.EXPIRED): "its lease ends without a report",
         (AttemptState.LEASED, AttemptState.CANCELLED): (
             "its task is decided without it, its job ends, or its vehicle is quarantined or retired"

@@ -13,6 +13,7 @@ from pool_server.app.expiry import (
 from pool_server.app.forgetting import forget_ended
 from pool_server.app.look_back import close_look_backs, open_look_backs
 from pool_server.app.money import expire_pending
+from pool_server.app.prefix_claims import settle_prefixes
 from pool_server.app.unit_answers import expire_questions
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.main.loops import Sweep
@@ -54,6 +55,9 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     def questions(uow: UnitOfWork, now_us: int) -> int:
         return expire_questions(uow, policy=policy, now_us=now_us, blobs=blobs)
 
+    def prefixes(uow: UnitOfWork, now_us: int) -> int:
+        return settle_prefixes(uow, policy=policy, now_us=now_us, blobs=blobs)
+
     def silent(uow: UnitOfWork, now_us: int) -> int:
         return lose_silent_vehicles(uow, policy=policy, now_us=now_us)
 
@@ -74,6 +78,7 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
         Sweep(name="unjudged results", run=unjudged, every=_RARELY),
         Sweep(name="class asks", run=asks),
         Sweep(name="unanswered questions", run=questions, every=_RARELY),
+        Sweep(name="unfinished work", run=prefixes, every=_RARELY),
         # Before held money is released: what it would release may have to be looked at again.
         Sweep(name="look-backs", run=opening),
         Sweep(name="checked look-backs", run=checked),

@@ -115,7 +115,10 @@ class DisputeRepository(Protocol):
         ...
 
     def open_of_vehicle(self, vehicle_id: str, *, now_us: int, limit: int) -> list[UnitQueryRow]:
-        """Questions that a vehicle may still answer, about results that are not judged yet, oldest first."""
+        """Questions that a vehicle may still answer, oldest first.
+
+        They are about results that are not judged yet, or about a prefix that others claim.
+        """
         ...
 
     def overdue(self, *, now_us: int, limit: int) -> list[UnitQueryRow]:

@@ -24,6 +24,7 @@ from pool_server.ports.money import (
     ReceiptRepository,
 )
 from pool_server.ports.pool_runs import PoolRunRepository
+from pool_server.ports.prefixes import PrefixRepository
 from pool_server.ports.shell import (
     BlobCatalogue,
     IdentityRepository,
@@ -149,6 +150,11 @@ class UnitOfWork(Protocol):
     @property
     def disputes(self) -> DisputeRepository:
         """Disputes over step tasks, and the questions asked in them."""
+        ...
+
+    @property
+    def prefixes(self) -> PrefixRepository:
+        """Claims of step tasks' prefixes."""
         ...
 
     @property

@@ -100,11 +100,13 @@ class SqlDisputeRepository:
         return {row[0]: _query(row) for row in rows}
 
     def open_of_vehicle(self, vehicle_id: str, *, now_us: int, limit: int) -> list[UnitQueryRow]:
-        """Questions that a vehicle may still answer, about results that are not judged yet, oldest first."""
+        """Questions that a vehicle may still answer, and that still matter, oldest first."""
         rows = self._driver.run(
             f"SELECT {_ALIAS_COLUMNS} FROM unit_queries AS q "
             "JOIN attempts AS a ON a.attempt_id = q.attempt_id "
-            "WHERE q.vehicle_id = ? AND q.state = 'asked' AND q.expires_at_us > ? AND a.state = 'returned' "
+            "WHERE q.vehicle_id = ? AND q.state = 'asked' AND q.expires_at_us > ? AND (a.state = 'returned' "
+            "OR EXISTS (SELECT 1 FROM prefix_claims AS c WHERE c.task_id = q.task_id "
+            "AND c.state = 'asking' AND c.unit_count = q.unit_index + 1)) "
             "ORDER BY q.query_id LIMIT ?",
             (vehicle_id, now_us, limit),
         )

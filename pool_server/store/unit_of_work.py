@@ -24,6 +24,7 @@ from pool_server.store.lease_repository import SqlLeaseRepository
 from pool_server.store.ledger_repository import SqlLedgerRepository
 from pool_server.store.payout_repository import SqlPayoutRepository
 from pool_server.store.pool_run_repository import SqlPoolRunRepository
+from pool_server.store.prefix_repository import SqlPrefixRepository
 from pool_server.store.price_repository import SqlPriceRepository
 from pool_server.store.receipt_repository import SqlReceiptRepository
 from pool_server.store.task_repository import SqlTaskRepository
@@ -57,6 +58,7 @@ class SqlUnitOfWork:
         self.events = SqlEventRepository(driver)
         self.classes = SqlClassRepository(driver)
         self.disputes = SqlDisputeRepository(driver)
+        self.prefixes = SqlPrefixRepository(driver)
         self.verification = SqlVerificationRepository(driver)
         self.pool_runs = SqlPoolRunRepository(driver)
 

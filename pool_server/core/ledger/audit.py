@@ -266,6 +266,14 @@ def check_open_pendings(log: LogAudit, *, expired_through_us: int) -> Check:
     return finding.check(f"{len(log.open_pendings)} open, swept through {expired_through_us}")
 
 
+def open_amounts(log: LogAudit, pending_ids: Iterable[int]) -> dict[int, int]:
+    """Return what these pending transfers reserve; 0 for those that are not open."""
+    return {
+        transfer_id: log.open_pendings[transfer_id].amount_micros if transfer_id in log.open_pendings else 0
+        for transfer_id in pending_ids
+    }
+
+
 def check_equal(name: str, left: dict[str, int], right: dict[str, int], *, what: str) -> Check:
     """Check that two derivations of the same amounts agree, key by key; missing keys count as 0."""
     finding = Finding(name)

@@ -24,7 +24,8 @@ def appeal_until_us(
         window_us: The pool's dispute window.
         appealed: Whether its attempt was appealed before.
     """
-    if appealed or kind is FindingKind.APPEAL or finding not in APPEALABLE:
+    # A stopped attempt has no result that the pool could compute again and compare.
+    if appealed or kind in (FindingKind.APPEAL, FindingKind.PREFIX) or finding not in APPEALABLE:
         return 0
     return found_at_us + window_us
 

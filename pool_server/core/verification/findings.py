@@ -44,6 +44,8 @@ class FindingKind(StrEnum):
     """The job's own check."""
     DISPUTE = "DISPUTE"
     """A step task bisected to one unit."""
+    PREFIX = "PREFIX"
+    """What a stopped step task claims, held against what others computed."""
     APPEAL = "APPEAL"
     """A trusted re-execution that an owner asked for."""
     CLASS_FAULT = "CLASS_FAULT"

@@ -5,14 +5,15 @@ state after the last of them, from which another car goes on. Work is metered pe
 be shorter, so a prefix is worth its steps, rounded down (`div_floor`): prefix and rest are together never
 worth more than the whole.
 
-Not decided here: whether a prefix is right (an ordinary verdict over its last state), and whether a job's
-terms let a task be handed on.
+Its pay is the price of that work, as on every receipt.
+
+Not decided here: whether a prefix is right, and when it is paid (`core.verification.prefix_claim`).
 """
 
 from dataclasses import dataclass
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.money import ceil_div, div_floor
+from pool_protocol.money import ceil_div, div_floor, work_price_micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,10 @@ class StepTask:
         """
         return div_floor(self.work_uwu * self.prefix_steps(units), self.steps)
 
-    def prefix_micros(self, units: int, *, amount_micros: int) -> int:
-        """Return what a verified prefix is paid of a price that was locked for the whole task, rounded down.
+    def prefix_micros(self, units: int, *, price_micros_per_wu: int) -> int:
+        """Return what a verified prefix is paid at a price: never more than the whole task.
 
         Raises:
             PoolError: as `prefix_steps`.
         """
-        return div_floor(amount_micros * self.prefix_steps(units), self.steps)
+        return work_price_micros(self.prefix_uwu(units), price_micros_per_wu)

@@ -53,6 +53,19 @@ class StoryFacts:
     clawed_back_micros: int
     appeal_until_us: int = 0
     """Until when the owner may appeal against some finding; 0 where there is none."""
+    prefixes: "StoryPrefixes | None" = None
+    """What it did of tasks in which it was stopped; None where it never claimed any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryPrefixes:
+    """Tasks in which a vehicle was stopped after whole units."""
+
+    paid_count: int
+    paid_micros: int
+    open_count: int
+    open_micros: int
+    unpaid_count: int
 
 
 def tell(facts: StoryFacts, *, time: Callable[[int], str], money: Callable[[int], str]) -> list[str]:
@@ -80,6 +93,8 @@ def tell(facts: StoryFacts, *, time: Callable[[int], str], money: Callable[[int]
         f"Of its results {_counted(facts.verified_attempts, 'was', 'were')} verified and "
         f"{facts.rejected_attempts} rejected."
     )
+    if facts.prefixes is not None:
+        told.append(_prefix_sentence(facts.prefixes, money))
     told.extend(_look_back_sentences(facts, money))
     if facts.state == "quarantined":
         told.append(f"It is in quarantine ({facts.quarantine_reason}) and gets no work.")
@@ -110,6 +125,8 @@ def finding_sentence(finding: StoryFinding, *, money: Callable[[int], str] | Non
 
 
 def _wrong_sentence(finding: StoryFinding, task: str) -> str:
+    if finding.kind is FindingKind.PREFIX:
+        return _wrong_prefix_sentence(finding, task)
     how = {
         FindingKind.AUDIT: f"A secret check had {task} computed again",
         FindingKind.QUORUM: f"Several vehicles computed {task}",
@@ -124,6 +141,31 @@ def _wrong_sentence(finding: StoryFinding, task: str) -> str:
         sentence += f", {_agreed(finding)} {_short(finding.accepted_digest)}"
     if finding.unit_index >= 0:
         sentence += f"; they part in unit {finding.unit_index}"
+    return sentence + "."
+
+
+def _wrong_prefix_sentence(finding: StoryFinding, task: str) -> str:
+    sentence = (
+        f"It was stopped in {task} and claimed {_counted(finding.unit_index + 1, 'unit', 'units')} of it"
+    )
+    if not finding.claimed_digest:
+        return f"{sentence}; what it showed of them is not what it had signed."
+    return (
+        f"{sentence}, after which it said that it had {_short(finding.claimed_digest)}; those who finished "
+        "the task had something else there."
+    )
+
+
+def _prefix_sentence(prefixes: StoryPrefixes, money: Callable[[int], str]) -> str:
+    count = prefixes.paid_count + prefixes.open_count + prefixes.unpaid_count
+    sentence = (
+        f"In {_counted(count, 'task', 'tasks')} it was stopped after some units: {prefixes.paid_count} paid "
+        f"up to the last good unit ({money(prefixes.paid_micros)})"
+    )
+    if prefixes.open_count:
+        sentence += f", {prefixes.open_count} not settled yet ({money(prefixes.open_micros)} are reserved)"
+    if prefixes.unpaid_count:
+        sentence += f", {prefixes.unpaid_count} unpaid because nobody could tell"
     return sentence + "."
 
 

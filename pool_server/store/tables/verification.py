@@ -168,6 +168,39 @@ class DisputeTable(SQLModel, table=True):
     closed_at_us: int = Field(sa_column=big_int())
 
 
+class PrefixClaimTable(SQLModel, table=True):
+    """Step attempts that were stopped after whole units: what they claim, and what is reserved for it."""
+
+    __tablename__ = "prefix_claims"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('waiting', 'asking', 'standing', 'paid', 'wrong', 'unpaid')", name="prefix_state_known"
+        ),
+        CheckConstraint(
+            "(state IN ('waiting', 'asking', 'standing')) = (closed_at_us = 0)", name="prefix_has_end"
+        ),
+        CheckConstraint("unit_count > 0 AND work_uwu > 0 AND gross_micros > 0", name="prefix_is_something"),
+        Index("prefix_claims_open", "look_at_us", "attempt_id", sqlite_where=sql("closed_at_us = 0")),
+        Index("prefix_claims_by_task", "task_id", "attempt_id"),
+        Index("prefix_claims_by_vehicle", "vehicle_id", "attempt_id"),
+    )
+    attempt_id: int = Field(sa_column=row_of("attempts.attempt_id"))
+    task_id: int = Field(sa_column=big_int())
+    job_id: int = Field(sa_column=big_int())
+    vehicle_id: str = Field(sa_column=text())
+    owner_id: str = Field(sa_column=text())
+    unit_count: int = Field(sa_column=big_int())
+    work_uwu: int = Field(sa_column=big_int())
+    gross_micros: int = Field(sa_column=big_int())
+    pending_transfer_id: int = Field(sa_column=big_int())
+    state: str = Field(sa_column=text())
+    reason: str = Field(sa_column=text())
+    look_at_us: int = Field(sa_column=big_int())
+    claimed_at_us: int = Field(sa_column=big_int())
+    expires_at_us: int = Field(sa_column=big_int())
+    closed_at_us: int = Field(sa_column=big_int())
+
+
 class UnitQueryTable(SQLModel, table=True):
     """Questions about committed states, and their answers: a dispute in progress."""
 

@@ -144,10 +144,21 @@ def refuses(reason: str, question: UnitQuestion) -> UnitAnswerReport:
     )
 
 
-def step_job(pool: Workshop, *, level: VerificationLevel = VerificationLevel.SPOT, **terms: Any) -> int:
+def step_job(
+    pool: Workshop,
+    *,
+    level: VerificationLevel = VerificationLevel.SPOT,
+    budget_micros: int = 1_000,
+    **terms: Any,
+) -> int:
     """A job of one step task; every result of a newcomer is audited."""
     job_id = pool.job(
-        0, level=level, program=PROGRAM, steps_per_task=UNITS * UNIT_STEPS, budget_micros=1_000, **terms
+        0,
+        level=level,
+        program=PROGRAM,
+        steps_per_task=UNITS * UNIT_STEPS,
+        budget_micros=budget_micros,
+        **terms,
     )
     content = tensors.encode({"state/value": initial_state(0)["value"]})
     command = AddTasks(buyer_id=BUYER, job_id=job_id, first_index=0, tasks=[NewTask(inputs=inline(content))])
@@ -294,6 +305,23 @@ def test_a_state_that_is_not_the_one_committed_to_convicts(pool: Workshop) -> No
     other = inline(tensors.encode({"value": np.zeros(SIZE, np.uint32)}))
     liar.say(replace(liar.truth(question), state=other))
     assert states(pool, liar, truthful) == ["rejected", "accepted"]
+
+
+def test_silence_convicts_nobody_once_the_other_side_is_gone(pool: Workshop) -> None:
+    step_job(pool)
+    liar, truthful = Driver(pool, "liar", lie_at(5)), Driver(pool, "truthful")
+    liar.work(), truthful.work()
+    assert truthful.open()
+    pool.quarantine(liar.vehicle_id)
+    pool.books.now_us += pool.policy.unit_answer_us
+    pool._run(lambda uow: expire_questions(uow, policy=pool.policy, now_us=pool.now_us))
+    assert states(pool, liar, truthful) == ["discarded", "returned"]
+    assert (findings(pool, truthful), quarantined(pool, truthful)) == ([], False)
+    # It is asked again when somebody else contradicts it.
+    another = Driver(pool, "another", lie_at(2))
+    another.work()
+    settle(pool, truthful, another)
+    assert states(pool, truthful, another) == ["accepted", "rejected"]
 
 
 def test_silence_convicts_after_its_time_and_proves_nothing_for_the_other(pool: Workshop) -> None:

@@ -263,3 +263,42 @@ async def test_killed_at_any_moment_nothing_is_left(
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
     await bench.driver.close()
+
+
+async def test_a_step_task_that_is_killed_tells_which_units_it_had_made(tmp_path: Path, bench: Bench) -> None:
+    """What it commits to are the digests that the same units have when they are run to an end."""
+    killed = Bench(tmp_path)
+    killed.driver.start()
+    program = export_step(blur, jnp.zeros(8), unit_steps=2_000)
+    start = {"state/value": np.arange(8, dtype=np.float32)}
+    feeding = asyncio.create_task(killed.run(program, start, steps=10**9))
+    await until(lambda: len(killed.listener.shares) >= 2, what="it has told of some units")
+    killed.driver.kill()
+    stopped = killed.driver.stopped
+    assert stopped is not None
+    await until(lambda: killed.listener.exits == [False])
+    feeding.cancel()
+    await asyncio.gather(feeding, return_exceptions=True)
+    await killed.driver.close()
+    assert stopped.outcome is Outcome.ABANDONED
+    assert (stopped.lease_id, stopped.attempt_id) == ("lease_1", 1)
+    assert stopped.unit_count == len(stopped.unit_digests) >= 2
+    assert stopped.run_time_us > 0
+    (whole,) = await bench.run(program, start, steps=2_000 * stopped.unit_count)
+    assert whole.unit_digests == stopped.unit_digests
+
+
+async def test_a_worker_that_has_made_no_unit_leaves_nothing_to_claim(tmp_path: Path) -> None:
+    killed = Bench(tmp_path)
+    endless = export_step(lambda s, i, c: jnp.sin(s) + 1, jnp.zeros(64), unit_steps=1_000_000_000)
+    killed.driver.start()
+    feeding = asyncio.create_task(
+        killed.run(endless, {"state/value": np.ones(64, np.float32)}, steps=2 * 10**9)
+    )
+    await until(lambda: killed.driver.running_attempt is not None)
+    killed.driver.kill()
+    assert killed.driver.stopped is None
+    await until(lambda: killed.listener.exits == [False])
+    feeding.cancel()
+    await asyncio.gather(feeding, return_exceptions=True)
+    await killed.driver.close()

@@ -128,6 +128,32 @@ async def test_abandoning_reports_what_is_left_and_keeps_what_is_done(bench: Des
     assert (bench.journal.counter("completed_total"), bench.journal.counter("abandoned_total")) == (1, 1)
 
 
+async def test_what_was_stopped_commits_to_its_units_and_can_show_them_later(bench: DeskBench) -> None:
+    bench.lease("lease_1", 1, 2)
+    units = (b"a" * 32, b"b" * 32, b"c" * 32)
+    stopped = AttemptOutcome(
+        lease_id="lease_1",
+        attempt_id=1,
+        outcome=Outcome.ABANDONED,
+        unit_count=3,
+        unit_digests=units,
+        run_time_us=70,
+    )
+    assert bench.desk.abandon(["lease_1"], reason="UNPLUGGED", stopped=stopped) == 2
+    assert bench.desk.abandon(["lease_1"], reason="UNPLUGGED", stopped=stopped) == 0, "only once"
+    await bench.desk.flush()
+    (body,) = bench.opened()
+    first, second = body.results
+    assert (first.attempt_id, first.outcome, first.reason) == (1, pb.ATTEMPT_OUTCOME_ABANDONED, "UNPLUGGED")
+    assert (first.unit_root, first.unit_count, first.run_time_us) == (digests.merkle_root(units), 3, 70)
+    assert not first.HasField("outputs")
+    assert (second.attempt_id, second.unit_root, second.unit_count) == (2, b"", 0)
+    kept = bench.journal.commitment(1)
+    assert kept is not None
+    assert kept.unit_digests == units
+    assert bench.journal.commitment(2) is None
+
+
 async def test_a_lease_whose_rest_was_cancelled_ends_without_a_message(bench: DeskBench) -> None:
     bench.lease("lease_1", 1, 2)
     bench.desk.cancel(frozenset({1, 2, 99}))

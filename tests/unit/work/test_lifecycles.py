@@ -1,4 +1,4 @@
-"""The six lifecycles: every pair of states is either in the table or refused, and the tables make sense."""
+"""The lifecycles: every pair of states is either in the table or refused, and the tables make sense."""
 
 from enum import StrEnum
 from itertools import product
@@ -28,6 +28,7 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.lifecycle import Lifecycle
 from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE
+from pool_server.core.verification.prefix_claim import PREFIX_LIFECYCLE
 
 LIFECYCLES: list[Lifecycle[Any]] = [
     VEHICLE_LIFECYCLE,
@@ -36,6 +37,7 @@ LIFECYCLES: list[Lifecycle[Any]] = [
     ATTEMPT_LIFECYCLE,
     LEASE_LIFECYCLE,
     DISPUTE_LIFECYCLE,
+    PREFIX_LIFECYCLE,
 ]
 PAIRS = [
     pytest.param(lifecycle, source, target, id=f"{lifecycle.name}: {source} -> {target}")
@@ -82,7 +84,6 @@ def test_terminal_states_are_the_ends_that_are_meant() -> None:
     assert LEASE_LIFECYCLE.terminal() == set(LeaseState) - {LeaseState.LIVE}
     assert ATTEMPT_LIFECYCLE.terminal() == {
         AttemptState.REJECTED,
-        AttemptState.FAILED,
         AttemptState.CANCELLED,
         AttemptState.DISCARDED,
     }

@@ -183,6 +183,52 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'asked'"),
     )
     op.create_table(
+        "prefix_claims",
+        sa.Column(
+            "attempt_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("job_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("vehicle_id", sa.String(), nullable=False),
+        sa.Column("owner_id", sa.String(), nullable=False),
+        sa.Column("unit_count", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("work_uwu", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("gross_micros", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("pending_transfer_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("look_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("claimed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint(
+            "state IN ('waiting', 'asking', 'standing', 'paid', 'wrong', 'unpaid')", name="prefix_state_known"
+        ),
+        sa.CheckConstraint(
+            "(state IN ('waiting', 'asking', 'standing')) = (closed_at_us = 0)", name="prefix_has_end"
+        ),
+        sa.CheckConstraint(
+            "unit_count > 0 AND work_uwu > 0 AND gross_micros > 0", name="prefix_is_something"
+        ),
+        sa.ForeignKeyConstraint(
+            ["attempt_id"],
+            ["attempts.attempt_id"],
+        ),
+        sa.PrimaryKeyConstraint("attempt_id"),
+    )
+    op.create_index("prefix_claims_by_task", "prefix_claims", ["task_id", "attempt_id"], unique=False)
+    op.create_index("prefix_claims_by_vehicle", "prefix_claims", ["vehicle_id", "attempt_id"], unique=False)
+    op.create_index(
+        "prefix_claims_open",
+        "prefix_claims",
+        ["look_at_us", "attempt_id"],
+        unique=False,
+        sqlite_where=sa.text("closed_at_us = 0"),
+    )
+    op.create_table(
         "class_asks",
         sa.Column(
             "task_id",
