@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pool_protocol.errors import InvariantError
 from pool_server.app.board_findings import answer_questions, open_class_look_back, write_findings
-from pool_server.app.money import fund_attempts, release_job, settle_attempts, void_attempts
+from pool_server.app.money import fund_attempts, has_lapsed, release_job, settle_attempts, void_attempts
 from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, WorkAvailable
 from pool_server.core.fleet import VehicleState
@@ -26,7 +26,12 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.ledger.model import TransferCode
 from pool_server.core.matching import TaskRank
-from pool_server.core.settlement import AttemptFunding, AttemptSettlement, unresolved_expiry_us
+from pool_server.core.settlement import (
+    UNRESOLVED_AFTER_LEASE_US,
+    AttemptFunding,
+    AttemptSettlement,
+    unresolved_expiry_us,
+)
 from pool_server.ports.fleet import VehicleDelta, WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import AttemptChange, JobDelta, JobRow, TaskRow
@@ -107,6 +112,7 @@ def _move_money(board: TaskBoard, attempts: list[BoardAttempt]) -> dict[int, int
     expired: list[int] = []
     to_fund: list[BoardAttempt] = []
     accepted: list[BoardAttempt] = []
+    lapsed = _lapsed(board, attempts)
     for attempt in attempts:
         row = attempt.row
         if attempt.questioned is not None:
@@ -117,6 +123,7 @@ def _move_money(board: TaskBoard, attempts: list[BoardAttempt]) -> dict[int, int
         is_paid = attempt.state is AttemptState.ACCEPTED
         needs = is_paid or attempt.state in FUNDED_ATTEMPT_STATES
         keeps = needs and row.pending_transfer_id > 0 and attempt.payer is row.payer
+        keeps = keeps and row.pending_transfer_id not in lapsed
         if row.pending_transfer_id and not keeps:
             (expired if attempt.state is AttemptState.EXPIRED else rejected).append(row.pending_transfer_id)
         if needs and not keeps and row.amount_micros:
@@ -145,6 +152,20 @@ def _move_money(board: TaskBoard, attempts: list[BoardAttempt]) -> dict[int, int
     if accepted:
         settle_attempts(uow, [_settlement(attempt, pendings) for attempt in accepted], now_us=now_us)
     return pendings
+
+
+def _lapsed(board: TaskBoard, attempts: list[BoardAttempt]) -> set[int]:
+    """Return reserved money whose time is over: the server stood still for a month, or its clock jumped."""
+    before_us = board.now_us - UNRESOLVED_AFTER_LEASE_US
+    old = [
+        attempt.row.pending_transfer_id
+        for attempt in attempts
+        if attempt.row.pending_transfer_id and attempt.row.leased_at_us < before_us
+    ]
+    if not old:
+        return set()
+    found = board.uow.ledger.pendings(old)
+    return {number for number, pending in found.items() if has_lapsed(pending, now_us=board.now_us)}
 
 
 def _settlement(attempt: BoardAttempt, pendings: dict[int, int]) -> AttemptSettlement:

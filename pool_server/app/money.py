@@ -190,14 +190,30 @@ def void_attempts(
 ) -> None:
     """Give reserved money back to its payers: 320 for rejected, 330 for expired. Ids of 0 are skipped.
 
+    Money whose time is over goes back as expired, whatever is asked, unless it went back already.
+
     Raises:
         PoolError: TRANSFER_STATE when one was resolved before; INVALID_ARGUMENT for another code.
     """
     if code not in (TransferCode.REJECTED, TransferCode.EXPIRED):
         raise PoolError(ErrorCode.INVALID_ARGUMENT, f"attempts are voided with code 320 or 330, not {code}")
     wanted = [transfer_id for transfer_id in pending_transfer_ids if transfer_id]
-    if wanted:
-        _void(uow, uow.ledger.pendings(wanted), wanted, code=int(code), now_us=now_us)
+    if not wanted:
+        return
+    found = uow.ledger.pendings(wanted)
+    lapsed = {transfer_id for transfer_id, pending in found.items() if has_lapsed(pending, now_us=now_us)}
+    if in_time := [transfer_id for transfer_id in wanted if transfer_id not in lapsed]:
+        _void(uow, found, in_time, code=int(code), now_us=now_us)
+    open_still = [number for number in wanted if number in lapsed and not found[number].resolved_kind]
+    if open_still:
+        _void(uow, found, open_still, code=TransferCode.EXPIRED.value, now_us=now_us)
+
+
+def has_lapsed(pending: PendingTransfer, *, now_us: int) -> bool:
+    """Say whether reserved money can only go back: its time is over, and nothing else became of it before."""
+    if pending.resolved_kind:
+        return pending.resolved_code == TransferCode.EXPIRED.value and 0 < pending.expires_at_us <= now_us
+    return 0 < pending.expires_at_us <= now_us
 
 
 def expire_pending(uow: UnitOfWork, *, now_us: int, limit: int = SWEEP_MAX) -> int:

@@ -335,9 +335,7 @@ class _Clerk:
         self._close_unpaid(claim, PrefixState.UNPAID, reason)
 
     def _close_unpaid(self, claim: PrefixClaimRow, state: PrefixState, reason: str) -> None:
-        # After a long stop of the server its money has timed out, and the sweep of the ledger gives it back.
-        if self._now_us < unresolved_expiry_us(claim.claimed_at_us):
-            void_attempts(self._uow, [claim.pending_transfer_id], now_us=self._now_us)
+        void_attempts(self._uow, [claim.pending_transfer_id], now_us=self._now_us)
         self._move(claim, state, reason=reason, look_at_us=self._now_us, closed_at_us=self._now_us)
 
     def _wait(self, claim: PrefixClaimRow, state: PrefixState, reason: str) -> None:

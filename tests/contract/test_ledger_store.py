@@ -386,7 +386,7 @@ def test_the_check_reports_figures(settled: Books) -> None:
     report = settled.assert_sound()
 
     assert report.transfer_count == settled.scalar("SELECT COUNT(*) FROM transfers")
-    assert len({check.name for check in report.checks}) == len(report.checks) == 21
+    assert len({check.name for check in report.checks}) == len(report.checks) == 22
     assert all(check.detail for check in report.checks)
 
 

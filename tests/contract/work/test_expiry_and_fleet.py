@@ -4,6 +4,7 @@ import pytest
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app import expiry, fleet
+from pool_server.app.money import expire_pending
 from pool_server.app.work_commands import AckStatus, LeaseGranted, NoWorkNow
 from pool_server.core.effects import AttemptsCancelled, WorkAvailable
 from pool_server.core.fleet import VehicleState
@@ -238,3 +239,53 @@ def test_the_overview_counts_everything(pool: Workshop) -> None:
     assert view.jobs_by_state == {"done": 1, "open": 1}
     assert view.attempts_by_state == {"accepted": 3}
     assert view.tasks_accepted == 3
+
+
+# --- a server that stood still for more than a month, or a clock that jumped --------------------
+
+
+@pytest.mark.parametrize("ledger_first", [True, False])
+def test_leases_whose_reserved_money_has_timed_out_end_and_their_tasks_go_on(
+    pool: Workshop, *, ledger_first: bool
+) -> None:
+    car = pool.car("a")
+    job_id = pool.job(1)
+    pool.lease(car)
+    pool.wait(seconds=31 * 86_400)
+    if ledger_first:
+        assert pool._run(lambda uow: expire_pending(uow, now_us=pool.now_us)) == 1
+    assert pool.expire() == 1
+    pool._run(lambda uow: expire_pending(uow, now_us=pool.now_us))
+    pool.wait(seconds=31)
+    assert pool.work(car) == [AckStatus.VERIFIED]
+    assert pool.result(job_id).state == TaskState.ACCEPTED
+
+
+@pytest.mark.parametrize("ledger_first", [True, False])
+def test_results_whose_reserved_money_has_timed_out_are_paid_all_the_same(
+    pool: Workshop, *, ledger_first: bool
+) -> None:
+    job_id = pool.job(1, level=VerificationLevel.FULL)
+    pool.work(pool.car("a"))
+    pool.wait(seconds=31 * 86_400)
+    if ledger_first:
+        assert pool._run(lambda uow: expire_pending(uow, now_us=pool.now_us)) == 1
+    assert pool.accept_unverified() == 1
+    assert pool.result(job_id).state == TaskState.ACCEPTED
+    assert pool.held("a") > 0
+    pool._run(lambda uow: expire_pending(uow, now_us=pool.now_us))
+
+
+def test_results_that_nobody_judged_for_a_month_are_given_up_although_their_money_has_timed_out(
+    pool: Workshop,
+) -> None:
+    job_id = pool.job(1, level=VerificationLevel.FULL)
+    cars = [pool.car(name) for name in ("a", "b")]
+    leases = [pool.lease(car) for car in cars]
+    pool.hand_in(leases[0])
+    pool.hand_in(leases[1], error=1.0)
+    pool.wait(seconds=31 * 86_400)
+    assert (
+        pool.books.run(lambda uow: expiry.expire_unjudged(uow, policy=pool.policy, now_us=pool.now_us)) == 2
+    )
+    assert pool.result(job_id).state == TaskState.READY
