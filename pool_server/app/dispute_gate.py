@@ -43,6 +43,8 @@ OPEN_DISPUTES = frozenset({DisputeState.ASKING, DisputeState.REFEREEING})
 #: Reasons of attempts that a dispute rejected.
 WRONG_UNIT = "WRONG_UNIT"
 WITHHELD = "WITHHELD"
+#: Reason of a question that was closed because its dispute had ended: as good as never asked.
+MOOT = "MOOT"
 
 
 def units_of_task(job: "JobRow") -> int:
@@ -249,7 +251,7 @@ class _Docket:
             return True
         board, task = self._board, self._task
         sides = (dispute.first_attempt_id, dispute.second_attempt_id)
-        queries = self._disputes.queries(sides)
+        queries = [query for query in self._disputes.queries(sides) if query.reason != MOOT]
         roots = self._roots([task.attempts[side] for side in sides])
         known = {(query.attempt_id, query.unit_index): query.digest for query in queries if query.digest}
         move = next_move(

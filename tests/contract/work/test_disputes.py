@@ -317,6 +317,21 @@ def test_silence_convicts_after_its_time_and_proves_nothing_for_the_other(pool: 
     assert pool.result(job_id).state is TaskState.ACCEPTED
 
 
+def test_a_question_that_was_closed_unanswered_is_asked_again_in_the_next_dispute(pool: Workshop) -> None:
+    # Both are away too long; the first is convicted, which ends the dispute and the other's question.
+    job_id = step_job(pool)
+    first, second = Driver(pool, "first", lie_at(2)), Driver(pool, "second", lie_at(3))
+    first.work(), second.work()
+    pool.wait(seconds=3 * DAY_US / 1e6)
+    assert pool._run(lambda uow: expire_questions(uow, policy=pool.policy, now_us=pool.now_us)) == 2
+    assert states(pool, first, second) == ["rejected", "returned"]
+    honest_one = Driver(pool, "honest")
+    honest_one.work()
+    assert settle(pool, second, honest_one), "the referee is reached"
+    assert states(pool, second, honest_one) == ["rejected", "accepted"]
+    assert pool.result(job_id).state is TaskState.ACCEPTED
+
+
 def test_who_may_not_compute_now_is_not_blamed_for_a_state_that_the_other_has(pool: Workshop) -> None:
     step_job(pool)
     parked, liar = Driver(pool, "parked"), Driver(pool, "liar", lie_at(3))
