@@ -87,7 +87,7 @@ async def referee_task(
         return
     run: TaskRun | PoolError
     try:
-        run = await referee.run_task(order)
+        run = order if isinstance(order, PoolError) else await referee.run_task(order)
     except PoolError as error:
         _log.warning(
             "task %d was not run: %s",
