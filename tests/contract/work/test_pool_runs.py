@@ -159,7 +159,7 @@ def test_a_job_that_is_cancelled_meanwhile_gets_its_money_back_and_the_run_chang
     assert pool.referee() == 0
     # The referee was at it already.
     late = pool._task_run(task_id, error=0.0, numeric_class="")
-    pool._run(lambda uow: pool._take_task_run(uow, task_id, late))
+    pool._take_task_run(task_id, late)
     assert pool.result(job_id).state == TaskState.CANCELLED
     assert state(pool, liar) is VehicleState.AVAILABLE
     assert pool.balance(f"buyer:{'buyer_b'}:available") == 2 * TASK_MICROS

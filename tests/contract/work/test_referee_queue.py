@@ -109,7 +109,7 @@ def test_a_job_whose_tasks_fail_there_is_not_tried_for_ever(pool: Workshop) -> N
     count = TASK_FAILURES_MAX + 2
     job_id = contradict(pool, "slow", tasks=count)
     for task_id in waiting(pool)[:TASK_FAILURES_MAX]:
-        pool._run(lambda uow, task_id=task_id: pool._take_task_run(uow, task_id, FAILS))
+        pool._take_task_run(task_id, FAILS)
     # The referee is not asked for the others: they fail as those did, and owners decide.
     assert pool.referee() == 2
     assert waiting(pool) == []
