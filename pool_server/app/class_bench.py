@@ -284,28 +284,30 @@ class ClassBench:
                 return Wait(1)
             weighed = _without_witness(weighed, verdict)
         self._put(task, None)
-        self._settle(task, verdict.group, weighed, view, by_id)
-        between = [c for c in weighed.unjudged if c in verdict.unjudged]
-        return Accept(verdict.group, weighed.rejected, tuple(between))
+        self._settle(task, verdict, weighed, view, by_id)
+        return Accept(verdict.group, weighed.rejected, verdict.unjudged)
 
     def _settle(
         self,
         task: "BoardTask",
-        group: AgreementGroup,
+        verdict: Accept,
         weighed: Weighed,
         view: ClassView,
         by_id: dict[int, "BoardAttempt"],
     ) -> None:
         """Take out what is wrong or different without blame, and note the class faults."""
-        board = self._board
-        for candidate in (*weighed.unjudged, *weighed.faults):
+        board, group = self._board, verdict.group
+        # What lies between the tolerances agrees with somebody: the board turns it down.
+        different = [candidate for candidate in weighed.unjudged if candidate not in verdict.unjudged]
+        for candidate in (*different, *weighed.faults):
             attempt = by_id[candidate.attempt_id]
+            # Without blame, but not without a trace: a check that fails ends a history, or a vehicle that
+            # claims a class of its own could lie on it for ever.
+            board.trust[board.trust_key(attempt)] = board.history(attempt).reset()
             if candidate in weighed.faults:
                 attempt.move(AttemptState.DISCARDED, reason=CLASS_FAULT)
-                key = board.trust_key(attempt)
-                board.trust[key] = board.history(attempt).reset()
                 self._findings.append(self._finding(attempt, group, view))
-            elif view.class_of[candidate.attempt_id] not in view.classes(group):
+            else:
                 attempt.move(AttemptState.DISCARDED, reason=ANOTHER_CLASS)
                 key = exact_history(view.class_of[candidate.attempt_id], task.job.program_sha256)
                 board.trust[key] = board.record_of(key).rejected()

@@ -28,6 +28,7 @@ from pool_server.core.verification.dispute import (
     FalseFinal,
     Parting,
     SameStates,
+    answer_time_us,
     commitment_fault,
     next_move,
 )
@@ -43,7 +44,7 @@ OPEN_DISPUTES = frozenset({DisputeState.ASKING, DisputeState.REFEREEING})
 #: Reasons of attempts that a dispute rejected.
 WRONG_UNIT = "WRONG_UNIT"
 WITHHELD = "WITHHELD"
-#: Why a question was closed that nobody needed answered then; it may be put again.
+#: Reason of a question that was closed because its dispute had ended: as good as never asked.
 MOOT = "MOOT"
 
 
@@ -251,7 +252,7 @@ class _Docket:
             return True
         board, task = self._board, self._task
         sides = (dispute.first_attempt_id, dispute.second_attempt_id)
-        queries = self._disputes.queries(sides)
+        queries = [query for query in self._disputes.queries(sides) if query.reason != MOOT]
         roots = self._roots([task.attempts[side] for side in sides])
         known = {(query.attempt_id, query.unit_index): query.digest for query in queries if query.digest}
         move = next_move(
@@ -286,7 +287,7 @@ class _Docket:
                 close_dispute(self._board, found, DisputeState.NO_BLAME, reason="STATE_FORGOTTEN")
                 return False
             self._change(dispute, found)
-            self._ask(found, asked, sides, before, want_state=True)
+            self._ask(found, queries, sides, before, want_state=True)
             return True
         self._change(dispute, found._replace(state=DisputeState.REFEREEING))
         self._board.uow.effects.append(RefereeWanted(dispute_id=dispute.dispute_id))
@@ -330,7 +331,7 @@ class _Docket:
                 tensors=NO_TENSORS,
                 reason="",
                 asked_at_us=board.now_us,
-                expires_at_us=board.now_us + board.policy.unit_answer_us,
+                expires_at_us=board.now_us + self._time_us(queries, attempt_id),
                 answered_at_us=0,
             )
             for query_id, attempt_id in zip(
@@ -341,6 +342,11 @@ class _Docket:
         if not want_state:
             self._change(dispute, dispute._replace(rounds=dispute.rounds + 1))
         board.uow.effects.extend(asked_effects(rows))
+
+    def _time_us(self, queries: list[UnitQueryRow], attempt_id: int) -> int:
+        mine = [query for query in queries if query.attempt_id == attempt_id]
+        used_us = sum((query.answered_at_us or self._board.now_us) - query.asked_at_us for query in mine)
+        return answer_time_us(full_us=self._board.policy.unit_answer_us, used_us=used_us)
 
 
 def start_state(queries: Iterable[UnitQueryRow], dispute: DisputeRow) -> UnitQueryRow | None:

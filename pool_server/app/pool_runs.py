@@ -83,9 +83,9 @@ class PoolRuns:
                 self._want(task, PoolRunCause.CONTRADICTION)
                 return None
             return Opinions(candidates, view, b"")
-        if run.state is PoolRunState.WANTED:
+        if run.state is PoolRunState.WANTED and self._is_awaited(task, run, candidates, view):
             return None
-        if run.state is PoolRunState.FAILED or not self._may_speak(task, run, candidates, view):
+        if run.state is not PoolRunState.DONE or not self._may_speak(task, run, candidates, view):
             return Opinions(candidates, view, b"")
         word = _word(run)
         if view is not None:
@@ -95,6 +95,15 @@ class PoolRuns:
                 trusted=view.trusted | {word.attempt_id},
             )
         return Opinions([word, *candidates], view, run.output_digest)
+
+    def _is_awaited(
+        self, task: "BoardTask", run: PoolRunRow, candidates: Sequence[Candidate], view: ClassView | None
+    ) -> bool:
+        """Say whether a wanted run still matters: one side may be gone, or a trusted node have come."""
+        if run.cause is PoolRunCause.CONTRADICTION:
+            return self._is_contradiction(task, candidates, view)
+        is_trusted = any(candidate.trusted for candidate in candidates)
+        return task.job.work_uwu_per_task <= self._board.policy.pool_run_uwu_max and not is_trusted
 
     def _is_contradiction(
         self, task: "BoardTask", candidates: Sequence[Candidate], view: ClassView | None

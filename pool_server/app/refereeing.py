@@ -22,6 +22,8 @@ DISPUTES_PER_SWEEP = 16
 TASKS_PER_SWEEP = 16
 #: Runs of one unit or task that may fail by the referee's own fault.
 REFEREE_TRIES_MAX = 3
+#: Tasks of a job that may fail on the pool's machine, up to its deadline each, before it tries no more.
+TASK_FAILURES_MAX = 3
 CLASS_PROBLEM = "CLASS_PROBLEM"
 
 
@@ -119,12 +121,19 @@ def tasks_to_referee(uow: UnitOfWork) -> list[int]:
     return uow.pool_runs.wanted(limit=TASKS_PER_SWEEP)
 
 
-def task_order(uow: UnitOfWork, task_id: int) -> TaskOrder | None:
-    """Return what the referee runs for a task; None when it does not wait for one."""
+def task_order(uow: UnitOfWork, task_id: int) -> TaskOrder | PoolError | None:
+    """Return what the referee runs for a task; None when it does not wait for one.
+
+    Where too many tasks of its job have failed there, it is PROGRAM_FAILED without being tried.
+    """
     run = uow.pool_runs.of_tasks([task_id]).get(task_id)
     if run is None or run.state is not PoolRunState.WANTED:
         return None
     task = uow.tasks.get([task_id])[task_id]
+    if uow.pool_runs.failed_count(task.job_id, at_most=TASK_FAILURES_MAX) == TASK_FAILURES_MAX:
+        return PoolError(
+            ErrorCode.PROGRAM_FAILED, f"{TASK_FAILURES_MAX} tasks of job {task.job_id} failed on this machine"
+        )
     job = uow.jobs.get(task.job_id)
     if job is None:
         raise InvariantError(f"task {task_id} is of a job that is not there")

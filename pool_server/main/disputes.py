@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 from pool_protocol.errors import PoolError
+from pool_server.app.compare_ahead import compare_pairs, pairs_of_run
 from pool_server.app.refereeing import (
     disputes_to_referee,
     take_run,
@@ -87,7 +88,7 @@ async def referee_task(
         return
     run: TaskRun | PoolError
     try:
-        run = await referee.run_task(order)
+        run = order if isinstance(order, PoolError) else await referee.run_task(order)
     except PoolError as error:
         _log.warning(
             "task %d was not run: %s",
@@ -96,6 +97,13 @@ async def referee_task(
             extra={"action": "referee_failed", "code": error.code.value},
         )
         run = error
+    if isinstance(run, TaskRun):
+        await _compare_ahead(task_id, run, store=store, blobs=blobs)
     now_us = store.now_us()
     await store.write(lambda uow: take_task_run(uow, task_id, run, policy=policy, blobs=blobs, now_us=now_us))
     _log.info("task %d was run", task_id, extra={"action": "refereed", "task_id": task_id})
+
+
+async def _compare_ahead(task_id: int, run: TaskRun, *, store: StoreAccess, blobs: BlobReader) -> None:
+    pairs = await store.read(lambda uow: pairs_of_run(uow, task_id, run))
+    await asyncio.to_thread(compare_pairs, pairs, blobs=blobs)

@@ -14,6 +14,7 @@ from pool_server.main.wiring import PoolFacts
 from pool_server.ports.shell import BlobStore
 from pool_server.rails.csv_file import CsvRail
 from pool_server.referee.bench import RefereeBench
+from pool_server.referee.lanes import RefereeLanes
 from pool_server.referee.units import RefereeUnits
 from pool_server.reports import pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
@@ -51,6 +52,7 @@ class ServerParts:
     blob_store: BlobStore
     admission: AdmissionQueue
     bench: RefereeBench
+    quick_bench: RefereeBench
     hub: Hub
     policy: WorkPolicy
     ca_pem: bytes = field(init=False)
@@ -86,7 +88,10 @@ class ServerParts:
             order=chance,
             blob_reader=self.blob_store,
             certificates=CertificateDesk(
-                programs=self._programs, referee=self.bench, blob_reader=self.blob_store, draws=chance
+                programs=self._programs,
+                referee=RefereeLanes(quick=self.quick_bench, slow=self.bench),
+                blob_reader=self.blob_store,
+                draws=chance,
             ),
         )
         return FleetServicer(

@@ -89,7 +89,7 @@ class PoolServer:
         self._clock = clock
         self._ids = id_source
         self._referee = referee
-        self._bench = RefereeBench()
+        self._bench, self._quick_bench = RefereeBench(), RefereeBench()
         self._directory.require_made()
         self._lock = DirectoryLock(self._directory)
         try:
@@ -145,6 +145,7 @@ class PoolServer:
             blob_store=self._blob_store,
             admission=self._admission,
             bench=self._bench,
+            quick_bench=self._quick_bench,
             hub=self._hub,
             policy=policy,
         )
@@ -226,6 +227,7 @@ class PoolServer:
             await self._listeners.stop(grace_s=self._config.drain_grace_s)
         self._admission.close()
         await asyncio.to_thread(self._bench.close)
+        await asyncio.to_thread(self._quick_bench.close)
         await asyncio.to_thread(self._store.close)
         self._lock.release()
         _log.info("stopped", extra={"action": "stopped"})

@@ -41,11 +41,15 @@ class PoolRunRepository(Protocol):
         ...
 
     def wanted(self, *, limit: int) -> list[int]:
-        """Tasks that wait for the referee: contradictions first, then the oldest."""
+        """Undecided tasks that wait for the referee: contradictions first, of each buyer the oldest."""
         ...
 
     def wanted_count(self, *, at_most: int) -> int:
-        """Count the tasks that wait for the referee, up to a number."""
+        """Count the undecided tasks that wait for the referee, up to a number."""
+        ...
+
+    def failed_count(self, job_id: int, *, at_most: int) -> int:
+        """Count the tasks of a job that fail on the pool's machine, up to a number."""
         ...
 
     def newest_class(self) -> str:

@@ -52,13 +52,23 @@ class RefereeBench:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="referee")
 
     async def run(self, order: RefereeOrder) -> RefereeAnswer:
-        """Run one order.
+        """Run one order, in turn; BUSY where too many wait.
 
         Raises:
             RefereeError: there are no outputs.
         """
-        if self._closed or self._waiting >= self._waiting_max:
+        if self._waiting >= self._waiting_max:
             raise RefereeError(RefereeReason.BUSY, f"{self._waiting} orders wait")
+        return await self.run_in_turn(order)
+
+    async def run_in_turn(self, order: RefereeOrder) -> RefereeAnswer:
+        """Run one order, however many wait: for who asks one at a time and has no other way of checking.
+
+        Raises:
+            RefereeError: there are no outputs.
+        """
+        if self._closed:
+            raise RefereeError(RefereeReason.BUSY, "the referee has ended")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, self.run_now, order)

@@ -23,9 +23,9 @@ STATE_PREFIX: Final = "state/"
 UNIT_TIMEOUT_S: Final = 600.0
 #: A whole task waits as long; only tasks up to the operator's limit come here.
 TASK_TIMEOUT_S: Final = 600.0
-#: Failures that another try would not mend.
-_OF_THE_PROGRAM: Final[frozenset[RefereeReason]] = frozenset(
-    {RefereeReason.PROGRAM, RefereeReason.INPUT, RefereeReason.MEMORY}
+#: Failures that another try would not mend, or that would take as long again.
+_LASTING: Final[frozenset[RefereeReason]] = frozenset(
+    {RefereeReason.PROGRAM, RefereeReason.INPUT, RefereeReason.MEMORY, RefereeReason.TIMEOUT}
 )
 
 
@@ -54,8 +54,8 @@ class RefereeUnits:
         """Run the unit.
 
         Raises:
-            PoolError: PROGRAM_FAILED when the program fails on these inputs; UNAVAILABLE when the referee
-                cannot run it now; what the blob store raises.
+            PoolError: PROGRAM_FAILED when the program fails on these inputs or takes too long; UNAVAILABLE
+                when the referee cannot run it now; what the blob store raises.
         """
         artifact, manifest = await self._program(order.program_sha256)
         inputs, constants = await asyncio.to_thread(self._bundles, order)
@@ -70,7 +70,7 @@ class RefereeUnits:
             first_unit=order.unit_index,
             timeout_s=UNIT_TIMEOUT_S,
         )
-        answer = await self._run(run, lasting=_OF_THE_PROGRAM)
+        answer = await self._run(run)
         return UnitRun(answer.unit_digests[0], await self._bench.numeric_class())
 
     async def run_task(self, order: TaskOrder) -> TaskRun:
@@ -94,7 +94,7 @@ class RefereeUnits:
             unit_steps=order.unit_steps,
             timeout_s=TASK_TIMEOUT_S,
         )
-        answer = await self._run(run, lasting=_OF_THE_PROGRAM | {RefereeReason.TIMEOUT})
+        answer = await self._run(run)
         outputs = await asyncio.to_thread(self._keep, answer.outputs)
         return TaskRun(answer.output_digest, outputs, await self._bench.numeric_class())
 
@@ -102,11 +102,11 @@ class RefereeUnits:
         artifact = await self._programs.artifact(program_sha256)
         return artifact, await self._programs.manifest(program_sha256)
 
-    async def _run(self, run: RefereeOrder, *, lasting: frozenset[RefereeReason]) -> RefereeAnswer:
+    async def _run(self, run: RefereeOrder) -> RefereeAnswer:
         try:
-            return await self._bench.run(run)
+            return await self._bench.run_in_turn(run)
         except RefereeError as failure:
-            code = ErrorCode.PROGRAM_FAILED if failure.reason in lasting else ErrorCode.UNAVAILABLE
+            code = ErrorCode.PROGRAM_FAILED if failure.reason in _LASTING else ErrorCode.UNAVAILABLE
             raise PoolError(code, str(failure)) from failure
 
     def _keep(self, outputs: bytes) -> TensorRef:

@@ -61,6 +61,8 @@ class AppealDesk:
         self._policy = policy
         self._blobs = blob_reader
         self._under_way: dict[int, tuple[str, asyncio.Task[FindingRow]]] = {}
+        # One at a time: between two of them disputes have their turn at the referee.
+        self._turn = asyncio.Lock()
 
     async def appeal(self, *, owner_id: str, attempt_id: int) -> FindingRow:
         """Return what the pool's own run found; what an earlier appeal found, if there was one.
@@ -94,7 +96,9 @@ class AppealDesk:
     async def _hear(self, case: AppealCase) -> FindingRow:
         attempt_id = case.attempt.attempt_id
         try:
-            run = await self._compare(case, await self._run(case))
+            async with self._turn:
+                answer = await self._run(case)
+            run = await self._compare(case, answer)
         except RefereeError as error:
             _log.warning(
                 "attempt %d was not run for its appeal: %s",

@@ -64,6 +64,8 @@ class CertificateDesk:
         self._referee = referee
         self._blobs = blob_reader
         self._draws = draws
+        # One at a time: between two of them disputes have their turn at the referee.
+        self._turn = asyncio.Lock()
 
     async def check(
         self,
@@ -157,14 +159,14 @@ class CertificateDesk:
         manifest = await self._programs.manifest(job.program_sha256)
         order = await self._order(job.program_sha256, manifest, case.constants)
         inputs = await asyncio.to_thread(self._read, case.inputs[report.attempt_id])
-        return await self._referee.run(
-            order._replace(
-                inputs=inputs or b"",
-                steps=job.steps_per_task,
-                unit_steps=job.unit_steps,
-                timeout_s=TASK_TIMEOUT_S,
-            )
+        order = order._replace(
+            inputs=inputs or b"",
+            steps=job.steps_per_task,
+            unit_steps=job.unit_steps,
+            timeout_s=TASK_TIMEOUT_S,
         )
+        async with self._turn:
+            return await self._referee.run(order)
 
     async def _order(
         self, program_sha256: str, manifest: ProgramManifest, constants: TensorRef

@@ -5,6 +5,7 @@ checked and made here, in the event loop, never on the writer thread.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pool_protocol.envelope import PayloadType, open_envelope
@@ -13,6 +14,7 @@ from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb2
 from pool_server.app.blobs import grant_outputs, require_held
 from pool_server.app.certificates import CertificateCase, CertificateFinding, certificate_case
+from pool_server.app.compare_ahead import compare_pairs, pairs_of_bundle
 from pool_server.app.leasing import lease_work
 from pool_server.app.outputs import OutputFinding, check_outputs
 from pool_server.app.submission import specs_of_lease, submit_results
@@ -63,6 +65,7 @@ class WorkDesk:
         self._order = order
         self._blob_reader = blob_reader
         self._certificates = certificates
+        self._comparing = asyncio.Lock()
 
     def open_results(self, envelope: common_pb2.Envelope, *, vehicle: VehicleIdentity) -> SubmitResults:
         """Return the results that a vehicle signed.
@@ -135,9 +138,18 @@ class WorkDesk:
         if specs is None:
             return _Findings({}, {})  # the use case refuses the bundle
         outputs = await asyncio.to_thread(check_outputs, command.reports, specs, blobs=self._blob_reader)
+        if blobs:
+            await self._compare_ahead(command, outputs)
         if case is None:
             return _Findings(outputs, {})
         return _Findings(outputs, await self._certificates.check(case, command.reports, outputs))
+
+    async def _compare_ahead(self, command: SubmitResults, findings: Mapping[int, OutputFinding]) -> None:
+        """Compare large results with what they will be set against, one bundle at a time."""
+        pairs = await self._store.read(lambda uow: pairs_of_bundle(uow, command, findings))
+        if pairs:
+            async with self._comparing:
+                await asyncio.to_thread(compare_pairs, pairs, blobs=self._blob_reader)
 
     def _submit(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pool_protocol.errors import ErrorCode
 from pool_server.core.jobs import TensorRef
 from pool_server.core.verification.pool_run import PoolRunCause, PoolRunState
 from pool_server.ports.pool_runs import PoolRunRow
@@ -13,6 +14,13 @@ _COLUMNS = (
     "task_id, cause, state, tries, output_digest, inline, blob_sha256, size_bytes, numeric_class, reason, "
     "wanted_at_us, ended_at_us"
 )
+#: A run is kept for its task: one that was decided meanwhile may be opened again.
+_WANTED = (
+    "FROM pool_runs AS p JOIN tasks AS t ON t.task_id = p.task_id JOIN jobs AS j ON j.job_id = t.job_id "
+    "WHERE p.state = 'wanted' AND t.state IN ('ready', 'running')"
+)
+#: One buyer's many do not stand before another's few.
+_TURN = "ROW_NUMBER() OVER (PARTITION BY j.buyer_id, p.cause ORDER BY p.wanted_at_us, p.task_id)"
 
 
 class SqlPoolRunRepository:
@@ -34,19 +42,29 @@ class SqlPoolRunRepository:
         return {row[0]: _row(row) for row in rows}
 
     def wanted(self, *, limit: int) -> list[int]:
-        """Tasks that wait for the referee: contradictions first, then the oldest."""
+        """Undecided tasks that wait for the referee: contradictions first, of each buyer the oldest."""
         rows = self._driver.run(
-            "SELECT task_id FROM pool_runs WHERE state = 'wanted' "
-            "ORDER BY cause DESC, wanted_at_us, task_id LIMIT ?",
+            f"SELECT task_id FROM (SELECT p.task_id, p.cause, p.wanted_at_us, {_TURN} AS turn {_WANTED}) "
+            "AS waiting ORDER BY cause DESC, turn, wanted_at_us, task_id LIMIT ?",
             (limit,),
         )
         return [row[0] for row in rows]
 
     def wanted_count(self, *, at_most: int) -> int:
-        """Count the tasks that wait for the referee, up to a number."""
+        """Count the undecided tasks that wait for the referee, up to a number."""
         [count] = self._driver.run(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM pool_runs WHERE state = 'wanted' LIMIT ?) AS waiting",
+            f"SELECT COUNT(*) FROM (SELECT 1 {_WANTED} LIMIT ?) AS waiting",
             (at_most,),
+        ).one()
+        return int(count)
+
+    def failed_count(self, job_id: int, *, at_most: int) -> int:
+        """Count the tasks of a job that fail on the pool's machine, up to a number."""
+        [count] = self._driver.run(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM pool_runs AS p CROSS JOIN tasks AS t "
+            "WHERE p.state = 'failed' AND p.reason = ? AND t.task_id = p.task_id AND t.job_id = ? LIMIT ?) "
+            "AS failures",
+            (ErrorCode.PROGRAM_FAILED.value, job_id, at_most),
         ).one()
         return int(count)
 

@@ -368,9 +368,11 @@ class Workshop:
             self._take_task_run(task_id, run)
         return len(task_ids)
 
-    def _task_run(self, task_id: int, *, error: float, numeric_class: str) -> TaskRun:
+    def _task_run(self, task_id: int, *, error: float, numeric_class: str) -> TaskRun | PoolError:
         order = self.books.run(lambda uow: refereeing.task_order(uow, task_id))
         assert order is not None
+        if isinstance(order, PoolError):
+            return order
         assert order.inputs.inline is not None
         [x] = tensors.decode(order.inputs.inline).values()
         arrays = answer(float(x[0]) + 1.0 + error)

@@ -27,6 +27,10 @@ from pool_protocol.digests import DIGEST_BYTES, leaf_hash, verify_inclusion
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.core.lifecycle import Lifecycle, from_each
 
+#: Answers that a side may take the full time for, and the share of it that is left for every one after.
+FULL_ANSWERS = 4
+LATE_ANSWER_SHARE = 8
+
 
 @unique
 class DisputeState(StrEnum):
@@ -116,6 +120,19 @@ Move = AskDigests | FalseFinal | SameStates | Parting
 def rounds_max(unit_count: int) -> int:
     """Return how many rounds of digest questions a dispute over so many units takes at most."""
     return 1 + (unit_count - 1).bit_length()
+
+
+def answer_time_us(*, full_us: int, used_us: int) -> int:
+    """Return how long a side has for its next answer.
+
+    A clock of its own, as in chess: who always answers in the last minute would otherwise outlast the pool's
+    patience with a result that nobody can judge, and get away. Who answers at once keeps the full time.
+
+    Args:
+        full_us: For one answer.
+        used_us: What this side has taken for its answers so far.
+    """
+    return max(full_us // LATE_ANSWER_SHARE, min(full_us, FULL_ANSWERS * full_us - used_us))
 
 
 def next_move(first: Claim, second: Claim, *, unit_count: int, known: Known) -> Move:

@@ -238,6 +238,7 @@ class PoolRunTable(SQLModel, table=True):
         CheckConstraint("(state = 'wanted') = (ended_at_us = 0)", name="pool_run_has_end"),
         Index("pool_runs_wanted", "task_id", sqlite_where=sql("state = 'wanted'")),
         Index("pool_runs_done", "ended_at_us", sqlite_where=sql("state = 'done'")),
+        Index("pool_runs_failed", "task_id", sqlite_where=sql("state = 'failed'")),
     )
     task_id: int = Field(sa_column=row_of("tasks.task_id"))
     cause: str = Field(sa_column=text())

@@ -27,7 +27,7 @@ from pool_server.core.effects import RefereeWanted, UnitQuestion, UnitsAsked
 from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import NO_TENSORS, AttemptOutcome, OutputSpec, ProgramFacts, TaskState
 from pool_server.core.verification import VerificationLevel
-from pool_server.core.verification.dispute import DisputeState
+from pool_server.core.verification.dispute import LATE_ANSWER_SHARE, DisputeState
 from pool_server.ports.disputes import DisputeRow, UnitOrder, UnitRun
 from pool_server.ports.unit_of_work import UnitOfWork
 from tests.support.step_cars import (
@@ -343,6 +343,41 @@ def test_silence_convicts_after_its_time_and_proves_nothing_for_the_other(pool: 
     assert third.work() is VERIFIED
     assert states(pool, other, third) == ["accepted", "accepted"]
     assert pool.result(job_id).state is TaskState.ACCEPTED
+
+
+def test_a_question_that_was_closed_unanswered_is_asked_again_in_the_next_dispute(pool: Workshop) -> None:
+    # Both are away too long; the first is convicted, which ends the dispute and the other's question.
+    job_id = step_job(pool)
+    first, second = Driver(pool, "first", lie_at(2)), Driver(pool, "second", lie_at(3))
+    first.work(), second.work()
+    pool.wait(seconds=3 * DAY_US / 1e6)
+    assert pool._run(lambda uow: expire_questions(uow, policy=pool.policy, now_us=pool.now_us)) == 2
+    assert states(pool, first, second) == ["rejected", "returned"]
+    honest_one = Driver(pool, "honest")
+    honest_one.work()
+    assert settle(pool, second, honest_one), "the referee is reached"
+    assert states(pool, second, honest_one) == ["rejected", "accepted"]
+    assert pool.result(job_id).state is TaskState.ACCEPTED
+
+
+def test_who_always_answers_in_the_last_minute_has_less_time_in_the_end(pool: Workshop) -> None:
+    # Otherwise a liar with many units outlasts the pool's patience, and no dispute ever finds it.
+    step_job(pool)
+    late, prompt = Driver(pool, "late", lie_at(1)), Driver(pool, "prompt")
+    late.work(), prompt.work()
+    full_us = pool.policy.unit_answer_us
+    times_us = []
+    while late.open():
+        prompt.answer_all()
+        assert all(question.expires_at_us == pool.now_us + full_us for question in prompt.asked[-1:])
+        [question] = late.open()
+        times_us.append(question.expires_at_us - pool.now_us)
+        pool.wait(seconds=times_us[-1] / 1e6 - 1)
+        late.answer_all()
+    assert len(times_us) == 5
+    assert (times_us[0], times_us[-1]) == (full_us, full_us // LATE_ANSWER_SHARE)
+    referee(pool)
+    assert states(pool, late, prompt) == ["rejected", "accepted"]
 
 
 def test_who_may_not_compute_now_is_not_blamed_for_a_state_that_the_other_has(pool: Workshop) -> None:

@@ -18,6 +18,7 @@ from pool_protocol.program.export import ExportedProgram, export_map, export_ste
 from pool_protocol.program.manifest import ProgramCost, ProgramManifest
 from pool_server.ports.referee import RefereeError, RefereeOrder, RefereeReason
 from pool_server.referee.bench import RefereeBench
+from pool_server.referee.lanes import QUICK_S, RefereeLanes
 from pool_server.referee.process import ChildSettings
 from tests.support import hostile_programs as hostile
 
@@ -223,6 +224,27 @@ async def test_orders_beyond_the_queue_are_refused_at_once() -> None:
     assert isinstance(second, RefereeError)
     assert second.reason is RefereeReason.BUSY
     await asyncio.to_thread(bench.close)
+
+
+async def test_who_asks_in_turn_waits_however_many_do() -> None:
+    bench = RefereeBench(waiting_max=1)
+    order = order_of(DOUBLE, {"value": X})
+    answers = await asyncio.gather(bench.run(order), bench.run_in_turn(order))
+    assert answers[0].output_digest == answers[1].output_digest
+    await asyncio.to_thread(bench.close)
+
+
+async def test_what_must_be_quick_does_not_wait_behind_what_is_slow() -> None:
+    slow, quick = RefereeBench(), RefereeBench()
+    lanes = RefereeLanes(quick=quick, slow=slow)
+    endless = asyncio.ensure_future(lanes.run(forged_order(ENDLESS)._replace(timeout_s=QUICK_S + 1)))
+    answer = await lanes.run(order_of(DOUBLE, {"value": X}, timeout_s=QUICK_S))
+    assert answer.outputs
+    assert not endless.done()
+    await asyncio.to_thread(slow.close)
+    await asyncio.to_thread(quick.close)
+    with pytest.raises(RefereeError):
+        await endless
 
 
 async def test_closing_ends_what_runs() -> None:

@@ -349,8 +349,10 @@ async def test_an_owner_has_only_so_many_appeals_under_way(tmp_path: Path) -> No
     court = Court(tmp_path, referee, rejections=APPEALS_OPEN_MAX + 1)
     referee.may_answer.clear()
     under_way = [asyncio.create_task(court.appeal(number)) for number in range(APPEALS_OPEN_MAX)]
-    for _ in range(APPEALS_OPEN_MAX):
-        await referee.asked.acquire()
+    await referee.asked.acquire()
+    while len(court.desk._under_way) < APPEALS_OPEN_MAX:  # noqa: ASYNC110 - they are read on other threads
+        await asyncio.sleep(0)
+    assert len(referee.orders) == 1, "one at a time, so that disputes have their turn"
     with pytest.raises(PoolError) as refused:
         await court.appeal(APPEALS_OPEN_MAX)
     assert refused.value.code is ErrorCode.RATE_LIMITED

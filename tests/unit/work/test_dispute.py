@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from pool_protocol.digests import inclusion_proof, leaf_hash, merkle_root, sha256
 from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.limits import UNITS_PER_TASK_MAX
+from pool_server.app.expiry import UNJUDGED_AFTER_US
+from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.verification.dispute import (
     AskDigests,
     Claim,
@@ -17,6 +20,7 @@ from pool_server.core.verification.dispute import (
     Move,
     Parting,
     SameStates,
+    answer_time_us,
     checked_digest,
     commitment_fault,
     next_move,
@@ -199,3 +203,11 @@ def test_a_dispute_needs_a_unit() -> None:
 @pytest.mark.parametrize(("count", "rounds"), [(1, 1), (2, 2), (3, 3), (64, 7), (65, 8), (65_536, 17)])
 def test_rounds(count: int, rounds: int) -> None:
     assert rounds_max(count) == rounds
+
+
+def test_the_slowest_side_of_the_longest_dispute_is_done_before_its_result_is_given_up() -> None:
+    full_us, used_us = WorkPolicy().unit_answer_us, 0
+    for _ in range(rounds_max(UNITS_PER_TASK_MAX) + 1):
+        used_us += answer_time_us(full_us=full_us, used_us=used_us)
+    assert used_us < UNJUDGED_AFTER_US
+    assert answer_time_us(full_us=full_us, used_us=0) == full_us

@@ -328,6 +328,13 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'done'"),
     )
     op.create_index(
+        "pool_runs_failed",
+        "pool_runs",
+        ["task_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'failed'"),
+    )
+    op.create_index(
         "pool_runs_wanted",
         "pool_runs",
         ["task_id"],
