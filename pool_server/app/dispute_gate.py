@@ -39,10 +39,14 @@ if TYPE_CHECKING:
     from pool_server.ports.work import JobRow
 
 OutputsOf = Callable[[int], Tensors]
-OPEN_DISPUTES = frozenset({DisputeState.ASKING, DisputeState.REFEREEING})
+OPEN_DISPUTES = frozenset({DisputeState.ASKING, DisputeState.REFEREEING, DisputeState.CHECKING})
 #: Reasons of attempts that a dispute rejected.
 WRONG_UNIT = "WRONG_UNIT"
 WITHHELD = "WITHHELD"
+#: Why a dispute ends, or goes on with each claim by itself: bits prove nothing between its classes.
+CLASS_PROBLEM = "CLASS_PROBLEM"
+#: A question that was closed unheard, because nobody needed the answer then.
+MOOT = "MOOT"
 
 
 def units_of_task(job: "JobRow") -> int:
@@ -90,10 +94,11 @@ def agreement_left(board: "TaskBoard", task: "BoardTask") -> int:
     do those that it had beaten itself, as long as nobody else contradicts.
     """
     needed = task.agreement_needed
-    if task.job.kind != "step" or task.rechecking or needed < 2 or not task.in_state(AttemptState.REJECTED):
+    beaten = task.in_state(AttemptState.REJECTED) or task.in_state(AttemptState.DISCARDED)
+    if task.job.kind != "step" or task.rechecking or needed < 2 or not beaten:
         return needed
-    returned = task.in_state(AttemptState.RETURNED)
-    if len({attempt.digest for attempt in returned}) != 1:
+    returned, voices = task.in_state(AttemptState.RETURNED), board.unit_checks.voices(task)
+    if len({voices.get(attempt.digest, attempt.digest) for attempt in returned}) != 1:
         return needed
     return max(1, needed - _beaten(board, task, {attempt.row.attempt_id for attempt in returned}))
 
@@ -141,8 +146,9 @@ def convict(
     """Reject sides of a dispute and end it; the other side, if one is left, has won."""
     wrong = set(attempt_ids)
     left = [side for side in (dispute.first_attempt_id, dispute.second_attempt_id) if side not in wrong]
-    # Silence convicts the silent one and proves nothing for the other.
-    winner = left[0] if left and reason == WRONG_UNIT else 0
+    # Silence convicts the silent one and proves nothing for the other; nor do checks that are not through.
+    proved = dispute.state is not DisputeState.CHECKING or all(map(board.unit_checks.is_upheld, left))
+    winner = left[0] if left and reason == WRONG_UNIT and proved else 0
     board.convict(task, sorted(wrong), reason=reason, unit_index=unit_index)
     close_dispute(board, dispute, DisputeState.DECIDED, reason=reason, winner_attempt_id=winner)
 
@@ -174,13 +180,21 @@ class _Docket:
                 if dispute.first_attempt_id in claims and dispute.second_attempt_id in claims:
                     return dispute
                 close_dispute(self._board, dispute, DisputeState.ENDED, reason="SIDE_GONE")
+                sides = {dispute.first_attempt_id, dispute.second_attempt_id}
+                self._board.unit_checks.condemn(self._task, sides & claims.keys())
+                return self._open()
         held = {
             frozenset({dispute.first_attempt_id, dispute.second_attempt_id})
             for dispute in docket
             if dispute.state is DisputeState.NO_BLAME
         }
+        voices = self._board.unit_checks.voices(self._task)
         candidates = [
-            Candidate(attempt_id=attempt_id, owner_id=attempt.row.owner_id, output_digest=attempt.digest)
+            Candidate(
+                attempt_id=attempt_id,
+                owner_id=attempt.row.owner_id,
+                output_digest=voices.get(attempt.digest, attempt.digest),
+            )
             for attempt_id, attempt in claims.items()
         ]
         anchors = [
@@ -248,6 +262,8 @@ class _Docket:
         if dispute.state is DisputeState.REFEREEING:
             return True
         board, task = self._board, self._task
+        if dispute.state is DisputeState.CHECKING:
+            return board.unit_checks.proceed(task, dispute)
         sides = (dispute.first_attempt_id, dispute.second_attempt_id)
         queries = self._disputes.queries(sides)
         roots = self._roots([task.attempts[side] for side in sides])
@@ -309,36 +325,43 @@ class _Docket:
         before = {
             query.attempt_id
             for query in queries
-            if query.unit_index == unit_index and query.want_state == want_state
+            if query.unit_index == unit_index and query.want_state == want_state and query.reason != MOOT
         }
         new = [attempt_id for attempt_id in attempt_ids if attempt_id not in before]
         if not new:
             return
-        board = self._board
-        rows = [
-            UnitQueryRow(
-                query_id=query_id,
-                task_id=dispute.task_id,
-                attempt_id=attempt_id,
-                vehicle_id=self._task.attempts[attempt_id].row.vehicle_id,
-                unit_index=unit_index,
-                want_state=want_state,
-                state="asked",
-                digest=b"",
-                tensors=NO_TENSORS,
-                reason="",
-                asked_at_us=board.now_us,
-                expires_at_us=board.now_us + board.policy.unit_answer_us,
-                answered_at_us=0,
-            )
-            for query_id, attempt_id in zip(
-                board.uow.ids.next_block("unit_query", len(new)), new, strict=True
-            )
-        ]
-        self._disputes.ask(rows)
+        ask_units(self._board, self._task, new, unit_index, want_state=want_state)
         if not want_state:
             self._change(dispute, dispute._replace(rounds=dispute.rounds + 1))
-        board.uow.effects.extend(asked_effects(rows))
+
+
+def ask_units(
+    board: "TaskBoard", task: "BoardTask", attempt_ids: list[int], unit_index: int, *, want_state: bool
+) -> list[UnitQueryRow]:
+    """Ask attempts of a task for their digest, or their state, of a unit; return the questions."""
+    rows = [
+        UnitQueryRow(
+            query_id=query_id,
+            task_id=task.row.task_id,
+            attempt_id=attempt_id,
+            vehicle_id=task.attempts[attempt_id].row.vehicle_id,
+            unit_index=unit_index,
+            want_state=want_state,
+            state="asked",
+            digest=b"",
+            tensors=NO_TENSORS,
+            reason="",
+            asked_at_us=board.now_us,
+            expires_at_us=board.now_us + board.policy.unit_answer_us,
+            answered_at_us=0,
+        )
+        for query_id, attempt_id in zip(
+            board.uow.ids.next_block("unit_query", len(attempt_ids)), attempt_ids, strict=True
+        )
+    ]
+    board.uow.disputes.ask(rows)
+    board.uow.effects.extend(asked_effects(rows))
+    return rows
 
 
 def start_state(queries: Iterable[UnitQueryRow], dispute: DisputeRow) -> UnitQueryRow | None:

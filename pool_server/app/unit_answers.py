@@ -21,6 +21,7 @@ from typing import NamedTuple
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app.blobs import require_held
 from pool_server.app.dispute_gate import (
+    MOOT,
     OPEN_DISPUTES,
     WITHHELD,
     WRONG_UNIT,
@@ -43,7 +44,6 @@ UNIT_ANSWERS_MAX = 64
 QUERIES_PER_SWEEP = 256
 #: The vehicle cannot give this state any more, charging or not.
 STATE_FORGOTTEN = "STATE_FORGOTTEN"
-_MOOT = "MOOT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ class _Desk:
         now_us = self._board.now_us
         task, dispute = self._dispute_of(query)
         if dispute is None:
-            self._close(query._replace(state="answered", reason=_MOOT, answered_at_us=now_us))
+            self._close(query._replace(state="answered", reason=MOOT, answered_at_us=now_us))
         elif answer.fault:
             self._close(query._replace(state="answered", reason=WRONG_UNIT, answered_at_us=now_us))
             convict(
@@ -233,8 +233,8 @@ class _Desk:
         """Close a question that was not answered in time."""
         now_us = self._board.now_us
         task, dispute = self._dispute_of(query)
-        if dispute is None or dispute.state is not DisputeState.ASKING:
-            self._close(query._replace(state="answered", reason=_MOOT, answered_at_us=now_us))
+        if dispute is None or dispute.state is DisputeState.REFEREEING:
+            self._close(query._replace(state="answered", reason=MOOT, answered_at_us=now_us))
         elif query.want_state and query.reason:
             # It said that it may not compute now: its digest stands, and the state may come from the other.
             self._close(query._replace(state="answered", answered_at_us=now_us))

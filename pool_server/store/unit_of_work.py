@@ -27,6 +27,7 @@ from pool_server.store.pool_run_repository import SqlPoolRunRepository
 from pool_server.store.price_repository import SqlPriceRepository
 from pool_server.store.receipt_repository import SqlReceiptRepository
 from pool_server.store.task_repository import SqlTaskRepository
+from pool_server.store.unit_check_repository import SqlUnitCheckRepository
 from pool_server.store.verification_repository import SqlVerificationRepository
 
 
@@ -59,6 +60,7 @@ class SqlUnitOfWork:
         self.disputes = SqlDisputeRepository(driver)
         self.verification = SqlVerificationRepository(driver)
         self.pool_runs = SqlPoolRunRepository(driver)
+        self.unit_checks = SqlUnitCheckRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""
