@@ -94,10 +94,12 @@ def agreement_left(board: "TaskBoard", task: "BoardTask") -> int:
     do those that it had beaten itself, as long as nobody else contradicts.
     """
     needed = task.agreement_needed
-    beaten = task.in_state(AttemptState.REJECTED) or task.in_state(AttemptState.DISCARDED)
-    if task.job.kind != "step" or task.rechecking or needed < 2 or not beaten:
+    if task.job.kind != "step" or task.rechecking or needed < 2 or len(task.attempts) < 2:
         return needed
-    returned, voices = task.in_state(AttemptState.RETURNED), board.unit_checks.voices(task)
+    refuted, voices = board.unit_checks.refuted(task), board.unit_checks.voices(task)
+    returned = [
+        attempt for attempt in task.in_state(AttemptState.RETURNED) if attempt.row.attempt_id not in refuted
+    ]
     if len({voices.get(attempt.digest, attempt.digest) for attempt in returned}) != 1:
         return needed
     return max(1, needed - _beaten(board, task, {attempt.row.attempt_id for attempt in returned}))
@@ -146,9 +148,11 @@ def convict(
     """Reject sides of a dispute and end it; the other side, if one is left, has won."""
     wrong = set(attempt_ids)
     left = [side for side in (dispute.first_attempt_id, dispute.second_attempt_id) if side not in wrong]
-    # Silence convicts the silent one and proves nothing for the other; nor do checks that are not through.
-    proved = dispute.state is not DisputeState.CHECKING or all(map(board.unit_checks.is_upheld, left))
-    winner = left[0] if left and reason == WRONG_UNIT and proved else 0
+    # Silence convicts the silent one and proves nothing for the other, unless that was checked by itself.
+    proved = reason == WRONG_UNIT
+    if dispute.state is DisputeState.CHECKING:
+        proved = all(map(board.unit_checks.is_upheld, left))
+    winner = left[0] if left and proved else 0
     board.convict(task, sorted(wrong), reason=reason, unit_index=unit_index)
     close_dispute(board, dispute, DisputeState.DECIDED, reason=reason, winner_attempt_id=winner)
 
@@ -188,7 +192,8 @@ class _Docket:
             for dispute in docket
             if dispute.state is DisputeState.NO_BLAME
         }
-        voices = self._board.unit_checks.voices(self._task)
+        checks = self._board.unit_checks
+        voices, refuted = checks.voices(self._task), checks.refuted(self._task)
         candidates = [
             Candidate(
                 attempt_id=attempt_id,
@@ -196,6 +201,7 @@ class _Docket:
                 output_digest=voices.get(attempt.digest, attempt.digest),
             )
             for attempt_id, attempt in claims.items()
+            if attempt_id not in refuted
         ]
         anchors = [
             group.anchor.attempt_id

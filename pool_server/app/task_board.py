@@ -286,7 +286,9 @@ class TaskBoard:
 
     def _turn_down(self, rejected: Sequence[BoardAttempt], unjudged: Sequence[BoardAttempt]) -> None:
         for attempt in rejected:
-            self.reject(attempt)
+            unit = self.unit_checks.wrong_unit(attempt)
+            self.reject(attempt, found_by=FindingKind.DISPUTE if unit >= 0 else None)
+            attempt.wrong_unit = unit
         for attempt in unjudged:
             attempt.move(_A.DISCARDED, reason="BETWEEN_TOLERANCES")
 

@@ -145,12 +145,18 @@ class UnitChecks:
         return False
 
     def condemn(self, task: "BoardTask", attempt_ids: Iterable[int]) -> None:
-        """Reject those of a task's recorded results of which a unit was found outside of the tolerance."""
+        """Reject those of a task's recorded results of which a unit was found outside of the tolerance.
+
+        Where that may be the fault of a class as a whole, the verdict asks a witness of it first; until then
+        the result decides nothing (`refuted`).
+        """
         for attempt_id in attempt_ids:
             attempt = task.attempts[attempt_id]
-            unit = self.wrong_unit(attempt)
-            if unit >= 0 and attempt.state is AttemptState.RETURNED:
-                self._board.convict(task, [attempt_id], reason=WRONG_UNIT, unit_index=unit)
+            found = self._outside(attempt)
+            if found is None or attempt.state is not AttemptState.RETURNED:
+                continue
+            if not self._board.classes.may_be_at_fault(attempt, found.referee_class):
+                self._board.convict(task, [attempt_id], reason=WRONG_UNIT, unit_index=found.unit_index)
 
     def _gather(
         self, task: "BoardTask", dispute: DisputeRow, row: UnitCheckRow, queries: list[UnitQueryRow]
@@ -216,12 +222,25 @@ class UnitChecks:
 
     def wrong_unit(self, attempt: "BoardAttempt") -> int:
         """Return the first unit in which a claim was found outside of the tolerance; -1 where in none."""
+        found = self._outside(attempt)
+        return -1 if found is None else found.unit_index
+
+    def _outside(self, attempt: "BoardAttempt") -> UnitCheckRow | None:
         if attempt.task.job.kind != "step":
-            return -1
+            return None
         rows = self._board.uow.unit_checks.of_attempts([attempt.row.attempt_id])
-        return next((row.unit_index for row in rows if row.state is UnitCheckState.OUTSIDE), -1)
+        return next((row for row in rows if row.state is UnitCheckState.OUTSIDE), None)
 
     # --- verdicts -------------------------------------------------------------------------------
+
+    def refuted(self, task: "BoardTask") -> frozenset[int]:
+        """Return the recorded results of which a unit was found wrong, and those that say the very same."""
+        if task.job.kind != "step":
+            return frozenset()
+        returned = {attempt.row.attempt_id: attempt for attempt in task.in_state(AttemptState.RETURNED)}
+        rows = self._board.uow.unit_checks.of_attempts(list(returned))
+        digests = {returned[row.attempt_id].digest for row in rows if row.state is UnitCheckState.OUTSIDE}
+        return frozenset(number for number, attempt in returned.items() if attempt.digest in digests)
 
     def voices(self, task: "BoardTask") -> dict[bytes, bytes]:
         """Return under which digest results count that were found as right as an earlier one."""
