@@ -52,7 +52,7 @@ DISPUTE_LIFECYCLE: Lifecycle[DisputeState] = Lifecycle(
         **from_each(
             (DisputeState.ASKING, DisputeState.REFEREEING, DisputeState.CHECKING),
             DisputeState.DECIDED,
-            "one side is wrong, or both are",
+            "one side is wrong or beaten, or both are wrong",
         ),
         **from_each(
             (DisputeState.ASKING, DisputeState.REFEREEING, DisputeState.CHECKING),

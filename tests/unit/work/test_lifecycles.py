@@ -1,4 +1,4 @@
-"""The six lifecycles: every pair of states is either in the table or refused, and the tables make sense."""
+"""The lifecycles: every pair of states is either in the table or refused, and the tables make sense."""
 
 from enum import StrEnum
 from itertools import product
@@ -28,6 +28,7 @@ from pool_server.core.jobs import (
 )
 from pool_server.core.lifecycle import Lifecycle
 from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE
+from pool_server.core.verification.unit_check import UNIT_CHECK_LIFECYCLE
 
 LIFECYCLES: list[Lifecycle[Any]] = [
     VEHICLE_LIFECYCLE,
@@ -36,6 +37,7 @@ LIFECYCLES: list[Lifecycle[Any]] = [
     ATTEMPT_LIFECYCLE,
     LEASE_LIFECYCLE,
     DISPUTE_LIFECYCLE,
+    UNIT_CHECK_LIFECYCLE,
 ]
 PAIRS = [
     pytest.param(lifecycle, source, target, id=f"{lifecycle.name}: {source} -> {target}")
