@@ -7,17 +7,17 @@ blames nobody, and no claim stands by it.
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.tensors import decode
-from pool_server.app.dispute_gate import CLASS_PROBLEM, MOOT, units_of_task
+from pool_server.app.dispute_gate import CLASS_PROBLEM, MOOT
 from pool_server.app.quarantine import settle_board
 from pool_server.app.refereeing import REFEREE_TRIES_MAX
 from pool_server.app.task_board import TaskBoard, read_tensors
+from pool_server.app.unit_checks import held_state
 from pool_server.app.work_policy import BlobReader, WorkPolicy
-from pool_server.core.jobs import NO_TENSORS, AttemptState, TensorRef
+from pool_server.core.jobs import AttemptState
 from pool_server.core.verification.unit_check import UnitCheckState, finding_of, unit_fit
 from pool_server.ports.disputes import UnitOrder, UnitRun
-from pool_server.ports.unit_checks import CheckOrder, Measured, UnitCheckRow
+from pool_server.ports.unit_checks import CheckOrder, Measured
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.ports.work import JobRow
 
 CHECKS_PER_SWEEP = 64
 
@@ -39,23 +39,11 @@ def check_order(uow: UnitOfWork, check_id: int) -> CheckOrder | None:
         program_sha256=job.program_sha256,
         constants=uow.jobs.constants(job.job_id),
         inputs=uow.disputes.task_inputs(row.task_id),
-        start=_state(uow, job, row, row.unit_index - 1) if row.unit_index else None,
+        start=held_state(uow, job, row.attempt_id, row.unit_index - 1) if row.unit_index else None,
         unit_index=row.unit_index,
         steps=min(job.unit_steps, job.steps_per_task - row.unit_index * job.unit_steps),
     )
-    return CheckOrder(unit, _state(uow, job, row, row.unit_index), job.comparator)
-
-
-def _state(uow: UnitOfWork, job: JobRow, row: UnitCheckRow, unit: int) -> TensorRef:
-    """Return the claim's state after a unit: what was handed in, or shown."""
-    if unit == units_of_task(job) - 1:
-        held = uow.attempts.outputs(row.attempt_id)
-        if held is not None:
-            return held
-    for query in uow.disputes.queries([row.attempt_id]):
-        if query.unit_index == unit and query.tensors != NO_TENSORS:
-            return query.tensors
-    raise InvariantError(f"unit check {row.check_id} waits for the referee without a state")
+    return CheckOrder(unit, held_state(uow, job, row.attempt_id, row.unit_index), job.comparator)
 
 
 def measure(order: CheckOrder, run: UnitRun, blobs: BlobReader | None) -> Measured:

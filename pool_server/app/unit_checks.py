@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from pool_protocol.digests import sha256
 from pool_protocol.errors import InvariantError
+from pool_server.app.board_rows import read_tensors
 from pool_server.app.dispute_gate import (
     CLASS_PROBLEM,
     MOOT,
@@ -23,21 +24,26 @@ from pool_server.app.dispute_gate import (
     units_of_task,
 )
 from pool_server.core.effects import RefereeWanted
-from pool_server.core.jobs import NO_TENSORS, AttemptState
+from pool_server.core.jobs import NO_TENSORS, AttemptState, TensorRef
 from pool_server.core.verification.audit import AuditDraw
 from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE, DisputeState
 from pool_server.core.verification.unit_check import (
     UNIT_CHECK_LIFECYCLE,
+    Fit,
     Standing,
     UnitCheckState,
     drawn_units,
     has_tolerance,
+    next_parting,
     settle,
     standing_of,
+    unit_fit,
     voices,
 )
 from pool_server.ports.disputes import DisputeRow, UnitQueryRow
 from pool_server.ports.unit_checks import UnitCheckRow
+from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.ports.work import JobRow
 
 if TYPE_CHECKING:
     from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
@@ -77,15 +83,17 @@ class UnitChecks:
         checking = dispute._replace(state=DisputeState.CHECKING, reason=CLASS_PROBLEM)
         if not self._board.uow.disputes.change(checking, from_state=dispute.state):
             raise InvariantError(f"dispute {dispute.dispute_id} is not {dispute.state} any more")
+        drawn_before = {row.attempt_id for row in self._board.uow.unit_checks.of_attempts(_sides(dispute))}
         for attempt_id in _sides(dispute):
-            self._open(task, attempt_id, parting=dispute.unit_index, draws=draws)
+            drawn = () if attempt_id in drawn_before else self._drawn(task, attempt_id, draws)
+            self._open(task, attempt_id, [dispute.unit_index, *drawn])
         return True
 
-    def _open(self, task: "BoardTask", attempt_id: int, *, parting: int, draws: AuditDraw) -> None:
+    def _open(self, task: "BoardTask", attempt_id: int, wanted: Iterable[int]) -> None:
+        """Open checks of those units of a claim that have none."""
         board = self._board
         known = {row.unit_index for row in board.uow.unit_checks.of_attempts([attempt_id])}
-        wanted = {parting} if known else {parting, *self._drawn(task, attempt_id, draws)}
-        units = sorted(wanted - known)
+        units = sorted(set(wanted) - known)
         if not units:
             return
         ids = board.uow.ids.next_block("unit_check", len(units))
@@ -124,12 +132,15 @@ class UnitChecks:
     def proceed(self, task: "BoardTask", dispute: DisputeRow) -> bool:
         """Ask for the states that are missing, or settle; return whether the dispute waits for somebody."""
         sides = _sides(dispute)
-        queries = self._board.uow.disputes.queries(sides)
-        for row in self._board.uow.unit_checks.of_attempts(sides):
-            if row.state is UnitCheckState.ASKING:
-                self._gather(task, dispute, row, queries)
-        standings = self._standings(sides)
-        settlement = settle(standings)
+        self._gather_all(task, dispute)
+        settlement = settle(self._standings(sides))
+        if settlement is not None and settlement.both_stand:
+            parting = self._parting(task, dispute)
+            if parting is not None:
+                for attempt_id in sides:
+                    self._open(task, attempt_id, [parting])
+                self._gather_all(task, dispute)
+                settlement = settle(self._standings(sides))
         if settlement is None:
             return True
         for attempt_id in settlement.set_aside:
@@ -144,6 +155,22 @@ class UnitChecks:
         self.condemn(task, settlement.wrong)
         return False
 
+    def _parting(self, task: "BoardTask", dispute: DisputeRow) -> int | None:
+        """Return the unit to check next of two claims that stand so far; None when there is none."""
+        job, uow, blobs = task.job, self._board.uow, self._board.blobs
+        first, second = _sides(dispute)
+        units = {attempt_id: set[int]() for attempt_id in (first, second)}
+        for row in uow.unit_checks.of_attempts([first, second]):
+            units[row.attempt_id].add(row.unit_index)
+
+        def near(unit: int) -> bool:
+            one, other = (
+                read_tensors(held_state(uow, job, attempt_id, unit), blobs) for attempt_id in (first, second)
+            )
+            return unit_fit(job.comparator, other, one) is Fit.WITHIN
+
+        return next_parting(units_of_task(job), units[first] & units[second], near)
+
     def condemn(self, task: "BoardTask", attempt_ids: Iterable[int]) -> None:
         """Reject those of a task's recorded results of which a unit was found outside of the tolerance.
 
@@ -157,6 +184,12 @@ class UnitChecks:
                 continue
             if not self._board.classes.may_be_at_fault(attempt, found.referee_class):
                 self._board.convict(task, [attempt_id], reason=WRONG_UNIT, unit_index=found.unit_index)
+
+    def _gather_all(self, task: "BoardTask", dispute: DisputeRow) -> None:
+        queries = self._board.uow.disputes.queries(_sides(dispute))
+        for row in self._board.uow.unit_checks.of_attempts(_sides(dispute)):
+            if row.state is UnitCheckState.ASKING:
+                self._gather(task, dispute, row, queries)
 
     def _gather(
         self, task: "BoardTask", dispute: DisputeRow, row: UnitCheckRow, queries: list[UnitQueryRow]
@@ -252,6 +285,22 @@ class UnitChecks:
             for dispute in self._board.uow.disputes.of_task(task.row.task_id)
             if dispute.reason == BOTH_STAND
         )
+
+
+def held_state(uow: UnitOfWork, job: JobRow, attempt_id: int, unit: int) -> TensorRef:
+    """Return a claim's state after a unit: what was handed in, or shown.
+
+    Raises:
+        InvariantError: it is not here.
+    """
+    if unit == units_of_task(job) - 1:
+        held = uow.attempts.outputs(attempt_id)
+        if held is not None:
+            return held
+    for query in uow.disputes.queries([attempt_id]):
+        if query.unit_index == unit and query.tensors != NO_TENSORS:
+            return query.tensors
+    raise InvariantError(f"attempt {attempt_id} has not shown its state after unit {unit}")
 
 
 def _sides(dispute: DisputeRow) -> tuple[int, int]:

@@ -58,5 +58,22 @@ def off(state: State, steps: int) -> State:
     return _walk(state, steps, lambda x: (RATE * x) * (ONE - x) * np.float32(0.999))
 
 
+def tame_sum(state: State, steps: int) -> State:
+    """A program without chaos, class "tame a": x + x / 1000."""
+    return _walk(state, steps, lambda x: x + x * np.float32(1e-3))
+
+
+def tame_product(state: State, steps: int) -> State:
+    """The same of class "tame b"."""
+    return _walk(state, steps, lambda x: x * np.float32(1.001))
+
+
 #: What the machines of a class compute.
-STEPS: dict[str, Step] = {"a": factored, "b": expanded, "r": wide, "off": off}
+STEPS: dict[str, Step] = {
+    "a": factored,
+    "b": expanded,
+    "r": wide,
+    "off": off,
+    "tame a": tame_sum,
+    "tame b": tame_product,
+}

@@ -11,16 +11,17 @@ with the job's tolerance. Within one unit rounding has no time to grow; what is 
 
 How many units. If a share s of a claim's units is wrong, n of them drawn at random all miss it with
 probability (1 - s)^n at most, so n = ceil(ln(miss) / ln(1 - s)) units find it but with probability `miss`
-(`UnitCheckRule`); a task of no more units has all of them checked. The unit in which the claims part is
-checked besides. A claim that is wrong in a single unit and goes on from it honestly is wrong in one unit:
-it is found with probability n / units by the draw (`found_probability`), and surely by the unit of parting
-where that is the one.
+(`UnitCheckRule`); a task of no more units has all of them checked. Besides, the unit is checked in which the
+claims' bits part, and, if both still stand, the one in which they part by more than the tolerance
+(`next_parting`). A claim that is wrong in a single unit and goes on from there honestly is found by the draw
+with probability n / units only (`found_probability`), but surely by the unit of parting, as long as honest
+claims would not have parted before: chaos hides it, nothing else does.
 
 What follows is `settle`. Not decided here: when claims are checked at all, and what an answer may take.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Any
@@ -101,6 +102,34 @@ def drawn_units(numbers: Sequence[float], unit_count: int) -> tuple[int, ...]:
         other = place + int(number * (unit_count - place))
         units[place], units[other] = units[other], units[place]
     return tuple(sorted(units[: len(numbers)]))
+
+
+def next_parting(unit_count: int, shown: Iterable[int], near: Callable[[int], bool]) -> int | None:
+    """Return which unit two claims show next in search of the one in which they part beyond the tolerance.
+
+    Bisection between the initial state, which they share, and the last one: about log2(units) units. Where
+    claims come together again it finds one of the places where they part.
+
+    Args:
+        unit_count: Units of the task.
+        shown: Units of which both have been checked.
+        near: Whether the claims' states after a unit, shown or the last, are within the tolerance.
+
+    Returns:
+        None where it has been checked, or where they do not part.
+    """
+    agreed, parted, checked = -1, unit_count - 1, set(shown)
+    if near(parted):
+        return None
+    while between := sorted(unit for unit in checked if agreed < unit < parted):
+        middle = between[len(between) // 2]
+        if near(middle):
+            agreed = middle
+        else:
+            parted = middle
+    if parted - agreed > 1:
+        return (agreed + parted) // 2
+    return None if parted in checked else parted
 
 
 # --- what a re-run means ------------------------------------------------------------------------

@@ -312,6 +312,30 @@ def test_a_liar_of_another_class_is_convicted_by_a_drawn_unit(pool: Workshop, co
     assert pool.result(job_id).state is TaskState.ACCEPTED
 
 
+@pytest.mark.parametrize("unit", range(DRAWN, UNITS))
+def test_without_chaos_the_unit_of_parting_is_found_though_it_was_not_drawn(
+    pool: Workshop, unit: int
+) -> None:
+    liar, truthful = Car(pool, "liar", "tame b", lie_at(unit)), Car(pool, "truthful", "tame a")
+    chaotic_job(pool)
+    liar.work(), truthful.work()
+    assert liar.walk.digests[0] != truthful.walk.digests[0]
+    settle(pool, liar, truthful, kind="tame a")
+    assert states(pool, liar, truthful) == ["rejected", "accepted"]
+    assert findings(pool, liar) == [("DISPUTE", "WRONG", unit)]
+    # No more than a bisection's worth of units besides those drawn.
+    assert len(found(pool, truthful)) <= DRAWN + 4
+
+
+def test_a_single_lie_that_was_not_drawn_hides_in_chaos(pool: Workshop) -> None:
+    # What the documents say that is not found: each other unit follows from the one before it.
+    liar, truthful = Car(pool, "liar", "b", lie_at(UNITS - 2)), Car(pool, "truthful", "a")
+    chaotic_job(pool)
+    liar.work(), truthful.work()
+    settle(pool, liar, truthful)
+    assert states(pool, liar, truthful) == ["accepted", "accepted"]
+
+
 def test_two_liars_lose_both(pool: Workshop) -> None:
     one, two = Car(pool, "one", "a", lie_at(3)), Car(pool, "two", "b", lie_at(6))
     job_id = chaotic_job(pool)

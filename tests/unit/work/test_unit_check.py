@@ -30,6 +30,7 @@ from pool_server.core.verification.unit_check import (
     finding_of,
     found_probability,
     has_tolerance,
+    next_parting,
     settle,
     standing_of,
     unit_fit,
@@ -98,6 +99,41 @@ def test_shares_out_of_bounds_are_refused(share: float) -> None:
         UnitCheckRule(wrong_share=share)
     with pytest.raises(PoolError):
         UnitCheckRule(miss_max=share)
+
+
+def searched(unit_count: int, far: set[int], shown: set[int]) -> list[int]:
+    """The units that are looked at in turn."""
+    looked: list[int] = []
+    while (unit := next_parting(unit_count, shown | set(looked), lambda unit: unit not in far)) is not None:
+        assert unit not in looked
+        looked.append(unit)
+    return looked
+
+
+@given(st.integers(1, 200), st.data())
+def test_the_unit_in_which_claims_part_is_among_those_looked_at(unit_count: int, data: st.DataObject) -> None:
+    units = st.integers(0, unit_count - 1)
+    parting, shown = data.draw(units), data.draw(st.sets(units, max_size=9))
+    looked = searched(unit_count, set(range(parting, unit_count)), shown)
+    assert parting in {*shown, *looked}
+    assert len(looked) <= 1 + (unit_count - 1).bit_length()
+
+
+@given(st.integers(1, 60), st.data())
+def test_of_claims_that_part_and_meet_again_one_parting_is_found(
+    unit_count: int, data: st.DataObject
+) -> None:
+    units = st.integers(0, unit_count - 1)
+    far = data.draw(st.sets(units)) | {unit_count - 1}
+    shown = data.draw(st.sets(units, max_size=9))
+    looked = {*shown, *searched(unit_count, far, shown)}
+    assert any(unit in far and unit - 1 not in far for unit in looked)
+
+
+def test_claims_that_end_near_each_other_are_not_searched() -> None:
+    assert searched(64, {3, 4}, {3}) == []
+    assert searched(1, {0}, set()) == [0]
+    assert searched(1, {0}, {0}) == []
 
 
 # --- how far off --------------------------------------------------------------------------------
