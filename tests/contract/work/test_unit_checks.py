@@ -277,14 +277,10 @@ def run_whole(pool: Workshop, *, kind: str = "r") -> None:
     """Let the pool compute the tasks that wait for it."""
     after = STEPS[kind](start(), UNITS * UNIT_STEPS)
     run = TaskRun(output_digest(after), inline(tensors.encode(after)), probe(kind).class_id)
-    task_ids = pool.books.run(tasks_to_referee)
-    assert task_ids
-    for task_id in task_ids:
-        pool._run(
-            lambda uow, task_id=task_id: take_task_run(
-                uow, task_id, run, policy=pool.policy, blobs=pool.blobs, now_us=pool.now_us
-            )
-        )
+    [task_id] = pool.books.run(tasks_to_referee)
+    pool._run(
+        lambda uow: take_task_run(uow, task_id, run, policy=pool.policy, blobs=pool.blobs, now_us=pool.now_us)
+    )
 
 
 # --- liars --------------------------------------------------------------------------------------
