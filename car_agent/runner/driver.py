@@ -290,8 +290,9 @@ class WorkDriver:
                 "constants_key": key or None,
                 "steps": work.steps,
                 "unit_steps": work.unit_steps,
+                "first_unit": work.first_unit,
             },
-            [work.inputs],
+            [work.inputs, work.start] if work.start else [work.inputs],
         )
 
     # --- frames in -----------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def _run(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
     from car_agent.runner.executor import ExecutionError
 
     attempt_id = frame.number("attempt_id")
+    inputs, *start = frame.buffers
 
     def progress(units_done: int, units_total: int) -> None:
         fields = {"attempt_id": attempt_id, "units_done": units_done, "units_total": units_total}
@@ -73,9 +74,11 @@ def _run(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
         result = executor.run(
             frame.text("program_sha256"),
             constants_key=frame.fields.get("constants_key"),
-            inputs=frame.buffer,
+            inputs=inputs,
+            start=b"".join(start),
             steps=frame.number("steps"),
             unit_steps=frame.number("unit_steps"),
+            first_unit=frame.number("first_unit"),
             progress=progress,
         )
     except ExecutionError as error:
