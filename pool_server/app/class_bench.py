@@ -147,6 +147,11 @@ class ClassBench:
         mine = self._class_of(attempt).numeric_class
         return mine != UNKNOWN_CLASS and self._comparability(attempt.task.job.program_sha256)(mine, name)
 
+    def vouches_for_itself(self, attempt: "BoardAttempt") -> bool:
+        """Say whether an attempt's class is known, and so large that its vehicles hold each other to bits."""
+        name = self._class_of(attempt).numeric_class
+        return name != UNKNOWN_CLASS and self._may_check_itself(name, attempt.task.job.program_sha256)
+
     def may_be_at_fault(self, attempt: "BoardAttempt", referee_class: str) -> bool:
         """Say whether what a referee found wrong may be the fault of an attempt's class as a whole.
 

@@ -119,11 +119,12 @@ class UnitChecks:
     def _drawn(self, task: "BoardTask", attempt_id: int, draws: AuditDraw) -> tuple[int, ...]:
         unit_root = self._board.uow.disputes.commitments([attempt_id])[attempt_id].unit_root
         unit_count = units_of_task(task.job)
+        vouched = self._board.classes.vouches_for_itself(task.attempts[attempt_id])
         numbers = [
             draws.uniform(
                 output_digest=sha256(_UNITS + place.to_bytes(4, "big") + unit_root), attempt_id=attempt_id
             )
-            for place in range(self._board.policy.unit_check.units(unit_count))
+            for place in range(self._board.policy.unit_check.units(unit_count, vouched=vouched))
         ]
         return drawn_units(numbers, unit_count)
 

@@ -11,11 +11,13 @@ with the job's tolerance. Within one unit rounding has no time to grow; what is 
 
 How many units. If a share s of a claim's units is wrong, n of them drawn at random all miss it with
 probability (1 - s)^n at most, so n = ceil(ln(miss) / ln(1 - s)) units find it but with probability `miss`
-(`UnitCheckRule`); a task of no more units has all of them checked. Besides, the unit is checked in which the
-claims' bits part, and, if both still stand, the one in which they part by more than the tolerance
-(`next_parting`). A claim that is wrong in a single unit and goes on from there honestly is found by the draw
-with probability n / units only (`found_probability`), but surely by the unit of parting, as long as honest
-claims would not have parted before: chaos hides it, nothing else does.
+(`UnitCheckRule`). A task of no more units has all of them checked. So has a claim of a class that may not
+vouch for itself: what a vehicle says of its class is its own word, and must not spare it the bits.
+
+Besides, the unit is checked in which the claims' bits part, and, if both still stand, the one in which they
+part by more than the tolerance (`next_parting`). A claim that is wrong in a single unit and goes on from there
+honestly is found by the draw with probability n / units only (`found_probability`), but surely by the unit of
+parting, as long as honest claims would not have parted before: chaos hides it, nothing else does.
 
 What follows is `settle`. Not decided here: when claims are checked at all, and what an answer may take.
 """
@@ -35,6 +37,8 @@ from pool_server.core.agreement_rules import ComparatorKind, Rule, arrays_agree
 from pool_server.core.comparison import Comparator, Tensors
 from pool_server.core.lifecycle import Lifecycle
 
+#: Units drawn of a claim of a class that may not vouch for itself: all, up to so many.
+UNVOUCHED_UNITS_MAX = 64
 #: Rules that leave room for rounding.
 TOLERANT = frozenset({ComparatorKind.CLOSE, ComparatorKind.ULP})
 
@@ -80,8 +84,15 @@ class UnitCheckRule:
         if not (0 < self.wrong_share < 1 and 0 < self.miss_max < 1):
             raise PoolError(ErrorCode.INVALID_ARGUMENT, "a share of the unit check rule is out of bounds")
 
-    def units(self, unit_count: int) -> int:
-        """Return how many units of a task of so many are drawn: all where they are few."""
+    def units(self, unit_count: int, *, vouched: bool = True) -> int:
+        """Return how many units of a task of so many are drawn: all where they are few.
+
+        Args:
+            unit_count: Units of the task.
+            vouched: Whether the claim's class may vouch for itself, so that others of it hold it to its bits.
+        """
+        if not vouched:
+            return min(unit_count, UNVOUCHED_UNITS_MAX)
         return min(unit_count, math.ceil(math.log(self.miss_max) / math.log1p(-self.wrong_share)))
 
 

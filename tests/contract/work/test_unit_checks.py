@@ -47,7 +47,7 @@ from tests.support.workshop import BUYER, SetDraws, Workshop, inline
 UNITS = 16
 CLOSE = Comparator(kind=ComparatorKind.CLOSE, rtol=1e-4)
 RECORDED, VERIFIED = AckStatus.RECORDED, AckStatus.VERIFIED
-#: Draws of 0 take the first units of a task: as many as the rule asks for.
+#: Draws of 0 take the first units: so many of a class that vouches for itself.
 DRAWN = UnitCheckRule().units(UNITS)
 
 
@@ -204,15 +204,24 @@ def test_a_chaotic_pair_of_two_classes_is_right_both_and_paid_both(pool: Worksho
     assert findings(pool, one) == findings(pool, two) == []
     [dispute] = disputes(pool)
     assert (dispute.state, dispute.reason, dispute.unit_index) == (DisputeState.NO_BLAME, "BOTH_STAND", 0)
-    # Who came first is believed, and it was checked: nine units of sixteen, each from its own state.
+    # Who came first is believed, and it was checked: all units, since nobody else is of its class.
     result = pool.result(job_id)
     assert (result.state, result.evidence) == (TaskState.ACCEPTED, "AUDITED")
     assert result.outputs is not None
     assert np.array_equal(tensors.decode(result.outputs.inline or b"")["value"], one.end)
-    assert found(pool, one) == found(pool, two) == dict.fromkeys(range(DRAWN), "within")
+    assert found(pool, one) == found(pool, two) == dict.fromkeys(range(UNITS), "within")
     # Each class is confirmed by the other on this program.
     figures = {item.numeric_class: item.agreed_across for item in pool.books.run(list_classes).classes}
     assert (figures[probe("a").class_id], figures[probe("b").class_id]) == (1, 1)
+
+
+def test_of_classes_that_vouch_for_themselves_nine_units_are_drawn(pool: Workshop) -> None:
+    one, two, *_ = [Car(pool, name, name[0]) for name in ("a1", "b1", "a2", "b2")]
+    chaotic_job(pool)
+    one.work(), two.work()
+    settle(pool, one, two)
+    assert states(pool, one, two) == ["accepted", "accepted"]
+    assert found(pool, one) == found(pool, two) == dict.fromkeys(range(DRAWN), "within")
 
 
 def test_a_referee_of_one_sides_class_asks_that_side_for_its_very_bits(pool: Workshop) -> None:
@@ -287,7 +296,7 @@ def run_whole(pool: Workshop, *, kind: str = "r") -> None:
 
 
 @pytest.mark.parametrize("comes", ["first", "second"])
-@pytest.mark.parametrize("unit", [0, 5, DRAWN - 1])
+@pytest.mark.parametrize("unit", [0, 5, UNITS - 1])
 def test_a_liar_of_another_class_is_convicted_by_a_drawn_unit(pool: Workshop, comes: str, unit: int) -> None:
     liar, truthful = Car(pool, "liar", "b", lie_at(unit)), Car(pool, "truthful", "a")
     job_id = chaotic_job(pool)
@@ -313,11 +322,15 @@ def test_without_chaos_the_unit_of_parting_is_found_though_it_was_not_drawn(
     pool: Workshop, unit: int
 ) -> None:
     liar, truthful = Car(pool, "liar", "tame b", lie_at(unit)), Car(pool, "truthful", "tame a")
+    fellows = [Car(pool, f"fellow {kind}", kind) for kind in ("tame b", "tame a")]
     chaotic_job(pool)
     liar.work(), truthful.work()
     assert liar.walk.digests[0] != truthful.walk.digests[0]
     settle(pool, liar, truthful, kind="tame a")
-    assert states(pool, liar, truthful) == ["rejected", "accepted"]
+    assert found(pool, liar)[unit] == "outside"
+    fellows[0].work()
+    settle(pool, liar, truthful, fellows[0], kind="tame a")
+    assert states(pool, liar, truthful, fellows[0]) == ["rejected", "accepted", "accepted"]
     assert findings(pool, liar) == [("DISPUTE", "WRONG", unit)]
     # No more than a bisection's worth of units besides those drawn.
     assert len(found(pool, truthful)) <= DRAWN + 4
@@ -326,6 +339,7 @@ def test_without_chaos_the_unit_of_parting_is_found_though_it_was_not_drawn(
 def test_a_single_lie_that_was_not_drawn_hides_in_chaos(pool: Workshop) -> None:
     # What the documents say that is not found: each other unit follows from the one before it.
     liar, truthful = Car(pool, "liar", "b", lie_at(UNITS - 2)), Car(pool, "truthful", "a")
+    assert [Car(pool, f"fellow_{kind}", kind) for kind in "ab"]
     chaotic_job(pool)
     liar.work(), truthful.work()
     settle(pool, liar, truthful)
@@ -567,6 +581,7 @@ def test_a_side_that_is_taken_out_ends_it_and_what_was_found_of_the_other_holds(
 
 def test_units_of_a_claim_are_drawn_once(pool: Workshop) -> None:
     cars = [Car(pool, "one", "a"), Car(pool, "two", "b"), Car(pool, "three", "r")]
+    assert [Car(pool, f"fellow_{kind}", kind) for kind in "abr"]
     chaotic_job(pool)
     with pool.books.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE tasks SET wanted = 3, agreement_needed = 3")

@@ -47,6 +47,8 @@ def contradiction(
     referee = CountingReferee(step=STEPS["r"], numeric_class=probe("r").class_id)
     with step_pool(tmp_path, referee) as pool:
         pair = ClassCar(pool, "a"), ClassCar(pool, "b", spoil)
+        if spoil is honest:
+            assert [ClassCar(pool, kind) for kind in "ab"], "of each class there is one more"
         buyer = FakeBuyer.with_money(pool)
         job_id = open_step_job(buyer, steps=UNITS * UNIT_STEPS, start=lambda _seed: start(), comparator=CLOSE)
         with answering(*pair):

@@ -86,6 +86,7 @@ def test_the_figures_of_the_defaults() -> None:
     # docs/explanation/disputes.md prints these.
     rule = UnitCheckRule()
     assert [rule.units(count) for count in (1, 8, 9, 10, 64, 1_000)] == [1, 8, 9, 9, 9, 9]
+    assert [rule.units(count, vouched=False) for count in (1, 10, 64, 1_000)] == [1, 10, 64, 64]
     found = [
         round(found_probability(unit_count=64, wrong=wrong, checked=rule.units(64)), 3)
         for wrong in (1, 4, 7, 16, 32)
