@@ -15,8 +15,8 @@ probability (1 - s)^n at most, so n = ceil(ln(miss) / ln(1 - s)) units find it b
 vouch for itself: what a vehicle says of its class is its own word, and must not spare it the bits.
 
 Besides, the unit is checked in which the claims' bits part, and, if both still stand, the one in which they
-part by more than the tolerance (`next_parting`). A claim that is wrong in a single unit and goes on from there
-honestly is found by the draw with probability n / units only (`found_probability`), but surely by the unit of
+part by more than the tolerance (`next_parting`). A claim that is wrong in a single unit, and goes on from it
+honestly, is found by the draw with probability n / units only (`found_probability`), but surely by the unit of
 parting, as long as honest claims would not have parted before: chaos hides it, nothing else does.
 
 What follows is `settle`. Not decided here: when claims are checked at all, and what an answer may take.
