@@ -22,6 +22,7 @@ from pool_server.core.payouts.model import TRANSITIONS as PAYOUT_TRANSITIONS
 from pool_server.core.payouts.model import PayoutState
 from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE
 from pool_server.core.verification.prefix_claim import PREFIX_LIFECYCLE
+from pool_server.core.verification.unit_check import UNIT_CHECK_LIFECYCLE
 from pool_server.rpc.policy import POLICY
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -93,6 +94,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "lease": lambda: lifecycle(LEASE_LIFECYCLE),
     "dispute": lambda: lifecycle(DISPUTE_LIFECYCLE),
     "prefix": lambda: lifecycle(PREFIX_LIFECYCLE),
+    "unit-check": lambda: lifecycle(UNIT_CHECK_LIFECYCLE),
     "vehicle": lambda: lifecycle(VEHICLE_LIFECYCLE),
     "payout": payouts,
     "phases": phases,

@@ -1,9 +1,8 @@
 """Keeps one worker busy with the attempts of leases, and turns what it answers into outcomes.
 
-The driver decides in which order frames go out, how far ahead of the worker they run, and when a worker
-took too long. It checks every answer against the manifest before anyone signs it: the worker runs strangers'
-programs and is not trusted. Whether a worker may live is decided by `car_agent.core.lifecycle`; the driver
-only starts and kills when told to, and kills by itself what breaks a limit.
+The driver decides in which order frames go out, how far ahead of the worker they run, and when a worker took
+too long. It checks every answer against the manifest before anyone signs it: it runs strangers' programs
+and is not trusted. Whether a worker may live is decided by `car_agent.core.lifecycle`.
 """
 
 import asyncio
@@ -305,8 +304,9 @@ class WorkDriver:
                 "constants_key": key or None,
                 "steps": work.steps,
                 "unit_steps": work.unit_steps,
+                "first_unit": work.first_unit,
             },
-            [work.inputs],
+            [work.inputs, work.start] if work.start else [work.inputs],
         )
 
     # --- frames in -----------------------------------------------------------------------------

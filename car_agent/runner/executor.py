@@ -126,8 +126,10 @@ class Executor:
         steps: int,
         unit_steps: int,
         progress: Progress,
+        start: bytes = b"",
+        first_unit: int = 0,
     ) -> ExecutionResult:
-        """Make one attempt.
+        """Make one attempt, or what is left of it after `first_unit` units that ended in the state `start`.
 
         Raises:
             ExecutionError: when there are no outputs.
@@ -142,7 +144,10 @@ class Executor:
                 outputs: dict[str, Any] = program.run_map(arrays, constants)
             else:
                 walk = _StepWalk(program, program_sha256, constants, progress)
-                outputs, unit_digests = walk.run(arrays, steps=steps, unit_steps=unit_steps)
+                state = tensors.decode(start) if start else _initial_state(arrays)
+                outputs, unit_digests = walk.run(
+                    arrays, state, steps=steps, unit_steps=unit_steps, first_unit=first_unit
+                )
             run_time_us = (time.perf_counter_ns() - started_ns) // 1_000
             encoded = tensors.encode(outputs)
         except (PoolError, MemoryError) as error:
@@ -183,16 +188,17 @@ class _StepWalk:
         self._progress = progress
 
     def run(
-        self, arrays: dict[str, Any], *, steps: int, unit_steps: int
+        self,
+        arrays: dict[str, Any],
+        state: dict[str, Any],
+        *,
+        steps: int,
+        unit_steps: int,
+        first_unit: int,
     ) -> tuple[dict[str, Any], tuple[bytes, ...]]:
         """Return the final state and the digests of the units."""
         if steps < 1 or unit_steps < 1:
             raise PoolError(ErrorCode.INVALID_ARGUMENT, f"{steps} steps in units of {unit_steps}")
-        state = {
-            name.removeprefix(STATE_PREFIX): array
-            for name, array in arrays.items()
-            if name.startswith(STATE_PREFIX)
-        }
         inputs = {name: array for name, array in arrays.items() if not name.startswith(STATE_PREFIX)}
         units_total = -(-steps // unit_steps)
         unit_digests: list[bytes] = []
@@ -200,7 +206,7 @@ class _StepWalk:
         for unit in range(units_total):
             count = min(unit_steps, steps - unit * unit_steps)
             state = self._program.run_steps(count, state, inputs, self._constants)
-            unit_digests.append(self._digest(state, unit))
+            unit_digests.append(self._digest(state, first_unit + unit))
             now_ns = time.perf_counter_ns()
             if now_ns - told_ns >= _PROGRESS_EVERY_NS:
                 self._progress(unit + 1, units_total, unit_digests[told:])
@@ -216,6 +222,14 @@ class _StepWalk:
         return digests.state_digest(
             state, job_id="", program_sha256=self._program_sha256, task_index=0, unit_index=unit
         )
+
+
+def _initial_state(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix(STATE_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(STATE_PREFIX)
+    }
 
 
 def _as_execution_error(error: PoolError | MemoryError) -> ExecutionError:

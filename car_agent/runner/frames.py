@@ -5,7 +5,8 @@ the header's "buffers" lists. Nothing is pickled, and neither side trusts the ot
 than the limits below is refused before it is read. A frame's meaning is decided by `worker` and `keeper`.
 
     supervisor -> worker   load {program_sha256, manifest} [artifact]        constants {key} [safetensors]
-                           run {attempt_id, program_sha256, constants_key, steps, unit_steps} [inputs]
+                           run {attempt_id, program_sha256, constants_key, steps, unit_steps, first_unit}
+                               [inputs], and the state to start from where that is not the initial one
                            probe {}                                                 shutdown {}
     worker -> supervisor   ready {jax, jaxlib, platforms, sandbox_applied, sandbox_missing}
                            loaded {program_sha256, compile_ms}

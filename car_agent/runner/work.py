@@ -18,6 +18,10 @@ class AttemptWork:
     """safetensors; for step programs the names of the initial state start with "state/"."""
     steps: int
     unit_steps: int
+    first_unit: int = 0
+    """Units that are made already: of a state that the pool asks for after another one."""
+    start: bytes = b""
+    """safetensors: the state after those, in the place of the initial one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,7 @@ def _run(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
     from car_agent.runner.executor import ExecutionError
 
     attempt_id = frame.number("attempt_id")
+    inputs, *start = frame.buffers
 
     def progress(units_done: int, units_total: int, new: Sequence[bytes]) -> None:
         fields = {
@@ -79,9 +80,11 @@ def _run(frame: Frame, sink: BinaryIO, executor: "Executor") -> None:
         result = executor.run(
             frame.text("program_sha256"),
             constants_key=frame.fields.get("constants_key"),
-            inputs=frame.buffer,
+            inputs=inputs,
+            start=b"".join(start),
             steps=frame.number("steps"),
             unit_steps=frame.number("unit_steps"),
+            first_unit=frame.number("first_unit"),
             progress=progress,
         )
     except ExecutionError as error:

@@ -2,7 +2,8 @@
 
 A digest is shown with its place under the signed root, from the journal, whatever the car does. A state is
 computed again from the task's inputs, as work like any other: only while the car may compute, and killed like
-any other when it may not. Then the answer says so, and the pool asks again on the next line. A state that
+any other when it may not. Then the answer says so, and the pool asks again on the next line. While others are
+asked for, the last state is kept, and a later one of the same attempt is computed from there. A state that
 does not come out as it was committed to is not sent.
 """
 
@@ -11,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from car_agent.journal.commitments import KeptCommitment
 from car_agent.journal.store import Journal
@@ -37,10 +38,22 @@ NOT_CHARGING: Final = "NOT_CHARGING"
 _LEASE_PREFIX: Final = "question_"
 _ANSWERS_PER_MESSAGE: Final = 64
 _MESSAGE_BYTES_MAX: Final = 4 * limits.MIB
+#: A larger state is not kept for the next question: the supervisor is a small process.
+_KEPT_BYTES_MAX: Final = 16 * limits.MIB
 #: States that wait to be computed; a pool that asks for more is answered when these are done.
 _WAITING_MAX: Final = 64
 
 _log = logging.getLogger(__name__)
+
+
+class _Reached(NamedTuple):
+    """A state that was computed again, from which the next one is."""
+
+    attempt_id: int
+    units: int
+    """After how many units it is the state."""
+    state: bytes
+    """safetensors."""
 
 
 class QuestionDesk:
@@ -64,6 +77,7 @@ class QuestionDesk:
         self._answers: list[UnitAnswer] = []
         self._states: asyncio.Queue[tuple[UnitQuery, KeptCommitment]] = asyncio.Queue(_WAITING_MAX)
         self._computing: dict[str, asyncio.Future[AttemptOutcome | None]] = {}
+        self._reached: _Reached | None = None
 
     # --- in and out ----------------------------------------------------------------------------
 
@@ -116,6 +130,8 @@ class QuestionDesk:
                     raise  # the line broke; the pool asks again
                 _log.warning("a state is lost", extra={"code": error.code.value, "cause": error.detail[:200]})
                 answer = UnitAnswer(query_id=query.query_id, reason=STATE_FORGOTTEN)
+            if self._states.empty():
+                self._reached = None
             self._answer(answer)
 
     async def _state_answer(
@@ -130,7 +146,10 @@ class QuestionDesk:
             outcome.outcome is not Outcome.COMPLETED
             or outcome.unit_digests[-1] != kept.unit_digests[query.unit_index]
         ):
+            self._reached = None
             return UnitAnswer(query_id=query.query_id, reason=STATE_FORGOTTEN)
+        if len(outcome.outputs) <= _KEPT_BYTES_MAX:
+            self._reached = _Reached(query.attempt_id, query.unit_index + 1, outcome.outputs)
         answer = _shown(query, kept)
         answer.state.CopyFrom(await _bundle(outcome.outputs, stub))
         return answer
@@ -143,8 +162,16 @@ class QuestionDesk:
         others = frozenset(attempt.attempt_id for attempt in lease.attempts) - {query.attempt_id}
         work = await self._supplies.fetch(lease, stub, root=caretaker.identity.root, without=others)
         lease_id = f"{_LEASE_PREFIX}{query.query_id}"
+        reached = self._reached
+        if reached is None or reached.attempt_id != query.attempt_id or reached.units > query.unit_index:
+            reached = _Reached(query.attempt_id, 0, b"")
         work = shortened(
-            work, lease_id=lease_id, units=query.unit_index + 1, expires_at_us=query.expires_at_us
+            work,
+            lease_id=lease_id,
+            units=query.unit_index + 1,
+            expires_at_us=query.expires_at_us,
+            first_unit=reached.units,
+            start=reached.state,
         )
         done: asyncio.Future[AttemptOutcome | None] = asyncio.get_running_loop().create_future()
         self._computing[lease_id] = done

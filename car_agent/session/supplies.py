@@ -177,14 +177,37 @@ class Supplies:
                 total -= stat.st_size
 
 
-def shortened(work: LeaseWork, *, lease_id: str, units: int, expires_at_us: int) -> LeaseWork:
-    """Return work that ends after so many units, under a name of its own: its outputs are the state then."""
+def shortened(
+    work: LeaseWork,
+    *,
+    lease_id: str,
+    units: int,
+    expires_at_us: int,
+    first_unit: int = 0,
+    start: bytes = b"",
+) -> LeaseWork:
+    """Return work that ends after so many units, under a name of its own: its outputs are the state then.
+
+    Args:
+        work: The whole of it, one attempt.
+        lease_id: The name.
+        units: In all, those that are made already included.
+        expires_at_us: When nobody waits for it any more.
+        first_unit: How many are made already.
+        start: The state after those; not looked at where there are none.
+    """
     return replace(
         work,
         lease_id=lease_id,
         expires_at_us=expires_at_us,
         attempts=[
-            replace(attempt, lease_id=lease_id, steps=min(attempt.steps, units * attempt.unit_steps))
+            replace(
+                attempt,
+                lease_id=lease_id,
+                steps=min(attempt.steps, units * attempt.unit_steps) - first_unit * attempt.unit_steps,
+                first_unit=first_unit,
+                start=start if first_unit else b"",
+            )
             for attempt in work.attempts
         ],
     )

@@ -16,6 +16,7 @@ from pool_server.core.jobs import AttemptState
 from pool_server.core.trust import class_history, exact_history
 from pool_server.core.verification.audit import AuditDraw
 from pool_server.core.verification.classes import (
+    CLASS_FAULT_OWNERS,
     UNKNOWN_CLASS,
     Ask,
     ClassView,
@@ -150,6 +151,22 @@ class ClassBench:
         mine = self._class_of(attempt).numeric_class
         return mine != UNKNOWN_CLASS and self._comparability(attempt.task.job.program_sha256)(mine, name)
 
+    def vouches_for_itself(self, attempt: "BoardAttempt") -> bool:
+        """Say whether an attempt's class is known, and so large that its vehicles hold each other to bits."""
+        name = self._class_of(attempt).numeric_class
+        return name != UNKNOWN_CLASS and self._may_check_itself(name, attempt.task.job.program_sha256)
+
+    def may_be_at_fault(self, attempt: "BoardAttempt", referee_class: str) -> bool:
+        """Say whether what a referee found wrong may be the fault of an attempt's class as a whole.
+
+        Not where the referee computes alike; and somebody else of the class must be there to tell, unless its
+        fault on the program is known.
+        """
+        name, program = self._class_of(attempt).numeric_class, attempt.task.job.program_sha256
+        if name == UNKNOWN_CLASS or self.alike(attempt, referee_class):
+            return False
+        return name in self._faulty_classes(program) or self._all_owners().get(name, 0) >= CLASS_FAULT_OWNERS
+
     def _may_check_itself(self, name: str, program_sha256: str) -> bool:
         key = (name, program_sha256)
         if key not in self._large:
@@ -190,6 +207,8 @@ class ClassBench:
         alone = exact or self._are_alone(names, job.program_sha256)
         return ClassView(
             exact=exact,
+            per_unit=job.kind == "step" and not exact,
+            refuted=self._board.unit_checks.refuted(task),
             class_of={number: item.numeric_class for number, item in found.items()},
             trusted=frozenset(number for number, item in found.items() if item.trusted),
             comparable=self._comparability(job.program_sha256),
@@ -309,6 +328,8 @@ class ClassBench:
                 self._findings.append(self._finding(attempt, group, view))
             else:
                 attempt.move(AttemptState.DISCARDED, reason=ANOTHER_CLASS)
+                if not view.exact:
+                    continue
                 key = exact_history(view.class_of[candidate.attempt_id], task.job.program_sha256)
                 board.trust[key] = board.record_of(key).rejected()
         for name in {view.class_of[candidate.attempt_id] for candidate in weighed.faults}:

@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from pool_server.ports.work import JobRow
 
 OutputsOf = Callable[[int], Tensors]
-OPEN_DISPUTES = frozenset({DisputeState.ASKING, DisputeState.REFEREEING})
+OPEN_DISPUTES = frozenset({DisputeState.ASKING, DisputeState.REFEREEING, DisputeState.CHECKING})
 #: Reasons of attempts that a dispute rejected.
 WRONG_UNIT = "WRONG_UNIT"
 WITHHELD = "WITHHELD"
+#: Why a dispute ends, or goes on with each claim by itself: bits prove nothing between its classes.
+CLASS_PROBLEM = "CLASS_PROBLEM"
 #: Reason of a question that was closed because its dispute had ended: as good as never asked.
 MOOT = "MOOT"
 
@@ -93,10 +95,13 @@ def agreement_left(board: "TaskBoard", task: "BoardTask") -> int:
     do those that it had beaten itself, as long as nobody else contradicts.
     """
     needed = task.agreement_needed
-    if task.job.kind != "step" or task.rechecking or needed < 2 or not task.in_state(AttemptState.REJECTED):
+    if task.job.kind != "step" or task.rechecking or needed < 2 or len(task.attempts) < 2:
         return needed
-    returned = task.in_state(AttemptState.RETURNED)
-    if len({attempt.digest for attempt in returned}) != 1:
+    refuted, voices = board.unit_checks.refuted(task), board.unit_checks.voices(task)
+    returned = [
+        attempt for attempt in task.in_state(AttemptState.RETURNED) if attempt.row.attempt_id not in refuted
+    ]
+    if len({voices.get(attempt.digest, attempt.digest) for attempt in returned}) != 1:
         return needed
     return max(1, needed - _beaten(board, task, {attempt.row.attempt_id for attempt in returned}))
 
@@ -144,8 +149,11 @@ def convict(
     """Reject sides of a dispute and end it; the other side, if one is left, has won."""
     wrong = set(attempt_ids)
     left = [side for side in (dispute.first_attempt_id, dispute.second_attempt_id) if side not in wrong]
-    # Silence convicts the silent one and proves nothing for the other.
-    winner = left[0] if left and reason == WRONG_UNIT else 0
+    # Silence convicts the silent one and proves nothing for the other, unless that was checked by itself.
+    proved = reason == WRONG_UNIT
+    if dispute.state is DisputeState.CHECKING:
+        proved = all(map(board.unit_checks.is_upheld, left))
+    winner = left[0] if left and proved else 0
     board.convict(task, sorted(wrong), reason=reason, unit_index=unit_index)
     close_dispute(board, dispute, DisputeState.DECIDED, reason=reason, winner_attempt_id=winner)
 
@@ -177,14 +185,24 @@ class _Docket:
                 if dispute.first_attempt_id in claims and dispute.second_attempt_id in claims:
                     return dispute
                 close_dispute(self._board, dispute, DisputeState.ENDED, reason="SIDE_GONE")
+                sides = {dispute.first_attempt_id, dispute.second_attempt_id}
+                self._board.unit_checks.condemn(self._task, sides & claims.keys())
+                return self._open()
         held = {
             frozenset({dispute.first_attempt_id, dispute.second_attempt_id})
             for dispute in docket
             if dispute.state is DisputeState.NO_BLAME
         }
+        checks = self._board.unit_checks
+        voices, refuted = checks.voices(self._task), checks.refuted(self._task)
         candidates = [
-            Candidate(attempt_id=attempt_id, owner_id=attempt.row.owner_id, output_digest=attempt.digest)
+            Candidate(
+                attempt_id=attempt_id,
+                owner_id=attempt.row.owner_id,
+                output_digest=voices.get(attempt.digest, attempt.digest),
+            )
             for attempt_id, attempt in claims.items()
+            if attempt_id not in refuted
         ]
         anchors = [
             group.anchor.attempt_id
@@ -251,6 +269,8 @@ class _Docket:
         if dispute.state is DisputeState.REFEREEING:
             return True
         board, task = self._board, self._task
+        if dispute.state is DisputeState.CHECKING:
+            return board.unit_checks.proceed(task, dispute)
         sides = (dispute.first_attempt_id, dispute.second_attempt_id)
         queries = [query for query in self._disputes.queries(sides) if query.reason != MOOT]
         roots = self._roots([task.attempts[side] for side in sides])
@@ -317,36 +337,48 @@ class _Docket:
         new = [attempt_id for attempt_id in attempt_ids if attempt_id not in before]
         if not new:
             return
-        board = self._board
-        rows = [
-            UnitQueryRow(
-                query_id=query_id,
-                task_id=dispute.task_id,
-                attempt_id=attempt_id,
-                vehicle_id=self._task.attempts[attempt_id].row.vehicle_id,
-                unit_index=unit_index,
-                want_state=want_state,
-                state="asked",
-                digest=b"",
-                tensors=NO_TENSORS,
-                reason="",
-                asked_at_us=board.now_us,
-                expires_at_us=board.now_us + self._time_us(queries, attempt_id),
-                answered_at_us=0,
-            )
-            for query_id, attempt_id in zip(
-                board.uow.ids.next_block("unit_query", len(new)), new, strict=True
-            )
-        ]
-        self._disputes.ask(rows)
+        ask_units(self._board, self._task, new, unit_index, want_state=want_state)
         if not want_state:
             self._change(dispute, dispute._replace(rounds=dispute.rounds + 1))
-        board.uow.effects.extend(asked_effects(rows))
 
-    def _time_us(self, queries: list[UnitQueryRow], attempt_id: int) -> int:
-        mine = [query for query in queries if query.attempt_id == attempt_id]
-        used_us = sum((query.answered_at_us or self._board.now_us) - query.asked_at_us for query in mine)
-        return answer_time_us(full_us=self._board.policy.unit_answer_us, used_us=used_us)
+
+def ask_units(
+    board: "TaskBoard", task: "BoardTask", attempt_ids: list[int], unit_index: int, *, want_state: bool
+) -> list[UnitQueryRow]:
+    """Ask attempts of a task for their digest, or their state, of a unit; return the questions."""
+    before = board.uow.disputes.queries(attempt_ids)
+    rows = [
+        UnitQueryRow(
+            query_id=query_id,
+            task_id=task.row.task_id,
+            attempt_id=attempt_id,
+            vehicle_id=task.attempts[attempt_id].row.vehicle_id,
+            unit_index=unit_index,
+            want_state=want_state,
+            state="asked",
+            digest=b"",
+            tensors=NO_TENSORS,
+            reason="",
+            asked_at_us=board.now_us,
+            expires_at_us=board.now_us + _answer_time_us(board, before, attempt_id),
+            answered_at_us=0,
+        )
+        for query_id, attempt_id in zip(
+            board.uow.ids.next_block("unit_query", len(attempt_ids)), attempt_ids, strict=True
+        )
+    ]
+    board.uow.disputes.ask(rows)
+    board.uow.effects.extend(asked_effects(rows))
+    return rows
+
+
+def _answer_time_us(board: "TaskBoard", before: list[UnitQueryRow], attempt_id: int) -> int:
+    used_us = sum(
+        (query.answered_at_us or board.now_us) - query.asked_at_us
+        for query in before
+        if query.attempt_id == attempt_id
+    )
+    return answer_time_us(full_us=board.policy.unit_answer_us, used_us=used_us)
 
 
 def start_state(queries: Iterable[UnitQueryRow], dispute: DisputeRow) -> UnitQueryRow | None:

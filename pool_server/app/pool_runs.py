@@ -111,6 +111,8 @@ class PoolRuns:
         """Say whether results contradict each other and the pool may settle it."""
         if task.job.work_uwu_per_task > self._board.policy.pool_run_uwu_max:
             return False
+        if view is not None:
+            candidates = [item for item in candidates if item.attempt_id not in view.refuted]
         if len({candidate.output_digest for candidate in candidates}) < 2:
             return False
         if any(candidate.trusted for candidate in candidates):
@@ -132,7 +134,7 @@ class PoolRuns:
             agreement_groups(comparator, candidates, outputs_of),
             view,
             backed=any(agrees(comparator, candidate, word, outputs_of) for candidate in candidates),
-            compares_bits=comparator.compares_bits,
+            compares_bits=comparator.compares_bits or (view is not None and view.per_unit),
         )
 
     # --- audits ---------------------------------------------------------------------------------

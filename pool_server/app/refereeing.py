@@ -6,11 +6,12 @@ nobody is to blame and the task asks for more opinions.
 """
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
-from pool_server.app.dispute_gate import WRONG_UNIT, close_dispute, convict, start_state
+from pool_server.app.dispute_gate import CLASS_PROBLEM, WRONG_UNIT, close_dispute, convict, start_state
 from pool_server.app.quarantine import settle_board
 from pool_server.app.task_board import TaskBoard
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.jobs import AttemptState
+from pool_server.core.verification.audit import AuditDraw
 from pool_server.core.verification.dispute import DisputeState, Parting, rule_on
 from pool_server.core.verification.pool_run import POOL_RUN_LIFECYCLE, PoolRunState
 from pool_server.ports.disputes import DisputeRow, UnitOrder, UnitRun
@@ -24,7 +25,6 @@ TASKS_PER_SWEEP = 16
 REFEREE_TRIES_MAX = 3
 #: Tasks of a job that may fail on the pool's machine, up to its deadline each, before it tries no more.
 TASK_FAILURES_MAX = 3
-CLASS_PROBLEM = "CLASS_PROBLEM"
 
 
 def disputes_to_referee(uow: UnitOfWork) -> list[int]:
@@ -59,11 +59,22 @@ def take_run(
     dispute_id: int,
     run: UnitRun | PoolError,
     *,
+    draws: AuditDraw,
     policy: WorkPolicy,
     blobs: BlobReader | None,
     now_us: int,
 ) -> None:
-    """Judge a dispute by the referee's run of its unit, or by the referee's failure to run it."""
+    """Judge a dispute by the referee's run of its unit, or by the referee's failure to run it.
+
+    Args:
+        uow: The command's transaction.
+        dispute_id: Which.
+        run: What the referee came to.
+        draws: The secret chance that draws units of the claims, should this one prove nothing.
+        policy: The operator's settings.
+        blobs: Reads outputs that are blobs.
+        now_us: The command's time.
+    """
     dispute = uow.disputes.get(dispute_id)
     if dispute is None or dispute.state is not DisputeState.REFEREEING:
         return
@@ -76,12 +87,12 @@ def take_run(
     elif isinstance(run, PoolError):
         _take_failure(board, dispute, run)
     else:
-        _rule(board, dispute, run)
+        _rule(board, dispute, run, draws=draws)
     board.resolve(task)
     settle_board(board)
 
 
-def _rule(board: TaskBoard, dispute: DisputeRow, run: UnitRun) -> None:
+def _rule(board: TaskBoard, dispute: DisputeRow, run: UnitRun, *, draws: AuditDraw) -> None:
     sides = _sides(dispute)
     unit_index = dispute.unit_index
     claimed = {
@@ -99,10 +110,10 @@ def _rule(board: TaskBoard, dispute: DisputeRow, run: UnitRun) -> None:
         parting, referee_digest=run.state_digest, referee_class=run.numeric_class, classes=classes
     )
     judged = dispute._replace(referee_digest=run.state_digest, referee_class=run.numeric_class)
+    task = board.attempts[first].task
     if ruling.wrong:
-        task = board.attempts[first].task
         convict(board, task, judged, ruling.wrong, reason=WRONG_UNIT, unit_index=unit_index)
-    else:
+    elif not board.unit_checks.begin(task, judged, draws=draws):
         close_dispute(board, judged, DisputeState.NO_BLAME, reason=CLASS_PROBLEM)
 
 

@@ -28,6 +28,7 @@ from pool_server.app.board_rows import (
 from pool_server.app.class_bench import ClassBench, entitlement
 from pool_server.app.dispute_gate import agreement_left, awaits_dispute
 from pool_server.app.pool_runs import PoolRuns
+from pool_server.app.unit_checks import UnitChecks
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.comparison import Candidate, Tensors
 from pool_server.core.jobs import TASK_LIFECYCLE, AttemptState, LeaseState, TaskFailure, TaskState, TensorRef
@@ -82,6 +83,7 @@ class TaskBoard:
         self.trusted: dict[str, bool] = {}
         self.classes = ClassBench(self)
         self.pool_runs = PoolRuns(self)
+        self.unit_checks = UnitChecks(self)
         self._next_seq: dict[int, int] = {}
         self._active_owners: list[str] | None = None
 
@@ -218,7 +220,7 @@ class TaskBoard:
             return
         by_id = {attempt.row.attempt_id: attempt for attempt in returned}
         view = self.classes.view(task, returned)
-        opinions = self.pool_runs.hear(task, self._candidates(by_id), view)
+        opinions = self.pool_runs.hear(task, self._candidates(task, by_id), view)
         if opinions is None:
             self._wait(task, 0, returned_count=len(returned))
             return
@@ -254,13 +256,14 @@ class TaskBoard:
                 else:
                     self._wait(task, wanted, returned_count=len(returned))
 
-    def _candidates(self, by_id: dict[int, BoardAttempt]) -> list[Candidate]:
+    def _candidates(self, task: BoardTask, by_id: dict[int, BoardAttempt]) -> list[Candidate]:
         self._learn_trusted(by_id.values())
+        voices = self.unit_checks.voices(task)
         return [
             Candidate(
                 attempt_id=attempt_id,
                 owner_id=attempt.row.owner_id,
-                output_digest=attempt.digest,
+                output_digest=voices.get(attempt.digest, attempt.digest),
                 trusted=self.trusted[attempt.row.vehicle_id],
             )
             for attempt_id, attempt in by_id.items()
@@ -283,7 +286,9 @@ class TaskBoard:
 
     def _turn_down(self, rejected: Sequence[BoardAttempt], unjudged: Sequence[BoardAttempt]) -> None:
         for attempt in rejected:
-            self.reject(attempt)
+            unit = self.unit_checks.wrong_unit(attempt)
+            self.reject(attempt, found_by=FindingKind.DISPUTE if unit >= 0 else None)
+            attempt.wrong_unit = unit
         for attempt in unjudged:
             attempt.move(_A.DISCARDED, reason="BETWEEN_TOLERANCES")
 

@@ -240,7 +240,7 @@ class _Desk:
         if dispute is None and is_about_prefix(self._uow, query):
             self._prefix_tasks[query.task_id] = None
             self._close(query._replace(state="withheld", answered_at_us=now_us))
-        elif dispute is None or dispute.state is not DisputeState.ASKING or self._is_one_sided(dispute):
+        elif dispute is None or dispute.state is DisputeState.REFEREEING or self._is_one_sided(dispute):
             self._close(query._replace(state="answered", reason=MOOT, answered_at_us=now_us))
         elif query.want_state and query.reason:
             # It said that it may not compute now: its digest stands, and the state may come from the other.

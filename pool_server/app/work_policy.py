@@ -9,6 +9,7 @@ from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import LEVELS, AuditRule, HistoryAuditRule, VerificationLevel
 from pool_server.core.verification.classes import ClassAuditRule
 from pool_server.core.verification.finality import lag_uwu
+from pool_server.core.verification.unit_check import UnitCheckRule
 
 
 class BlobReader(Protocol):
@@ -51,6 +52,8 @@ class WorkPolicy:
     """How long a result waits for a vehicle of the numeric class that should check it; then others may."""
     network_patience_us: int = MINUTE_US
     """How long a result waits for a vehicle of another network to check it; then others may."""
+    unit_check: UnitCheckRule = field(default_factory=UnitCheckRule)
+    """How many units of a claim are checked where bits prove nothing."""
     assumed_faulty_share: float = 0.2
     """The rule's f, by which results become final."""
     pool_run_uwu_max: int = 0

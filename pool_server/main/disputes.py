@@ -15,9 +15,12 @@ from pool_server.app.refereeing import (
     tasks_to_referee,
     unit_order,
 )
+from pool_server.app.unit_check_runs import check_order, checks_to_referee, measure, take_check
 from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.core.verification.audit import AuditDraw
 from pool_server.ports.disputes import UnitReferee, UnitRun
 from pool_server.ports.pool_runs import TaskReferee, TaskRun
+from pool_server.ports.unit_checks import Measured
 from pool_server.rpc.store_access import StoreAccess
 
 #: What could not be run is tried again after so long, if nothing else calls.
@@ -31,14 +34,22 @@ class PoolReferee(UnitReferee, TaskReferee, Protocol):
 
 
 async def run_disputes(
-    referee: PoolReferee, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader, wanted: asyncio.Event
+    referee: PoolReferee,
+    *,
+    store: StoreAccess,
+    policy: WorkPolicy,
+    blobs: BlobReader,
+    draws: AuditDraw,
+    wanted: asyncio.Event,
 ) -> None:
     """Let the referee run what is disputed, for ever; `wanted` wakes it."""
     while True:
         wanted.clear()
         try:
             for dispute_id in await store.read(disputes_to_referee):
-                await referee_one(referee, dispute_id, store=store, policy=policy, blobs=blobs)
+                await referee_one(referee, dispute_id, store=store, policy=policy, blobs=blobs, draws=draws)
+            for check_id in await store.read(checks_to_referee):
+                await referee_unit(referee, check_id, store=store, policy=policy, blobs=blobs)
             for task_id in await store.read(tasks_to_referee):
                 await referee_task(referee, task_id, store=store, policy=policy, blobs=blobs)
         except PoolError as error:
@@ -51,7 +62,13 @@ async def run_disputes(
 
 
 async def referee_one(
-    referee: UnitReferee, dispute_id: int, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader
+    referee: UnitReferee,
+    dispute_id: int,
+    *,
+    store: StoreAccess,
+    policy: WorkPolicy,
+    blobs: BlobReader,
+    draws: AuditDraw,
 ) -> None:
     """Run one dispute's unit, and write what that means."""
     order = await store.read(lambda uow: unit_order(uow, dispute_id))
@@ -70,12 +87,46 @@ async def referee_one(
         )
         run = error
     now_us = store.now_us()
-    await store.write(lambda uow: take_run(uow, dispute_id, run, policy=policy, blobs=blobs, now_us=now_us))
+    await store.write(
+        lambda uow: take_run(uow, dispute_id, run, draws=draws, policy=policy, blobs=blobs, now_us=now_us)
+    )
     _log.info(
         "dispute %d: unit %d was run again",
         dispute_id,
         order.unit_index,
         extra={"action": "refereed", "dispute_id": dispute_id, "unit_index": order.unit_index},
+    )
+
+
+async def referee_unit(
+    referee: UnitReferee, check_id: int, *, store: StoreAccess, policy: WorkPolicy, blobs: BlobReader
+) -> None:
+    """Run one unit of a claim from the claim's own state, and write what that means."""
+    order = await store.read(lambda uow: check_order(uow, check_id))
+    if order is None:
+        return
+    outcome: Measured | PoolError
+    try:
+        run = await referee.run_unit(order.unit)
+        outcome = await asyncio.to_thread(measure, order, run, blobs)
+    except PoolError as error:
+        _log.warning(
+            "unit %d of unit check %d was not run: %s",
+            order.unit.unit_index,
+            check_id,
+            error,
+            extra={"action": "referee_failed", "code": error.code.value},
+        )
+        outcome = error
+    now_us = store.now_us()
+    await store.write(
+        lambda uow: take_check(uow, check_id, outcome, policy=policy, blobs=blobs, now_us=now_us)
+    )
+    _log.info(
+        "unit check %d: unit %d was run",
+        check_id,
+        order.unit.unit_index,
+        extra={"action": "refereed", "unit_index": order.unit.unit_index},
     )
 
 

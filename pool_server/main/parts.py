@@ -73,13 +73,17 @@ class ServerParts:
             store=self.store, blob_store=self.blob_store, queue=self.admission, signer=self.signer
         )
 
+    def chance(self) -> SecretDraws:
+        """Make the secret chance of audits, leases, nonces and unit checks."""
+        return SecretDraws(self.directory.audit_secret.read_bytes())
+
     def unit_referee(self) -> RefereeUnits:
         """Make who runs disputed units again."""
         return RefereeUnits(self.bench, programs=self._programs, blobs=self.blob_store)
 
     def fleet(self, edge: EdgeInterceptor) -> FleetServicer:
         """Make FleetService; `edge` words the refusals inside exchange streams."""
-        chance = SecretDraws(self.directory.audit_secret.read_bytes())
+        chance = self.chance()
         desk = WorkDesk(
             store=self.store,
             signer=self.signer,

@@ -183,6 +183,7 @@ class PoolServer:
                 store=store,
                 policy=policy,
                 blobs=self._blob_store,
+                draws=parts.chance(),
                 wanted=self._hub.referee_wanted,
             )
         )

@@ -151,6 +151,8 @@ class UnitRun(NamedTuple):
     """Of the state after the unit, as a vehicle would have committed to it."""
     numeric_class: str
     """The referee's; empty where unknown."""
+    state: bytes = b""
+    """The state itself, safetensors: only checks of claims one by one look at it."""
 
 
 class UnitReferee(Protocol):

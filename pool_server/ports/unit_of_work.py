@@ -32,6 +32,7 @@ from pool_server.ports.shell import (
     QuoteRepository,
     SettingsRepository,
 )
+from pool_server.ports.unit_checks import UnitCheckRepository
 from pool_server.ports.verification import VerificationRepository
 from pool_server.ports.work import AttemptRepository, JobRepository, TaskRepository
 
@@ -165,6 +166,11 @@ class UnitOfWork(Protocol):
     @property
     def pool_runs(self) -> PoolRunRepository:
         """Tasks that the pool computes itself."""
+        ...
+
+    @property
+    def unit_checks(self) -> UnitCheckRepository:
+        """Single units of claims that the pool runs again."""
         ...
 
     def write_refusals(self) -> None:

@@ -71,7 +71,7 @@ class RefereeUnits:
             timeout_s=UNIT_TIMEOUT_S,
         )
         answer = await self._run(run)
-        return UnitRun(answer.unit_digests[0], await self._bench.numeric_class())
+        return UnitRun(answer.unit_digests[0], await self._bench.numeric_class(), answer.outputs)
 
     async def run_task(self, order: TaskOrder) -> TaskRun:
         """Compute a whole task; large outputs are put into the blob store.

@@ -28,6 +28,7 @@ from pool_server.store.prefix_repository import SqlPrefixRepository
 from pool_server.store.price_repository import SqlPriceRepository
 from pool_server.store.receipt_repository import SqlReceiptRepository
 from pool_server.store.task_repository import SqlTaskRepository
+from pool_server.store.unit_check_repository import SqlUnitCheckRepository
 from pool_server.store.verification_repository import SqlVerificationRepository
 
 
@@ -61,6 +62,7 @@ class SqlUnitOfWork:
         self.prefixes = SqlPrefixRepository(driver)
         self.verification = SqlVerificationRepository(driver)
         self.pool_runs = SqlPoolRunRepository(driver)
+        self.unit_checks = SqlUnitCheckRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

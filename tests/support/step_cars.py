@@ -51,11 +51,11 @@ SIZE = 4
 REPLY_TIMEOUT_S = 20.0
 
 
-def step_draft() -> ProgramDraft:
-    """The draft of a step program over uint32[4]."""
+def step_draft(dtype: str = "uint32") -> ProgramDraft:
+    """The draft of a step program over four numbers."""
     count = TensorType(name="k", dtype="int32", shape=())
-    state = TensorType(name="value", dtype="uint32", shape=(SIZE,))
-    tree = tree_of(np.zeros(SIZE, np.uint32))
+    state = TensorType(name="value", dtype=dtype, shape=(SIZE,))
+    tree = tree_of(np.zeros(SIZE, dtype))
     return ProgramDraft(
         kind=ProgramKind.STEP,
         artifact_sha256=PROGRAM_SHA256,
@@ -109,11 +109,14 @@ def open_step_job(
     steps: int,
     tasks: int = 1,
     level: common_pb2.VerificationLevel.ValueType = common_pb2.VERIFICATION_LEVEL_SPOT,
+    start: Callable[[int], State] = initial_state,
+    comparator: common_pb2.Comparator | None = None,
 ) -> str:
     """Admit the program and open a job of it."""
+    draft = step_draft(start(0)["value"].dtype.name)
     admitted = buyer.call(
         "AdmitProgram",
-        market_pb.AdmitProgramRequest(artifact=STEP_ARTIFACT, manifest_draft=step_draft().to_json()),
+        market_pb.AdmitProgramRequest(artifact=STEP_ARTIFACT, manifest_draft=draft.to_json()),
     )
     job_id = str(
         buyer.call(
@@ -125,6 +128,7 @@ def open_step_job(
                 price_cap_micros_per_wu=10_000_000,
                 budget_micros=10**12,
                 level=level,
+                comparator=comparator,
                 steps_per_task=steps,
                 name="walks",
             ),
@@ -132,7 +136,7 @@ def open_step_job(
     )
     inputs = []
     for seed in range(tasks):
-        content = tensors.encode({"state/value": initial_state(seed)["value"]})
+        content = tensors.encode({"state/value": start(seed)["value"]})
         bundle = common_pb2.TensorBundle(inline=content, size_bytes=len(content))
         inputs.append(market_pb.TaskInputs(inputs=bundle))
     buyer.call("AddTasks", market_pb.AddTasksRequest(job_id=job_id, first_index=0, tasks=inputs))
@@ -309,7 +313,8 @@ class CountingReferee:
         else:
             state = dict(tensors.decode(order.start.inline or b""))
         after = self.step(state, order.steps)
-        return UnitRun(unit_digest(after, order.unit_index, order.program_sha256), self.numeric_class)
+        digest = unit_digest(after, order.unit_index, order.program_sha256)
+        return UnitRun(digest, self.numeric_class, tensors.encode(after))
 
     async def run_task(self, order: TaskOrder) -> TaskRun:
         """Run a whole task."""

@@ -65,12 +65,21 @@ class ClassView:
     """What the task asks for now."""
     lapsed: bool = False
     """Whether nobody came in time for what was asked."""
+    per_unit: bool = False
+    """Whether classes that are not comparable may rightly come to different ends: a step program, of which
+    results are held against each other unit by unit before."""
+    refuted: frozenset[int] = frozenset()
+    """Attempts of which a unit was found outside of the tolerance: they decide nothing, whoever agrees."""
 
     def kin(self, one: str, other: str) -> bool:
         """Say whether results of two classes are evidence against each other, bit by bit or at all."""
         if UNKNOWN_CLASS in {one, other} or one == other:
             return True
-        return self.exact and self.comparable(one, other)
+        return (self.exact or self.per_unit) and self.comparable(one, other)
+
+    def is_refuted(self, group: AgreementGroup) -> bool:
+        """Say whether a group stands for a result that was refuted unit by unit."""
+        return any(member.attempt_id in self.refuted for member in group.members)
 
     def classes(self, group: AgreementGroup) -> set[str]:
         """Return the classes in a group, the unknown one included."""
@@ -123,24 +132,30 @@ def may_check_itself(
 def entitled(group: AgreementGroup, groups: Sequence[AgreementGroup], view: ClassView) -> bool:
     """Say whether enough agreeing owners may decide a task, in the order of these rules.
 
-    1. A group with a trusted node or a vehicle of unknown class: yes.
+    1. A group with a trusted node: yes. Refuted unit by unit: no. With a vehicle of unknown class: yes.
     2. All its classes are known to be wrong on this program: no. Nor do such classes contradict others.
     3. Contradicted by another class: only a group of several classes against one of a single class, or one
-       whose classes have more owners at work than those of every rival.
+       whose classes have more owners at work than those of every rival. Refuted rivals do not count.
     4. Alone, of several classes: yes. Of one: where it was never confirmed on the program, or another class
        is asked: only the largest class, and only after none came in time. Under `exact` a class that may
        check itself suffices.
     """
     classes = view.classes(group)
-    if UNKNOWN_CLASS in classes or any(member.attempt_id in view.trusted for member in group.members):
+    if any(member.attempt_id in view.trusted for member in group.members):
+        return True
+    if view.is_refuted(group):
+        return False
+    if UNKNOWN_CLASS in classes:
         return True
     if classes <= view.faulty:
         return False
-    rivals = [
-        _strange(view.classes(other) - view.faulty, classes, view) for other in groups if other is not group
+    strange = [
+        (other, _strange(view.classes(other) - view.faulty, classes, view))
+        for other in groups
+        if other is not group
     ]
-    rivals = [rival for rival in rivals if rival]
-    if rivals:
+    if any(names for _, names in strange):
+        rivals = [names for other, names in strange if names and not view.is_refuted(other)]
         spans = len(classes) > 1 and all(len(rival) == 1 for rival in rivals)
         return spans or all(view.weight(classes) > view.weight(rival) for rival in rivals)
     if len(classes) > 1:
@@ -171,7 +186,8 @@ class Weighed:
 def weigh(verdict: Accept, groups: Sequence[AgreementGroup], view: ClassView) -> Weighed:
     """Tell apart what disagrees with an accepted group.
 
-    Under `exact`: who is kin to nobody in the group is unjudged. Otherwise, for each that is wrong, in this
+    Under `exact`, and for a step program: who is kin to nobody in the group is unjudged, unless a unit of it
+    was refuted. Otherwise, for each that is wrong, in this
     order: the group holds one of its class, or one of unknown class: rejected. Its class is known to be wrong
     on this program, or another owner of its class gave the same answer: the class's fault. Another owner of
     its class gave another answer: rejected. Its class has other owners at work: a witness is asked, and where
@@ -187,7 +203,7 @@ def weigh(verdict: Accept, groups: Sequence[AgreementGroup], view: ClassView) ->
         if any(view.kin(name, mine) for mine in known):
             rejected.append(candidate)
             continue
-        if view.exact:
+        if view.exact or (view.per_unit and candidate.attempt_id not in view.refuted):
             unjudged.append(candidate)
             continue
         fellows = _fellows(candidate, name, verdict.rejected, view)

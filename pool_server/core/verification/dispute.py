@@ -38,6 +38,7 @@ class DisputeState(StrEnum):
 
     ASKING = "asking"
     REFEREEING = "refereeing"
+    CHECKING = "checking"
     DECIDED = "decided"
     NO_BLAME = "no_blame"
     ENDED = "ended"
@@ -48,18 +49,22 @@ DISPUTE_LIFECYCLE: Lifecycle[DisputeState] = Lifecycle(
     initial=DisputeState.ASKING,
     transitions={
         (DisputeState.ASKING, DisputeState.REFEREEING): "the unit is found and its state is here",
+        (
+            DisputeState.REFEREEING,
+            DisputeState.CHECKING,
+        ): "bits prove nothing: claims are checked one by one",
         **from_each(
-            (DisputeState.ASKING, DisputeState.REFEREEING),
+            (DisputeState.ASKING, DisputeState.REFEREEING, DisputeState.CHECKING),
             DisputeState.DECIDED,
-            "one side is wrong, or both are",
+            "one side is wrong or beaten, or both are wrong",
         ),
         **from_each(
-            (DisputeState.ASKING, DisputeState.REFEREEING),
+            (DisputeState.ASKING, DisputeState.REFEREEING, DisputeState.CHECKING),
             DisputeState.NO_BLAME,
-            "the unit cannot be run again, or what it returns refutes neither side",
+            "the unit cannot be run again, what it returns refutes neither side, or both claims stand",
         ),
         **from_each(
-            (DisputeState.ASKING, DisputeState.REFEREEING),
+            (DisputeState.ASKING, DisputeState.REFEREEING, DisputeState.CHECKING),
             DisputeState.ENDED,
             "its task is decided or a side is taken out for another reason",
         ),

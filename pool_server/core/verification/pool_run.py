@@ -82,7 +82,8 @@ def may_speak(
         groups: The others, by whom they agree with.
         view: What is known of their classes; None where nothing is.
         backed: Whether one of them agrees with the pool's.
-        compares_bits: Whether the comparator has no tolerance for rounding.
+        compares_bits: Whether the comparator has no tolerance for rounding, or classes may rightly come to
+            different ends.
     """
     if view is not None and numeric_class in view.faulty:
         return False

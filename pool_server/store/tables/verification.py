@@ -143,9 +143,12 @@ class DisputeTable(SQLModel, table=True):
     __tablename__ = "disputes"
     __table_args__ = (
         CheckConstraint(
-            "state IN ('asking', 'refereeing', 'decided', 'no_blame', 'ended')", name="dispute_state_known"
+            "state IN ('asking', 'refereeing', 'checking', 'decided', 'no_blame', 'ended')",
+            name="dispute_state_known",
         ),
-        CheckConstraint("(state IN ('asking', 'refereeing')) = (closed_at_us = 0)", name="dispute_has_end"),
+        CheckConstraint(
+            "(state IN ('asking', 'refereeing', 'checking')) = (closed_at_us = 0)", name="dispute_has_end"
+        ),
         Index("disputes_by_task", "task_id", "dispute_id"),
         Index("disputes_refereeing", "dispute_id", sqlite_where=sql("state = 'refereeing'")),
     )
@@ -226,6 +229,34 @@ class UnitQueryTable(SQLModel, table=True):
     asked_at_us: int = Field(sa_column=big_int())
     expires_at_us: int = Field(sa_column=big_int())
     answered_at_us: int = Field(sa_column=big_int())
+
+
+class UnitCheckTable(SQLModel, table=True):
+    """Single units of claims, run again from the claim's own state: how far each is, and what it found."""
+
+    __tablename__ = "unit_checks"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('asking', 'refereeing', 'within', 'outside', 'unsettled')",
+            name="unit_check_state_known",
+        ),
+        CheckConstraint(
+            "(state IN ('asking', 'refereeing')) = (closed_at_us = 0)", name="unit_check_has_end"
+        ),
+        Index("unit_checks_by_attempt", "attempt_id", "unit_index", unique=True),
+        Index("unit_checks_refereeing", "check_id", sqlite_where=sql("state = 'refereeing'")),
+    )
+    check_id: int = Field(sa_column=row_id())
+    task_id: int = Field(sa_column=big_int())
+    attempt_id: int = Field(sa_column=big_int())
+    unit_index: int = Field(sa_column=big_int())
+    state: str = Field(sa_column=text())
+    tries: int = Field(sa_column=big_int())
+    referee_digest: bytes = Field(sa_column=blob())
+    referee_class: str = Field(sa_column=text())
+    reason: str = Field(sa_column=text())
+    opened_at_us: int = Field(sa_column=big_int())
+    closed_at_us: int = Field(sa_column=big_int())
 
 
 class PoolRunTable(SQLModel, table=True):

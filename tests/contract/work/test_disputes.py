@@ -195,7 +195,13 @@ def order_of(pool: Workshop, dispute_id: int) -> UnitOrder:
 def judge(pool: Workshop, dispute_id: int, outcome: UnitRun | PoolError) -> None:
     pool._run(
         lambda uow: take_run(
-            uow, dispute_id, outcome, policy=pool.policy, blobs=pool.blobs, now_us=pool.now_us
+            uow,
+            dispute_id,
+            outcome,
+            draws=pool.draws,
+            policy=pool.policy,
+            blobs=pool.blobs,
+            now_us=pool.now_us,
         )
     )
 

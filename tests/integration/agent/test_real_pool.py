@@ -140,8 +140,10 @@ class Buyer:
         pool: PoolHandle,
         *,
         level: common_pb2.VerificationLevel.ValueType = common_pb2.VERIFICATION_LEVEL_NONE,
+        comparator: common_pb2.Comparator | None = None,
     ) -> None:
         self.pool = pool
+        self.comparator = comparator or common_pb2.Comparator(kind=common_pb2.COMPARATOR_KIND_EXACT)
         self.level = level
         self.principal = pool.create_principal("buyer", "Berta")
         pool.deposit(self.principal, 10**12)
@@ -163,7 +165,7 @@ class Buyer:
                 price_cap_micros_per_wu=10**7,
                 budget_micros=10**11,
                 level=self.level,
-                comparator=common_pb2.Comparator(kind=common_pb2.COMPARATOR_KIND_EXACT),
+                comparator=self.comparator,
                 steps_per_task=steps,
             ),
             metadata=metadata,

@@ -77,6 +77,8 @@ class Bench:
         *bundles: dict[str, Any],
         constants: dict[str, Any] | None = None,
         steps: int = 0,
+        first_unit: int = 0,
+        start: dict[str, Any] | None = None,
     ) -> list[AttemptOutcome]:
         """Make one attempt per bundle of inputs."""
         ids = range(self._next_id, self._next_id + len(bundles))
@@ -90,6 +92,8 @@ class Bench:
                 inputs=tensors.encode(arrays),
                 steps=steps,
                 unit_steps=program.draft.unit_steps,
+                first_unit=first_unit,
+                start=tensors.encode(start) if start else b"",
             )
             for attempt_id, arrays in zip(ids, bundles, strict=True)
         ]
@@ -167,6 +171,16 @@ async def test_a_step_program_runs_by_units_and_commits_to_each(bench: Bench) ->
     assert again.unit_root == outcome.unit_root
     (longer,) = await bench.run(program, {"state/value": start}, steps=26)
     assert longer.unit_root != outcome.unit_root
+
+
+async def test_a_step_program_goes_on_from_a_state_to_the_very_same_units(bench: Bench) -> None:
+    program = export_step(blur, jnp.zeros(8), unit_steps=10)
+    inputs = {"state/value": np.linspace(0, 1, 8, dtype=np.float32)}
+    (whole,) = await bench.run(program, inputs, steps=45)
+    (begun,) = await bench.run(program, inputs, steps=20)
+    (rest,) = await bench.run(program, inputs, steps=25, first_unit=2, start=outputs(begun))
+    assert (*begun.unit_digests, *rest.unit_digests) == whole.unit_digests
+    assert rest.output_digest == whole.output_digest
 
 
 async def test_inputs_that_do_not_fit_are_the_programs_failure(bench: Bench) -> None:

@@ -172,3 +172,36 @@ def test_a_class_is_confirmed_as_a_vehicle_is_audited() -> None:
     rule = ClassAuditRule(assumed_faulty_share=0.01)
     assert rule.probability(epsilon=1e-4, work_uwu=10, clean_uwu=0) == 1.0
     assert rule.probability(epsilon=1e-4, work_uwu=10, clean_uwu=1_000) == pytest.approx(0.5)
+
+
+# --- step programs ------------------------------------------------------------------------------
+
+
+def test_other_ends_of_step_programs_say_nothing_between_classes() -> None:
+    groups, classes = groups_of(("a", "1"), ("a", "1"), ("b", "2"), ("a", "3"))
+    view = view_of(classes, per_unit=True)
+    weighed = weigh(Accept(groups[0], (*groups[1].members, *groups[2].members), ()), groups, view)
+    assert weighed == Weighed(rejected=groups[2].members, unjudged=groups[1].members, faults=())
+    assert weigh(Accept(groups[0], groups[1].members, ()), groups, view_of(classes)).witness == "b"
+
+
+def test_a_refuted_unit_is_evidence_that_its_class_must_answer() -> None:
+    groups, classes = groups_of(("a", "1"), ("b", "2"), ("b", "2"))
+    one = view_of(classes, per_unit=True, refuted=frozenset({2}))
+    alone = [groups[0], AgreementGroup(groups[1].members[:1])]
+    assert weigh(Accept(alone[0], alone[1].members, ()), alone, one).witness == "b"
+    both = view_of(classes, per_unit=True, refuted=frozenset({2, 3}))
+    assert weigh(Accept(groups[0], groups[1].members, ()), groups, both).faults == groups[1].members
+
+
+def test_what_was_refuted_decides_nothing_and_outvotes_nobody() -> None:
+    groups, classes = groups_of(("f", "1"), ("a", "2"), ("a", "2"))
+    view = view_of(classes, per_unit=True, refuted=frozenset({2, 3}), unconfirmed=frozenset({"f"}))
+    assert not entitled(groups[1], groups, view)
+    assert entitled(groups[0], groups, view)
+    assert not entitled(groups[0], groups, view_of(classes, per_unit=True))
+    # Not for being of an unknown class either; a trusted node's word stands.
+    unknown = view_of({1: "f", 2: "", 3: ""}, per_unit=True, refuted=frozenset({2, 3}))
+    assert not entitled(groups[1], groups, unknown)
+    trusted = view_of(classes, per_unit=True, refuted=frozenset({2, 3}), trusted=frozenset({3}))
+    assert entitled(groups[1], groups, trusted)

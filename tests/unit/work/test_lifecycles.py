@@ -29,6 +29,7 @@ from pool_server.core.jobs import (
 from pool_server.core.lifecycle import Lifecycle
 from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE
 from pool_server.core.verification.prefix_claim import PREFIX_LIFECYCLE
+from pool_server.core.verification.unit_check import UNIT_CHECK_LIFECYCLE
 
 LIFECYCLES: list[Lifecycle[Any]] = [
     VEHICLE_LIFECYCLE,
@@ -38,6 +39,7 @@ LIFECYCLES: list[Lifecycle[Any]] = [
     LEASE_LIFECYCLE,
     DISPUTE_LIFECYCLE,
     PREFIX_LIFECYCLE,
+    UNIT_CHECK_LIFECYCLE,
 ]
 PAIRS = [
     pytest.param(lifecycle, source, target, id=f"{lifecycle.name}: {source} -> {target}")

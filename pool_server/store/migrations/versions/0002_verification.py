@@ -127,10 +127,11 @@ def upgrade() -> None:
         sa.Column("opened_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.CheckConstraint(
-            "(state IN ('asking', 'refereeing')) = (closed_at_us = 0)", name="dispute_has_end"
+            "(state IN ('asking', 'refereeing', 'checking')) = (closed_at_us = 0)", name="dispute_has_end"
         ),
         sa.CheckConstraint(
-            "state IN ('asking', 'refereeing', 'decided', 'no_blame', 'ended')", name="dispute_state_known"
+            "state IN ('asking', 'refereeing', 'checking', 'decided', 'no_blame', 'ended')",
+            name="dispute_state_known",
         ),
         sa.PrimaryKeyConstraint("dispute_id"),
     )
@@ -227,6 +228,41 @@ def upgrade() -> None:
         ["look_at_us", "attempt_id"],
         unique=False,
         sqlite_where=sa.text("closed_at_us = 0"),
+    )
+    op.create_table(
+        "unit_checks",
+        sa.Column(
+            "check_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("task_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("attempt_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("unit_index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("tries", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("referee_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("referee_class", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("opened_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("closed_at_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.CheckConstraint(
+            "(state IN ('asking', 'refereeing')) = (closed_at_us = 0)", name="unit_check_has_end"
+        ),
+        sa.CheckConstraint(
+            "state IN ('asking', 'refereeing', 'within', 'outside', 'unsettled')",
+            name="unit_check_state_known",
+        ),
+        sa.PrimaryKeyConstraint("check_id"),
+    )
+    op.create_index("unit_checks_by_attempt", "unit_checks", ["attempt_id", "unit_index"], unique=True)
+    op.create_index(
+        "unit_checks_refereeing",
+        "unit_checks",
+        ["check_id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'refereeing'"),
     )
     op.create_table(
         "class_asks",
