@@ -1,8 +1,8 @@
 """Keeps one worker busy with the attempts of leases, and turns what it answers into outcomes.
 
 The driver decides in which order frames go out, how far ahead of the worker they run, and when a worker took
-too long. It checks every answer against the manifest before anyone signs it: it runs strangers' programs
-and is not trusted. Whether a worker may live is decided by `car_agent.core.lifecycle`.
+too long. It checks every answer against the manifest before anyone signs it: the worker, who runs strangers'
+programs, is not trusted. Whether it may live is decided by `car_agent.core.lifecycle`.
 """
 
 import asyncio

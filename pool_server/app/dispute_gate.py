@@ -31,6 +31,7 @@ from pool_server.core.verification.dispute import (
     answer_time_us,
     commitment_fault,
     next_move,
+    time_used_us,
 )
 from pool_server.ports.disputes import DisputeRow, UnitQueryRow
 
@@ -373,8 +374,8 @@ def ask_units(
 
 
 def _answer_time_us(board: "TaskBoard", before: list[UnitQueryRow], attempt_id: int) -> int:
-    used_us = sum(
-        (query.answered_at_us or board.now_us) - query.asked_at_us
+    used_us = time_used_us(
+        (query.asked_at_us, query.answered_at_us or board.now_us)
         for query in before
         if query.attempt_id == attempt_id
     )

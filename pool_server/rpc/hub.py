@@ -158,6 +158,7 @@ class Hub:
 
     def _dispatch(self, effects: Sequence[Effect]) -> None:
         work_available = False
+        asked: dict[str, list[UnitQuestion]] = defaultdict(list)
         for effect in effects:
             match effect:
                 case JobProgressed(job_id=job_id):
@@ -168,7 +169,7 @@ class Hub:
                 case AttemptsCancelled():
                     self._cancel(effect)
                 case UnitsAsked(vehicle_id=vehicle_id, questions=questions):
-                    self.ask(vehicle_id, questions)
+                    asked[vehicle_id] += questions
                 case RefereeWanted():
                     self.referee_wanted.set()
                 case VehicleQuarantined():
@@ -180,6 +181,8 @@ class Hub:
                     )
                 case _:
                     assert_never(effect)
+        for vehicle_id, together in asked.items():
+            self.ask(vehicle_id, together)
         if work_available:
             self._offer_work()
 

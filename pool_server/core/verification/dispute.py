@@ -19,7 +19,7 @@ again, bisection finds one of the places where the claims part, not always the f
 convicts a liar. Not decided here: how long an answer may take, what a conviction costs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
 
@@ -138,6 +138,15 @@ def answer_time_us(*, full_us: int, used_us: int) -> int:
         used_us: What this side has taken for its answers so far.
     """
     return max(full_us // LATE_ANSWER_SHARE, min(full_us, FULL_ANSWERS * full_us - used_us))
+
+
+def time_used_us(spans: Iterable[tuple[int, int]]) -> int:
+    """Return how long at least one of several questions was open: (asked, closed) each, in microseconds."""
+    used_us = through_us = 0
+    for asked_us, closed_us in sorted(spans):
+        used_us += max(0, closed_us - max(asked_us, through_us))
+        through_us = max(through_us, closed_us)
+    return used_us
 
 
 def next_move(first: Claim, second: Claim, *, unit_count: int, known: Known) -> Move:

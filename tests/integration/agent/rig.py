@@ -515,6 +515,10 @@ class Rig:
         """Ask the journal."""
         return await self._thread.do(function)
 
+    def has_a_program(self) -> bool:
+        """Whether a program was fetched, or given to the worker; that runs for its probe in any case."""
+        return bool(self.agent._driver.warm_programs) or any(self.directory.cache.glob("*"))
+
     def event_codes(self) -> list[str]:
         """What happened, newest first."""
         return [event.code for event in self.agent.snapshot().events]

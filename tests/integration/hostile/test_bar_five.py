@@ -63,12 +63,11 @@ async def refused_by_the_car(rig: Rig, code: ErrorCode) -> None:
 
 
 def nothing_was_taken(fleet: FakeFleet, rig: Rig) -> None:
-    """No lease journalled, no sequence number used up, nothing fetched, no worker, nothing sent."""
+    """No lease journalled, no sequence number used up, nothing fetched, no program, nothing sent."""
     journal = rows_of(rig.directory.journal)
     for table in ("leases", "reported", "bundles", "uploads", "compute_days", "counters"):
         assert journal[table] == [], table
-    assert not rig.agent.worker_lives
-    assert not list(rig.directory.cache.glob("*"))
+    assert not rig.has_a_program()
     assert not fleet.bundles
 
 

@@ -63,7 +63,7 @@ async def test_a_lease_of_more_attempts_than_allowed_is_refused(fleet: FakeFleet
     await rig.start(identity)
     rig.charge()
     await until(lambda: "LEASE_REFUSED" in rig.event_codes())
-    assert not rig.agent.worker_lives
+    assert not rig.has_a_program()
     assert not fleet.bundles
 
 
@@ -87,5 +87,5 @@ async def test_a_root_that_the_old_root_did_not_sign_gives_no_key(fleet: FakeFle
     await until(lambda: "LEASE_REFUSED" in rig.event_codes())
     assert {"ROOT_THRESHOLD_NOT_MET", "LEASE_REFUSED"} <= set(rig.event_codes())
     assert rig.directory.root.read_bytes() == identity.root.root_bytes
-    assert not rig.agent.worker_lives
+    assert not rig.has_a_program()
     assert not fleet.bundles

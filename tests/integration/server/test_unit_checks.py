@@ -45,7 +45,7 @@ def contradiction(
 ) -> Iterator[tuple[PoolHandle, FakeBuyer, str, CountingReferee, tuple[ClassCar, ClassCar]]]:
     """A chaotic task that two cars of two classes have computed, the second one perhaps not honestly."""
     referee = CountingReferee(step=STEPS["r"], numeric_class=probe("r").class_id)
-    with step_pool(tmp_path, referee) as pool:
+    with step_pool(tmp_path, referee, colluding_auditor_share=0.0) as pool:
         pair = ClassCar(pool, "a"), ClassCar(pool, "b", spoil)
         if spoil is honest:
             assert [ClassCar(pool, kind) for kind in "ab"], "of each class there is one more"

@@ -26,6 +26,7 @@ from pool_server.core.verification.dispute import (
     next_move,
     rounds_max,
     rule_on,
+    time_used_us,
 )
 
 HONEST, OTHER = 7, 9
@@ -211,3 +212,9 @@ def test_the_slowest_side_of_the_longest_dispute_is_done_before_its_result_is_gi
         used_us += answer_time_us(full_us=full_us, used_us=used_us)
     assert used_us < UNJUDGED_AFTER_US
     assert answer_time_us(full_us=full_us, used_us=0) == full_us
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)).map(sorted).map(tuple), max_size=8))
+def test_questions_that_are_open_together_use_the_time_of_one(spans: list[tuple[int, int]]) -> None:
+    ticks = {tick for begin, end in spans for tick in range(begin, end)}
+    assert time_used_us(spans) == len(ticks)
