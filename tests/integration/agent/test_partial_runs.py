@@ -102,7 +102,7 @@ def test_an_unplugged_daemon_is_paid_to_its_last_good_unit(tmp_path: Path) -> No
         assert acks == [pb.ACK_STATUS_RECORDED, pb.ACK_STATUS_VERIFIED]
         streams = [AnsweringStream(honest) for honest in pair]
         charging(car, lambda: any("1 paid up to" in line for line in story(pool, car)), what="the pay")
-        eventually(lambda: car.status()["pool"]["held_micros"] > earned, what="the owner sees it")
+        charging(car, lambda: car.status()["pool"]["held_micros"] > earned, what="the owner sees it")
         for stream in streams:
             stream.end()
         units = {query.unit_index for honest in pair for query in honest.asked}
