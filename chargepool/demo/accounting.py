@@ -189,9 +189,12 @@ def account_of(
     total = earnings.held_micros + earnings.available_micros + earnings.paid_micros
     if net != total:
         problems.append(f"{paired.car.name}: receipts say {net}, the ledger says {total} micro-units")
-    if count != vehicle.verified_attempts:
+    # A task that was given up may be paid up to its last good unit.
+    prefixes = count - vehicle.verified_attempts
+    if not 0 <= prefixes <= vehicle.abandoned_attempts:
         problems.append(
-            f"{paired.car.name}: {count} receipts for {vehicle.verified_attempts} verified attempts"
+            f"{paired.car.name}: {count} receipts for {vehicle.verified_attempts} verified attempts and "
+            f"{vehicle.abandoned_attempts} given up"
         )
     return CarAccount(
         name=paired.car.name,
