@@ -12,6 +12,7 @@ what it means. A finding of kind APPEAL is the record, and there is one per atte
 Rows of the past stay as they are: the attempt stays rejected, and its finding is still there.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
@@ -128,11 +129,12 @@ def close_appeal(
     for finding in uow.verification.findings_of_attempt(attempt.attempt_id):
         if finding.kind is FindingKind.APPEAL:
             return finding
-    granted_micros = 0
+    granted_micros = restored_uwu = 0
     if run.finding is FindingOutcome.UPHELD:
         granted_micros = _grant(uow, case, now_us=now_us)
-        standing = _standing(uow, attempt)
-        _restore_history(uow, case, standing)
+        findings = uow.verification.findings_of_vehicle(attempt.vehicle_id, limit=_FINDINGS_MAX)
+        standing = _standing(findings, attempt)
+        restored_uwu = _restore_history(uow, case, findings, standing)
         _free(uow, attempt, standing, policy=policy, now_us=now_us)
         if run.contradicts_accepted:
             _doubt_accepted(uow, attempt, now_us=now_us)
@@ -146,7 +148,7 @@ def close_appeal(
         unit_index=-1,
         clawed_back_micros=0,
         found_at_us=now_us,
-        lost_uwu=0,
+        lost_uwu=restored_uwu,
         granted_micros=granted_micros,
     )
     uow.verification.add_findings([row])
@@ -178,34 +180,54 @@ def _grant(uow: UnitOfWork, case: AppealCase, *, now_us: int) -> int:
     return amount_micros
 
 
-def _standing(uow: UnitOfWork, attempt: AttemptRow) -> list[FindingRow]:
-    """Return what else was found wrong of a vehicle and not overturned, newest first."""
-    findings = uow.verification.findings_of_vehicle(attempt.vehicle_id, limit=_FINDINGS_MAX)
-    overturned = {
+def _overturned(findings: Iterable[FindingRow]) -> set[int]:
+    """Return the attempts whose appeals were granted."""
+    return {
         finding.attempt_id
         for finding in findings
         if finding.kind is FindingKind.APPEAL and finding.finding is FindingOutcome.UPHELD
     }
-    return [
-        finding
-        for finding in findings
-        if finding.kind is not FindingKind.APPEAL
-        and finding.finding in APPEALABLE
-        and finding.attempt_id not in overturned | {attempt.attempt_id}
-    ]
 
 
-def _restore_history(uow: UnitOfWork, case: AppealCase, standing: list[FindingRow]) -> None:
-    """Give back the clean work that the rejection cost, beside what was done since."""
+def _is_rejection(finding: FindingRow) -> bool:
+    return finding.kind is not FindingKind.APPEAL and finding.finding in APPEALABLE
+
+
+def _standing(findings: Sequence[FindingRow], attempt: AttemptRow) -> list[FindingRow]:
+    """Return what else was found wrong of a vehicle and not overturned, newest first."""
+    gone = _overturned(findings) | {attempt.attempt_id}
+    return [finding for finding in findings if _is_rejection(finding) and finding.attempt_id not in gone]
+
+
+def _restore_history(
+    uow: UnitOfWork, case: AppealCase, findings: Sequence[FindingRow], standing: Sequence[FindingRow]
+) -> int:
+    """Give back the clean work that rejections cost, beside what was done since. Returns micro-WU.
+
+    What came before a rejection that stands is lost to that one. Once no such is left, all that overturned
+    rejections cost is given back, less what was: so the order of appeals does not matter.
+    """
     name = trust_class(case.job.kind, case.job.level)
-    for later in standing:
-        if later.finding_id < case.rejection.finding_id:
-            break
-        job = uow.jobs.get(later.job_id)
-        if job is not None and trust_class(job.kind, job.level) == name:
-            return
-    record = uow.fleet.trust(case.attempt.vehicle_id, name)
-    uow.fleet.put_trust(case.attempt.vehicle_id, name, record.restored(case.rejection.lost_uwu))
+    jobs: dict[int, JobRow | None] = {case.job.job_id: case.job}
+
+    def is_alike(finding: FindingRow) -> bool:
+        if finding.job_id not in jobs:
+            jobs[finding.job_id] = uow.jobs.get(finding.job_id)
+        job = jobs[finding.job_id]
+        return job is not None and trust_class(job.kind, job.level) == name
+
+    after_id = max((finding.finding_id for finding in standing if is_alike(finding)), default=0)
+    overturned = _overturned(findings) | {case.attempt.attempt_id}
+    recent = [finding for finding in findings if finding.finding_id > after_id and is_alike(finding)]
+    lost_uwu = sum(
+        finding.lost_uwu for finding in recent if _is_rejection(finding) and finding.attempt_id in overturned
+    )
+    restored_uwu = sum(finding.lost_uwu for finding in recent if finding.kind is FindingKind.APPEAL)
+    due_uwu = max(0, lost_uwu - restored_uwu)
+    if due_uwu:
+        record = uow.fleet.trust(case.attempt.vehicle_id, name)
+        uow.fleet.put_trust(case.attempt.vehicle_id, name, record.restored(due_uwu))
+    return due_uwu
 
 
 def _free(

@@ -118,7 +118,7 @@ class FindingRow(NamedTuple):
     program_sha256: str
     found_at_us: int
     lost_uwu: int = 0
-    """Clean work that its vehicle's history lost by it."""
+    """Clean work that its vehicle's history lost by it; of an appeal: what it was given back."""
     granted_micros: int = 0
     """An appeal that was granted: what the pool paid."""
 

@@ -178,6 +178,24 @@ def test_a_car_with_another_standing_rejection_stays_in_quarantine(framed: Works
     assert pool.vehicle(CAR).state is VehicleState.QUARANTINED
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_the_order_of_appeals_does_not_matter_to_what_is_given_back(
+    framed: Workshop, *, newest_first: bool
+) -> None:
+    pool = framed
+    first = rejected_attempt(pool)
+    pool.release(CAR)
+    second = rejected_attempt_of(pool, outvote(pool))
+    assert clean_uwu(pool) == 0
+    order = (second, first) if newest_first else (first, second)
+    restored = [appeal(pool, attempt_id, UPHELD).lost_uwu for attempt_id in order]
+    assert clean_uwu(pool) == sum(restored) == 2_000_000
+    # A third one later costs and gives back what there is by then, once.
+    third = rejected_attempt_of(pool, outvote(pool))
+    assert clean_uwu(pool) == 0
+    assert appeal(pool, third, UPHELD).lost_uwu == clean_uwu(pool) == 2_000_000
+
+
 def test_what_an_operator_forgave_does_not_keep_a_car_in_quarantine(pool: Workshop) -> None:
     for name in ("a", "liar", "friend", "b", "c"):
         pool.car(name)
