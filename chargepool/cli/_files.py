@@ -225,10 +225,12 @@ class ResultSink:
         """Write to a file, or JSON lines to standard output.
 
         Raises:
-            click.UsageError: The file's name says no known format.
+            click.UsageError: The file's name says no known format, or its folder is not there.
         """
         if path is not None and path.suffix not in (".npz", ".jsonl"):
             raise click.UsageError(f"{path}: results are .npz or .jsonl")
+        if path is not None and not path.parent.is_dir():
+            raise click.UsageError(f"{path}: there is no folder {str(path.parent)!r} to write results to")
         self._path = path
         self._stream: IO[str] | None = None
         self._columns: dict[str, list[Any]] = {}

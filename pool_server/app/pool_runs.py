@@ -139,7 +139,7 @@ class PoolRuns:
 
     # --- audits ---------------------------------------------------------------------------------
 
-    def audit(self, attempt: "BoardAttempt", *, needs_trusted: bool) -> None:
+    def audit(self, attempt: "BoardAttempt", *, needs_trusted: bool, alone: bool) -> None:
         """Have the pool itself compute what several auditors would have, or none, if it has the time.
 
         Where it has not, or cannot, the task waits for its auditors as drawn.
@@ -147,6 +147,7 @@ class PoolRuns:
         Args:
             attempt: Just recorded, and drawn.
             needs_trusted: Whether no number of auditors would do.
+            alone: Whether no other owner is there to ask instead: then it waits for its turn, however long.
         """
         board, task = self._board, attempt.task
         policy, runs = board.policy, board.uow.pool_runs
@@ -158,7 +159,7 @@ class PoolRuns:
         if self.of(task) is not None or not self._computes_like(attempt):
             return
         limit = policy.pool_audits_waiting_max
-        if runs.wanted_count(at_most=limit) < limit:
+        if alone or runs.wanted_count(at_most=limit) < limit:
             self._want(task, PoolRunCause.AUDIT)
 
     def _computes_like(self, attempt: "BoardAttempt") -> bool:

@@ -280,7 +280,7 @@ class _Desk:
             if due or audited:
                 others = board.audit(task, owner_id=attempt.row.owner_id, auditors=plan.auditors)
                 if (plan.auditors > 1 or not others) and not due:
-                    board.pool_runs.audit(attempt, needs_trusted=plan.needs_trusted)
+                    board.pool_runs.audit(attempt, needs_trusted=plan.needs_trusted, alone=not others)
         board.resolve(task)
 
 

@@ -107,10 +107,16 @@ class _Count(click.ParamType["int"]):
 @click.option(
     "--price-micros-per-wu", type=_Count(), default=20, show_default=True, help="For the deterrence figures."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same figures.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="The same seed gives the same figures.",
+)
 @json_option
 def verification(**options: Any) -> None:
-    r"""Show what every kind of cheat gets past verification, and what that costs.
+    """Show what every kind of cheat gets past verification, and what that costs.
 
     The audit rule is the one that the server runs. `error` counts wrong work that was accepted at once;
     look-backs revoke a part of it later. BOINC's adaptive replication and a quorum of two stand beside it.
@@ -120,7 +126,7 @@ def verification(**options: Any) -> None:
       pool-server simulate verification --level standard --units-per-vehicle 1e5
       pool-server simulate verification --strategy sleeper --policy chargepool --policy boinc
       pool-server simulate verification --strategy my_cheats:Patient --json
-    """
+    """  # noqa: D301 - click wants the character
     # NumPy and SciPy take a second to load: only this command pays for it.
     from pool_server.simulate.verification.contradictions import Contradictions
     from pool_server.simulate.verification.pool import Settings

@@ -2,10 +2,12 @@
 
 import importlib
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum, unique
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -78,12 +80,14 @@ def find_strategy(name: str) -> Strategy:
     if name in STRATEGIES:
         return STRATEGIES[name]()
     module_name, _, class_name = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # as `python -m` would: a reader's file lies beside the shell
     try:
         made = getattr(importlib.import_module(module_name), class_name)() if class_name else None
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise _unknown(name, f": {error}") from error
     if not isinstance(made, Strategy):
-        raise _unknown(name, "")
+        raise _unknown(name, ": it is no subclass of Strategy" if class_name else "")
     return made
 
 

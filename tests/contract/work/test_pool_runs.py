@@ -274,13 +274,13 @@ def test_a_lying_newcomer_of_the_pools_own_class_is_caught_without_another_owner
 
 
 def test_a_pool_of_one_owner_need_not_wait_for_another(make: Make) -> None:
-    pool = make(audit_max=WORK_UWU)
+    pool = make(audit_max=WORK_UWU, waiting_max=1)
     only = pool.car("only")
-    job_id = pool.job(1, level=STANDARD)
-    assert pool.work(only) == [RECORDED]
-    assert pool.referee() == 1
-    assert pool.result(job_id).state == TaskState.ACCEPTED
-    assert pool.vehicle(only).clean_uwu == WORK_UWU
+    job_id = pool.job(3, level=STANDARD)
+    assert pool.work(only) == [RECORDED] * 3
+    assert pool.referee() == 3, "there is nobody else to ask, so all of them wait their turn"
+    assert [pool.result(job_id, index).state for index in range(3)] == [TaskState.ACCEPTED] * 3
+    assert pool.vehicle(only).clean_uwu == 3 * WORK_UWU
 
 
 def test_auditors_are_asked_while_the_pools_machine_is_busy_and_where_one_is_enough(make: Make) -> None:

@@ -362,6 +362,7 @@ def test_config_and_doctor_say_what_holds_and_what_fails(
         (["quote", "f.py:nothing"], "it has: bad, curve, same, scaled, square, step, verify"),
         (["run", "f.py:square", "--inputs", "f.py", "--yes"], ".npz, .npy, .jsonl"),
         (["run", "f.py:square", "--inputs", "in.npz", "--yes", "-o", "x.csv"], "results are .npz or .jsonl"),
+        (["run", "f.py:square", "--inputs", "in.npz", "--yes", "-o", "no/x.npz"], "there is no folder 'no'"),
         (["quote", "f.py:square", "--level", "sloppy"], "Invalid value for '--level'"),
         (["quote", "f.py:square", "--compare", "ulp"], "write exact, close:RTOL,ATOL, ulp:N or unordered"),
         (["quote", "f.py:square", "--compare", "y=close:1e-5"], "'close:1e-5' is not a rule"),

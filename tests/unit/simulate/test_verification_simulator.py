@@ -2,7 +2,9 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,6 +204,16 @@ def test_a_readers_own_strategy_is_found_by_its_path() -> None:
     path = "pool_server.simulate.verification.strategies:Sleeper"
     assert find_strategy(path).name == "sleeper"
     assert cheats_of(SMALL, Patient()).wrong > 0
+
+
+def test_a_strategy_beside_the_shell_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside_the_shell.py").write_text(
+        "from pool_server.simulate.verification.strategies import Sleeper\n\n\nclass Mine(Sleeper):\n"
+        '    name = "mine"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert find_strategy("beside_the_shell:Mine").name == "mine"
 
 
 @pytest.mark.parametrize("name", ["nothing", "json:loads", "no.such.module:Thing", "json:Nothing", ":", "a:"])
