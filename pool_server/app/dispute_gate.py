@@ -333,7 +333,7 @@ class _Docket:
         before = {
             query.attempt_id
             for query in queries
-            if query.unit_index == unit_index and query.want_state == want_state and query.reason != MOOT
+            if query.unit_index == unit_index and query.want_state == want_state
         }
         new = [attempt_id for attempt_id in attempt_ids if attempt_id not in before]
         if not new:

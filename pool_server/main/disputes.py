@@ -78,14 +78,7 @@ async def referee_one(
     try:
         run = await referee.run_unit(order)
     except PoolError as error:
-        _log.warning(
-            "unit %d of dispute %d was not run: %s",
-            order.unit_index,
-            dispute_id,
-            error,
-            extra={"action": "referee_failed", "code": error.code.value},
-        )
-        run = error
+        run = _not_run(f"unit {order.unit_index} of dispute {dispute_id}", error)
     now_us = store.now_us()
     await store.write(
         lambda uow: take_run(uow, dispute_id, run, draws=draws, policy=policy, blobs=blobs, now_us=now_us)
@@ -110,14 +103,7 @@ async def referee_unit(
         run = await referee.run_unit(order.unit)
         outcome = await asyncio.to_thread(measure, order, run, blobs)
     except PoolError as error:
-        _log.warning(
-            "unit %d of unit check %d was not run: %s",
-            order.unit.unit_index,
-            check_id,
-            error,
-            extra={"action": "referee_failed", "code": error.code.value},
-        )
-        outcome = error
+        outcome = _not_run(f"unit {order.unit.unit_index} of unit check {check_id}", error)
     now_us = store.now_us()
     await store.write(
         lambda uow: take_check(uow, check_id, outcome, policy=policy, blobs=blobs, now_us=now_us)
@@ -141,13 +127,7 @@ async def referee_task(
     try:
         run = order if isinstance(order, PoolError) else await referee.run_task(order)
     except PoolError as error:
-        _log.warning(
-            "task %d was not run: %s",
-            task_id,
-            error,
-            extra={"action": "referee_failed", "code": error.code.value},
-        )
-        run = error
+        run = _not_run(f"task {task_id}", error)
     if isinstance(run, TaskRun):
         await _compare_ahead(task_id, run, store=store, blobs=blobs)
     now_us = store.now_us()
@@ -158,3 +138,11 @@ async def referee_task(
 async def _compare_ahead(task_id: int, run: TaskRun, *, store: StoreAccess, blobs: BlobReader) -> None:
     pairs = await store.read(lambda uow: pairs_of_run(uow, task_id, run))
     await asyncio.to_thread(compare_pairs, pairs, blobs=blobs)
+
+
+def _not_run(what: str, error: PoolError) -> PoolError:
+    """Say so, and return the failure: it is an outcome like others."""
+    _log.warning(
+        "%s was not run: %s", what, error, extra={"action": "referee_failed", "code": error.code.value}
+    )
+    return error

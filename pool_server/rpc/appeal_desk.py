@@ -6,19 +6,19 @@ joins it, or gets what it found. One that a stopped server had not ended is simp
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.program.manifest import Group, ProgramManifest
 from pool_protocol.tensors import decode
 from pool_server.app.appeals import AppealCase, AppealRun, close_appeal, open_appeal
 from pool_server.app.work_policy import BlobReader, WorkPolicy
-from pool_server.core.comparison import Tensors, tensors_agree
+from pool_server.core.comparison import tensors_agree
 from pool_server.core.jobs import TensorRef
 from pool_server.core.verification.appeal import rule_on_appeal
 from pool_server.core.verification.findings import FindingOutcome
-from pool_server.ports.referee import Referee, RefereeAnswer, RefereeError, RefereeOrder, RefereeReason
+from pool_server.ports.referee import Referee, RefereeAnswer, RefereeError, RefereeReason
 from pool_server.ports.verification import FindingRow
+from pool_server.referee.orders import ProgramSource, RefereeOrders
 from pool_server.rpc.store_access import StoreAccess
 
 #: Appeals of one owner that may be under way.
@@ -31,18 +31,6 @@ _OURS: Final = frozenset({RefereeReason.BUSY, RefereeReason.CRASH})
 _log = logging.getLogger(__name__)
 
 
-class Programs(Protocol):
-    """Where admitted programs are found."""
-
-    async def artifact(self, program_sha256: str) -> bytes:
-        """Return an admitted program's artifact."""
-        ...
-
-    async def manifest(self, program_sha256: str) -> ProgramManifest:
-        """Return an admitted program's manifest."""
-        ...
-
-
 class AppealDesk:
     """Hears appeals."""
 
@@ -50,16 +38,15 @@ class AppealDesk:
         self,
         *,
         store: StoreAccess,
-        programs: Programs,
+        programs: ProgramSource,
         referee: Referee,
         policy: WorkPolicy,
         blob_reader: BlobReader,
     ) -> None:
         self._store = store
-        self._programs = programs
         self._referee = referee
         self._policy = policy
-        self._blobs = blob_reader
+        self._orders = RefereeOrders(programs=programs, blobs=blob_reader)
         self._under_way: dict[int, tuple[str, asyncio.Task[FindingRow]]] = {}
         # One at a time: between two of them disputes have their turn at the referee.
         self._turn = asyncio.Lock()
@@ -128,20 +115,14 @@ class AppealDesk:
             RefereeError: it does not run.
         """
         job = case.job
-        manifest = await self._programs.manifest(job.program_sha256)
-        takes_constants = bool(manifest.draft.tensor_types(Group.CONSTANTS))
-        inputs = await asyncio.to_thread(self._read, case.inputs)
-        order = RefereeOrder(
-            program_sha256=job.program_sha256,
-            artifact=await self._programs.artifact(job.program_sha256),
-            manifest_json=manifest.to_json(),
-            constants=await asyncio.to_thread(self._read, case.constants) if takes_constants else None,
-            inputs=inputs or b"",
+        order = await self._orders.make_task(
+            job.program_sha256,
+            constants=case.constants,
+            inputs=case.inputs,
             steps=job.steps_per_task,
             unit_steps=job.unit_steps,
-            timeout_s=APPEAL_TIMEOUT_S,
         )
-        return await self._referee.run(order)
+        return await self._referee.run(order._replace(timeout_s=APPEAL_TIMEOUT_S))
 
     async def _compare(self, case: AppealCase, answer: RefereeAnswer) -> AppealRun:
         referee_class = await self._referee.numeric_class()
@@ -151,7 +132,7 @@ class AppealDesk:
             agrees = digest == answer.output_digest or (
                 not comparator.is_exact
                 and outputs is not None
-                and tensors_agree(comparator, self._arrays(outputs), decode(answer.outputs))
+                and tensors_agree(comparator, self._orders.arrays(outputs), decode(answer.outputs))
             )
             return rule_on_appeal(
                 agrees=agrees,
@@ -170,12 +151,3 @@ class AppealDesk:
             return AppealRun(finding, answer.output_digest, contradicts)
 
         return await asyncio.to_thread(compare)
-
-    def _arrays(self, ref: TensorRef) -> Tensors:
-        content = self._read(ref)
-        return {} if content is None else decode(content)
-
-    def _read(self, ref: TensorRef) -> bytes | None:
-        if ref.inline is not None:
-            return ref.inline
-        return None if ref.blob_sha256 is None else self._blobs.get(ref.blob_sha256)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 
 from pool_protocol.errors import PoolError
-from pool_protocol.program.manifest import Group, ProgramManifest
+from pool_protocol.program.manifest import Group
 from pool_protocol.tensors import decode, encode
 from pool_server.app.certificate_terms import INPUTS_PREFIX, NONCE, OK, OUTPUTS_PREFIX, nonce_words
 from pool_server.app.certificates import CertificateCase, CertificateFinding, CertificateVerdict
@@ -20,8 +20,9 @@ from pool_server.app.outputs import OutputFinding
 from pool_server.app.work_commands import AttemptReport
 from pool_server.app.work_policy import BlobReader
 from pool_server.core.comparison import Tensors, tensors_agree
-from pool_server.core.jobs import AttemptOutcome, TensorRef
+from pool_server.core.jobs import AttemptOutcome
 from pool_server.ports.referee import Referee, RefereeAnswer, RefereeError, RefereeOrder, RefereeReason
+from pool_server.referee.orders import RefereeOrders
 from pool_server.rpc.program_desk import ProgramDesk
 
 #: One run of a certificate: it is meant to be much cheaper than the work.
@@ -62,7 +63,7 @@ class CertificateDesk:
     ) -> None:
         self._programs = programs
         self._referee = referee
-        self._blobs = blob_reader
+        self._orders = RefereeOrders(programs=programs, blobs=blob_reader)
         self._draws = draws
         # One at a time: between two of them disputes have their turn at the referee.
         self._turn = asyncio.Lock()
@@ -109,7 +110,7 @@ class CertificateDesk:
             RefereeError: the certificate does not run.
         """
         run = await self._prepare(case, report)
-        outputs = await asyncio.to_thread(self._arrays, report.outputs)
+        outputs = await asyncio.to_thread(self._orders.arrays, report.outputs)
         if await self._passes(run, outputs):
             return _finding(report, CertificateVerdict.PROVED)
         try:
@@ -131,7 +132,7 @@ class CertificateDesk:
         taken = frozenset(tensor.name for tensor in certificate.draft.tensor_types(Group.INPUTS))
         given: dict[str, np.ndarray] = {}
         if any(name.startswith(INPUTS_PREFIX) for name in taken):
-            inputs = await asyncio.to_thread(self._arrays, case.inputs[report.attempt_id])
+            inputs = await asyncio.to_thread(self._orders.arrays, case.inputs[report.attempt_id])
             given |= {INPUTS_PREFIX + name: array for name, array in inputs.items()}
         words = nonce_words(certificate)
         if words:
@@ -139,7 +140,7 @@ class CertificateDesk:
                 attempt_id=report.attempt_id, output_digest=report.output_digest, size_bytes=4 * words
             )
             given[NONCE] = np.frombuffer(nonce, dtype="<u4")
-        order = await self._order(case.job.certificate_sha256, certificate, case.constants)
+        order = await self._orders.make(case.job.certificate_sha256, constants=case.constants)
         return _Run(order._replace(timeout_s=CERTIFICATE_TIMEOUT_S), taken, given)
 
     async def _passes(self, run: _Run, outputs: Tensors) -> bool:
@@ -156,38 +157,15 @@ class CertificateDesk:
             RefereeError: it does not run here, or not in time.
         """
         job = case.job
-        manifest = await self._programs.manifest(job.program_sha256)
-        order = await self._order(job.program_sha256, manifest, case.constants)
-        inputs = await asyncio.to_thread(self._read, case.inputs[report.attempt_id])
-        order = order._replace(
-            inputs=inputs or b"",
+        order = await self._orders.make_task(
+            job.program_sha256,
+            constants=case.constants,
+            inputs=case.inputs[report.attempt_id],
             steps=job.steps_per_task,
             unit_steps=job.unit_steps,
-            timeout_s=TASK_TIMEOUT_S,
         )
         async with self._turn:
-            return await self._referee.run(order)
-
-    async def _order(
-        self, program_sha256: str, manifest: ProgramManifest, constants: TensorRef
-    ) -> RefereeOrder:
-        takes_constants = bool(manifest.draft.tensor_types(Group.CONSTANTS))
-        return RefereeOrder(
-            program_sha256=program_sha256,
-            artifact=await self._programs.artifact(program_sha256),
-            manifest_json=manifest.to_json(),
-            constants=await asyncio.to_thread(self._read, constants) if takes_constants else None,
-            inputs=b"",
-        )
-
-    def _arrays(self, ref: TensorRef) -> Tensors:
-        content = self._read(ref)
-        return {} if content is None else decode(content)
-
-    def _read(self, ref: TensorRef) -> bytes | None:
-        if ref.inline is not None:
-            return ref.inline
-        return None if ref.blob_sha256 is None else self._blobs.get(ref.blob_sha256)
+            return await self._referee.run(order._replace(timeout_s=TASK_TIMEOUT_S))
 
 
 def _finding(report: AttemptReport, verdict: CertificateVerdict, detail: str = "") -> CertificateFinding:
