@@ -30,6 +30,6 @@ resolve requirements-dev.txt "$@" pyproject.toml --extra dev
 within=(--constraint requirements-dev.txt)
 # hatchling is there for the editable install that `make` does without build isolation.
 resolve requirements.txt "${within[@]}" pyproject.toml --extra demo - <<<'hatchling'
-for extra in server agent tui buyer; do
+for extra in server agent tui buyer postgresql plots; do
     resolve "requirements-$extra.txt" "${within[@]}" pyproject.toml --extra "$extra"
 done

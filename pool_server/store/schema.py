@@ -3,12 +3,12 @@
 from sqlalchemy import Engine
 
 from pool_server.store.tables import METADATA
-from pool_server.store.triggers import TRIGGERS
+from pool_server.store.triggers import triggers
 
 
 def create_all(engine: Engine) -> None:
     """Create every table, index and trigger that is not there yet."""
     with engine.begin() as connection:
         METADATA.create_all(connection)
-        for statement in TRIGGERS:
+        for statement in triggers(engine.dialect.name):
             connection.exec_driver_sql(statement)

@@ -1,4 +1,4 @@
-"""Triggers: what was written to the books stays as it was written. SQLite's syntax.
+"""Triggers: what was written to the books stays as it was written, on SQLite and on PostgreSQL.
 
 A statement that a trigger refuses fails with "... is immutable"; repositories turn that into
 `InvariantError`.
@@ -21,37 +21,86 @@ _ACCOUNT_IDENTITY = (
 )
 _RUN_FIGURES = "payout_id, currency, total_micros, row_count, idempotency_key, planned_by, planned_at_us"
 
+#: What every trigger on PostgreSQL runs; its argument says what is refused.
+POSTGRESQL_FUNCTION = (
+    "CREATE OR REPLACE FUNCTION chargepool_refuse() RETURNS trigger LANGUAGE plpgsql AS $refuse$ "
+    "BEGIN RAISE EXCEPTION '%: %', TG_TABLE_NAME, TG_ARGV[0] "
+    "USING ERRCODE = 'integrity_constraint_violation'; "
+    "END $refuse$"
+)
 
-def _refuse(name: str, moment: str, table: str, words: str, *, when: str = "") -> str:
-    condition = f"WHEN {when} " if when else ""
+
+def refuse(dialect: str, name: str, moment: str, table: str, words: str, *, when: str = "") -> str:
+    """Return the statement that makes a trigger.
+
+    Args:
+        dialect: SQLAlchemy's name of the database: "sqlite" or "postgresql".
+        name: The trigger's name.
+        moment: "UPDATE", "DELETE", or "UPDATE OF column, ...".
+        table: Where.
+        words: What the error says after the table's name.
+        when: A condition over OLD and NEW; empty for always.
+    """
+    condition = f"WHEN ({when}) " if when and dialect == "postgresql" else f"WHEN {when} " if when else ""
+    if dialect == "postgresql":
+        return (
+            f"CREATE OR REPLACE TRIGGER {name} BEFORE {moment} ON {table} FOR EACH ROW {condition}"
+            f"EXECUTE FUNCTION chargepool_refuse('{words}')"
+        )
     return (
         f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {moment} ON {table} {condition}"
         f"BEGIN SELECT RAISE(ABORT, '{table}: {words}'); END"
     )
 
 
-TRIGGERS: tuple[str, ...] = (
-    *(_refuse(f"{table}_no_update", "UPDATE", table, "rows are immutable") for table in APPEND_ONLY),
-    *(_refuse(f"{table}_no_delete", "DELETE", table, "rows are immutable") for table in APPEND_ONLY),
-    # Of an account only counters and state ever change.
-    _refuse("accounts_no_delete", "DELETE", "accounts", "rows are immutable"),
-    _refuse("accounts_identity", f"UPDATE OF {_ACCOUNT_IDENTITY}", "accounts", "identity is immutable"),
-    _refuse(
-        "accounts_state_forward",
-        "UPDATE OF state",
-        "accounts",
-        "state only goes forward",
-        when="NEW.state < OLD.state",
-    ),
-    _refuse("marks_forward", "UPDATE", "marks", "only goes forward", when="NEW.value < OLD.value"),
-    # A run's figures are fixed when it is planned; it ends in exported or cancelled and is never deleted.
-    _refuse("payout_runs_no_delete", "DELETE", "payout_runs", "rows are immutable"),
-    _refuse("payout_runs_figures", f"UPDATE OF {_RUN_FIGURES}", "payout_runs", "figures are immutable"),
-    _refuse(
-        "payout_runs_ended",
-        "UPDATE",
-        "payout_runs",
-        "the run has ended",
-        when="OLD.state IN ('exported', 'cancelled')",
-    ),
-)
+def append_only(dialect: str, table: str) -> tuple[str, str]:
+    """Return the statements that make a table's rows stay as they are."""
+    return (
+        refuse(dialect, f"{table}_no_update", "UPDATE", table, "rows are immutable"),
+        refuse(dialect, f"{table}_no_delete", "DELETE", table, "rows are immutable"),
+    )
+
+
+def triggers(dialect: str) -> tuple[str, ...]:
+    """Return all statements of a database, in order."""
+    return (
+        *((POSTGRESQL_FUNCTION,) if dialect == "postgresql" else ()),
+        *(statement for table in APPEND_ONLY for statement in append_only(dialect, table)),
+        # Of an account only counters and state ever change.
+        refuse(dialect, "accounts_no_delete", "DELETE", "accounts", "rows are immutable"),
+        refuse(
+            dialect,
+            "accounts_identity",
+            f"UPDATE OF {_ACCOUNT_IDENTITY}",
+            "accounts",
+            "identity is immutable",
+        ),
+        refuse(
+            dialect,
+            "accounts_state_forward",
+            "UPDATE OF state",
+            "accounts",
+            "state only goes forward",
+            when="NEW.state < OLD.state",
+        ),
+        refuse(
+            dialect, "marks_forward", "UPDATE", "marks", "only goes forward", when="NEW.value < OLD.value"
+        ),
+        # A run's figures are fixed when it is planned; it ends in exported or cancelled and is never deleted.
+        refuse(dialect, "payout_runs_no_delete", "DELETE", "payout_runs", "rows are immutable"),
+        refuse(
+            dialect,
+            "payout_runs_figures",
+            f"UPDATE OF {_RUN_FIGURES}",
+            "payout_runs",
+            "figures are immutable",
+        ),
+        refuse(
+            dialect,
+            "payout_runs_ended",
+            "UPDATE",
+            "payout_runs",
+            "the run has ended",
+            when="OLD.state IN ('exported', 'cancelled')",
+        ),
+    )

@@ -21,6 +21,8 @@ LOCK_OF_EXTRA = {
     "agent": "requirements-agent.txt",
     "tui": "requirements-tui.txt",
     "buyer": "requirements-buyer.txt",
+    "postgresql": "requirements-postgresql.txt",
+    "plots": "requirements-plots.txt",
 }
 
 # What must not come along, directly or through another package.

@@ -1,0 +1,14 @@
+"""Orders, epochs and prices of the market."""
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""
+
+
+def downgrade() -> None:
+    raise RuntimeError("the books are not taken back to an older schema; restore a backup instead")
