@@ -1,17 +1,46 @@
-"""The chart of accounts: each account's name, code and limits.
+"""The names of accounts: how each is called, with its code and its limit.
 
-Money that belongs to others (buyers, jobs, owners, payouts in clearing) is limited: debits, reserved ones
-included, never exceed credits. The bank and the pool's expenses are not; they carry the other side.
+Money that belongs to others (buyers, jobs, owners, payouts in clearing, tax offices) is limited: debits,
+reserved ones included, never exceed credits. Banks and the pool's expenses are not; they carry the other
+side. What an account is for in a balance sheet, and which code moves money between which: see `chart`.
 """
 
+import re
+
+from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.core.ledger.model import AccountCode, AccountSpec
 
-BANK = AccountSpec(name="bank:main", code=AccountCode.BANK, debits_must_not_exceed_credits=False)
+_BANK_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+def bank(bank_id: str) -> AccountSpec:
+    """Describe what the pool has at one of its banks: `main` for the first.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT when the id is not 1 to 32 small letters, digits and hyphens.
+    """
+    if not _BANK_ID.fullmatch(bank_id):
+        raise PoolError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"a bank's id has 1 to 32 small letters, digits and hyphens: {bank_id!r}",
+            context={"field": "bank_id"},
+        )
+    return AccountSpec(name=f"bank:{bank_id}", code=AccountCode.BANK, debits_must_not_exceed_credits=False)
+
+
+BANK = bank("main")
 POOL_FEE = AccountSpec(name="fee:pool", code=AccountCode.POOL_FEE)
 VERIFICATION = AccountSpec(
     name="x:verification", code=AccountCode.VERIFICATION, debits_must_not_exceed_credits=False
 )
+GOODWILL = AccountSpec(name="x:goodwill", code=AccountCode.GOODWILL, debits_must_not_exceed_credits=False)
+BANK_FEES = AccountSpec(name="x:psp-fees", code=AccountCode.BANK_FEES, debits_must_not_exceed_credits=False)
 PAYOUT_CLEARING = AccountSpec(name="payout:clearing", code=AccountCode.PAYOUT_CLEARING)
+ROUNDING = AccountSpec(name="rounding", code=AccountCode.ROUNDING)
+VAT = AccountSpec(name="tax:vat", code=AccountCode.TAX)
+TAX_WITHHELD = AccountSpec(name="tax:withheld", code=AccountCode.TAX)
+SLA_RESERVE = AccountSpec(name="sla:reserve", code=AccountCode.SLA_RESERVE)
+OPENING = AccountSpec(name="opening", code=AccountCode.OPENING, debits_must_not_exceed_credits=False)
 
 
 def buyer_available_name(buyer_id: str) -> str:

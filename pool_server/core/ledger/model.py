@@ -32,6 +32,18 @@ class AccountCode(IntEnum):
     """The pool's expense: audits."""
     OWNER_QUESTIONED = 9
     """An owner's held earnings for results that a look-back checks again."""
+    ROUNDING = 10
+    """The pool's income: fractions of a cent that cannot be paid when an owner leaves."""
+    GOODWILL = 11
+    """The pool's expense: what it gives without owing it."""
+    BANK_FEES = 12
+    """The pool's expense: what banks and payment providers take."""
+    TAX = 13
+    """Collected or withheld for a tax office: not the pool's money."""
+    SLA_RESERVE = 14
+    """Set aside for credits to buyers whose work came late."""
+    OPENING = 15
+    """The other side of balances that were there before these books."""
 
 
 @unique
@@ -61,9 +73,11 @@ class TransferKind(IntEnum):
 
 @unique
 class TransferCode(IntEnum):
-    """Why money moves. Stored; never renumbered."""
+    """Why money moves. Stored; never renumbered. Between which accounts: see `chart.FLOWS`."""
 
     DEPOSIT = 100
+    DEPOSIT_FEE = 110
+    """What the bank took of a deposit."""
     RESERVE = 200
     RELEASE = 210
     LEASE = 300
@@ -84,7 +98,27 @@ class TransferCode(IntEnum):
     APPEALED = 440
     """An appeal was granted: the pool pays for a result that had been rejected."""
     PAYOUT = 500
+    """Approved: owner available -> clearing."""
+    PAYOUT_SETTLED = 505
+    """The bank says that it has paid: clearing -> bank."""
+    PAYOUT_RETURNED = 510
+    """The bank did not pay, or the money came back: clearing (bank, once settled) -> owner available."""
+    PAYOUT_FEE = 520
+    """What the bank took for paying: the pool's cost, never the owner's."""
+    PAYOUT_ROUNDING = 530
+    """An owner leaves: the fraction of a cent that no bank can pay."""
+    REFUND = 600
+    """A buyer's free money goes back to where it came from."""
+    SLA_CREDIT = 610
+    """A buyer's credit for work that came late, and what is set aside for it."""
+    GOODWILL = 620
+    """A gift of the pool to a buyer or an owner."""
     CORRECTION = 700
+    """Puts right what was booked wrongly, by a further transfer."""
+    VAT = 800
+    """A tax: taken out of the fee or a buyer's money, and handed to the tax office."""
+    OPENING = 900
+    """A balance from before these books."""
 
 
 @unique
