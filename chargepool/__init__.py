@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         QuoteExpired,
         TaskFailed,
     )
+    from chargepool._estimate import LevelOffer, QuoteEstimate
     from chargepool._executor import Executor
     from chargepool._job import Job
     from chargepool._map import Results
@@ -68,6 +69,7 @@ _MODULE_OF_NAME = {
     "JobError": "_errors",
     "JobNotFound": "_errors",
     "JobStatus": "_values",
+    "LevelOffer": "_estimate",
     "NumericsReport": "_numerics",
     "NumericsWarning": "_numerics",
     "PoolRefused": "_errors",
@@ -77,6 +79,7 @@ _MODULE_OF_NAME = {
     "Progress": "_values",
     "ProofInvalid": "_errors",
     "Quote": "_values",
+    "QuoteEstimate": "_estimate",
     "QuoteExpired": "_errors",
     "Receipt": "_receipts",
     "Result": "_values",
@@ -109,6 +112,7 @@ __all__ = [
     "JobError",
     "JobNotFound",
     "JobStatus",
+    "LevelOffer",
     "NumericsReport",
     "NumericsWarning",
     "PoolRefused",
@@ -118,6 +122,7 @@ __all__ = [
     "Progress",
     "ProofInvalid",
     "Quote",
+    "QuoteEstimate",
     "QuoteExpired",
     "Receipt",
     "Result",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from chargepool._errors import ChargepoolError, InputRefused
+from chargepool._estimate import LevelOffer, QuoteEstimate, estimate_of_wire
 from chargepool._receipts import Receipt
 from pool_protocol.errors import ErrorCode
 from pool_protocol.money import format_micros
@@ -88,6 +89,15 @@ class Quote:
     """What the level promises now, in one sentence."""
     certified: bool = False
     """Whether it is for a job with a certificate, which needs no second owner."""
+    estimate: QuoteEstimate | None = None
+    """Spot price, time and energy to expect; None when the pool gives none."""
+    levels: tuple[LevelOffer, ...] = ()
+    """What the same job costs at each level that the pool offers."""
+
+    @property
+    def work_uwu_total(self) -> int:
+        """Work of all tasks, one execution each, micro-WU."""
+        return self.tasks * self.work_uwu_per_task
 
     @property
     def warning(self) -> str:
@@ -137,6 +147,16 @@ def quote_of_wire(
         audit_overhead_newcomer=answer.audit_overhead_newcomer,
         epsilon=answer.epsilon,
         promise=answer.promise,
+        estimate=estimate_of_wire(answer.estimate) if answer.HasField("estimate") else None,
+        levels=tuple(
+            LevelOffer(
+                level=level_of_wire(offer.level),
+                attempts_per_task=offer.attempts_per_task,
+                cost_micros_per_task=offer.cost_micros_per_task,
+                epsilon=offer.epsilon,
+            )
+            for offer in answer.levels
+        ),
     )
 
 

@@ -158,6 +158,19 @@ class ServerConfig:
     allow_level_none: bool = _key(
         False, "Whether buyers may ask for no verification at all (for benchmarks and own fleets)."
     )
+    joules_per_wu_assumed: float = _key(
+        60.0,
+        "Energy of one work unit, joules, that quotes assume while no car has reported any (a 60 W computer "
+        "that makes 1 TFLOP/s).",
+        at_least=0.05,
+        at_most=5_000.0,
+    )
+    grid_co2_g_per_kwh: float = _key(
+        240.0,
+        "CO2 of the grid where the cars charge, grams per kWh, for estimates in quotes.",
+        at_least=0.0,
+        at_most=2_000.0,
+    )
     admission_queue_max: int = _key(
         8, "Programs that may wait to be vetted; more are asked to come back.", at_least=1, at_most=1000
     )

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +26,7 @@ from chargepool.cli._files import (
     as_pair,
     read_constants,
 )
-from pool_protocol.money import format_micros
+from pool_protocol.money import format_micros, format_wu
 
 if TYPE_CHECKING:
     from chargepool._admission import CertificateLike
@@ -75,7 +76,11 @@ def quote(
     connection: Connection,
     as_json: bool,
 ) -> None:
-    """Say what a function would cost on the pool. Spends nothing.
+    """Say what a function would cost on the pool. Spends nothing; only the lowered program is uploaded.
+
+    The price offered binds the pool for some minutes: `run` pays it. Besides, an estimate that binds nobody:
+    where the spot price may go, how long the job takes, its energy and CO2, and what each level of
+    verification costs.
 
     The example of one task's input is the first one in --inputs, or a variable `example` in FILE.py.
     """
@@ -91,6 +96,8 @@ def quote(
         return
     click.echo(str(ready))
     click.echo(str(offer))
+    for line in _quote_lines(offer):
+        click.echo(line)
     if offer.promise:
         click.echo(offer.promise)
     if offer.epsilon:
@@ -316,6 +323,24 @@ def _ask(offer: Quote) -> None:
     click.confirm(question, abort=True, err=True)
 
 
+def _quote_lines(offer: Quote) -> list[str]:
+    work = f"Work: {format_wu(offer.work_uwu_total)} WU, {format_wu(offer.work_uwu_per_task)} WU per task."
+    lines = [work]
+    if offer.levels:
+        lines.append(
+            "Per task: "
+            + ", ".join(
+                f"{level.level} {format_micros(level.cost_micros_per_task)}"
+                + (f" (error {level.epsilon:g})" if level.epsilon else "")
+                for level in offer.levels
+            )
+            + f" {offer.currency}."
+        )
+    if offer.estimate is not None:
+        lines += offer.estimate.lines(offer.currency)
+    return lines
+
+
 def _quote_json(offer: Quote) -> dict[str, Any]:
     return {
         "quote_id": offer.quote_id,
@@ -337,4 +362,7 @@ def _quote_json(offer: Quote) -> dict[str, Any]:
         "audit_overhead_newcomer": offer.audit_overhead_newcomer,
         "epsilon": offer.epsilon,
         "promise": offer.promise,
+        "work_uwu_total": offer.work_uwu_total,
+        "levels": [asdict(level) for level in offer.levels],
+        "estimate": None if offer.estimate is None else asdict(offer.estimate),
     }

@@ -297,6 +297,8 @@ class GetQuoteResponse(_message.Message):
     AUDIT_OVERHEAD_NEWCOMER_FIELD_NUMBER: _builtins.int
     EPSILON_FIELD_NUMBER: _builtins.int
     PROMISE_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
     quote_id: _builtins.str
     """Name it in CreateJob with PRICE_MODE_QUOTE."""
     price_micros_per_wu: _builtins.int
@@ -329,6 +331,14 @@ class GetQuoteResponse(_message.Message):
     """The level's error target; 0 for levels without one."""
     promise: _builtins.str
     """In one sentence: what the level promises with the owners that are here now, and what weakens it."""
+    @_builtins.property
+    def estimate(self) -> Global___QuoteEstimate:
+        """What binds nobody: price over the job's time, time, energy."""
+
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LevelOffer]:
+        """What the same job costs at each level that the pool offers."""
+
     def __init__(
         self,
         *,
@@ -347,16 +357,126 @@ class GetQuoteResponse(_message.Message):
         audit_overhead_newcomer: _builtins.float = ...,
         epsilon: _builtins.float = ...,
         promise: _builtins.str = ...,
+        estimate: Global___QuoteEstimate | None = ...,
+        levels: _abc.Iterable[Global___LevelOffer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "owners_now", b"owners_now"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "estimate", b"estimate", "owners_now", b"owners_now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "attempts_per_task", b"attempts_per_task", "audit_overhead_newcomer", b"audit_overhead_newcomer", "audit_overhead_now", b"audit_overhead_now", "available_micros", b"available_micros", "cost_micros_per_task", b"cost_micros_per_task", "currency", b"currency", "epsilon", b"epsilon", "expires_at_us", b"expires_at_us", "owners_now", b"owners_now", "price_micros_per_wu", b"price_micros_per_wu", "promise", b"promise", "quote_id", b"quote_id", "total_micros", b"total_micros", "vehicles_now", b"vehicles_now", "work_uwu_per_task", b"work_uwu_per_task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now", "attempts_per_task", b"attempts_per_task", "audit_overhead_newcomer", b"audit_overhead_newcomer", "audit_overhead_now", b"audit_overhead_now", "available_micros", b"available_micros", "cost_micros_per_task", b"cost_micros_per_task", "currency", b"currency", "epsilon", b"epsilon", "estimate", b"estimate", "expires_at_us", b"expires_at_us", "levels", b"levels", "owners_now", b"owners_now", "price_micros_per_wu", b"price_micros_per_wu", "promise", b"promise", "quote_id", b"quote_id", "total_micros", b"total_micros", "vehicles_now", b"vehicles_now", "work_uwu_per_task", b"work_uwu_per_task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__owners_now: _TypeAlias = _typing.Literal["owners_now"]  # noqa: Y015
     _WhichOneofArgType__owners_now: _TypeAlias = _typing.Literal["_owners_now", b"_owners_now"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__owners_now) -> _WhichOneofReturnType__owners_now | None: ...
 
 Global___GetQuoteResponse: _TypeAlias = GetQuoteResponse  # noqa: Y015
+
+@_typing.final
+class QuoteEstimate(_message.Message):
+    """What a job will probably cost at the spot price, take and burn. One job in ten stays below p10, nine below p90."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_P10_MICROS_PER_WU_FIELD_NUMBER: _builtins.int
+    PRICE_P50_MICROS_PER_WU_FIELD_NUMBER: _builtins.int
+    PRICE_P90_MICROS_PER_WU_FIELD_NUMBER: _builtins.int
+    PRICE_EPOCHS_FIELD_NUMBER: _builtins.int
+    TOTAL_P10_MICROS_FIELD_NUMBER: _builtins.int
+    TOTAL_P50_MICROS_FIELD_NUMBER: _builtins.int
+    TOTAL_P90_MICROS_FIELD_NUMBER: _builtins.int
+    TIME_P10_MS_FIELD_NUMBER: _builtins.int
+    TIME_P50_MS_FIELD_NUMBER: _builtins.int
+    TIME_P90_MS_FIELD_NUMBER: _builtins.int
+    TIME_BASIS_FIELD_NUMBER: _builtins.int
+    ENERGY_MWH_FIELD_NUMBER: _builtins.int
+    CO2_MG_FIELD_NUMBER: _builtins.int
+    ENERGY_BASIS_FIELD_NUMBER: _builtins.int
+    price_p10_micros_per_wu: _builtins.int
+    """Posted price when the job is half done, micro-units per WU."""
+    price_p50_micros_per_wu: _builtins.int
+    """The same, median."""
+    price_p90_micros_per_wu: _builtins.int
+    """The same."""
+    price_epochs: _builtins.int
+    """Quarters of an hour of price history behind it."""
+    total_p10_micros: _builtins.int
+    """All tasks at these prices, micro-units."""
+    total_p50_micros: _builtins.int
+    """The same, median."""
+    total_p90_micros: _builtins.int
+    """The same."""
+    time_p10_ms: _builtins.int
+    """From the first task to the last result, milliseconds; all 0 while no car's speed is known."""
+    time_p50_ms: _builtins.int
+    """The same, median."""
+    time_p90_ms: _builtins.int
+    """The same."""
+    time_basis: _builtins.str
+    """What the times were read from, in one sentence."""
+    energy_mwh: _builtins.int
+    """Energy of all executions, audits included, milliwatt-hours."""
+    co2_mg: _builtins.int
+    """CO2 of that energy, milligrams."""
+    energy_basis: _builtins.str
+    """What they were read from, in one sentence."""
+    def __init__(
+        self,
+        *,
+        price_p10_micros_per_wu: _builtins.int = ...,
+        price_p50_micros_per_wu: _builtins.int = ...,
+        price_p90_micros_per_wu: _builtins.int = ...,
+        price_epochs: _builtins.int = ...,
+        total_p10_micros: _builtins.int = ...,
+        total_p50_micros: _builtins.int = ...,
+        total_p90_micros: _builtins.int = ...,
+        time_p10_ms: _builtins.int = ...,
+        time_p50_ms: _builtins.int = ...,
+        time_p90_ms: _builtins.int = ...,
+        time_basis: _builtins.str = ...,
+        energy_mwh: _builtins.int = ...,
+        co2_mg: _builtins.int = ...,
+        energy_basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["co2_mg", b"co2_mg", "energy_basis", b"energy_basis", "energy_mwh", b"energy_mwh", "price_epochs", b"price_epochs", "price_p10_micros_per_wu", b"price_p10_micros_per_wu", "price_p50_micros_per_wu", b"price_p50_micros_per_wu", "price_p90_micros_per_wu", b"price_p90_micros_per_wu", "time_basis", b"time_basis", "time_p10_ms", b"time_p10_ms", "time_p50_ms", b"time_p50_ms", "time_p90_ms", b"time_p90_ms", "total_p10_micros", b"total_p10_micros", "total_p50_micros", b"total_p50_micros", "total_p90_micros", b"total_p90_micros"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteEstimate: _TypeAlias = QuoteEstimate  # noqa: Y015
+
+@_typing.final
+class LevelOffer(_message.Message):
+    """What a level costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_PER_TASK_FIELD_NUMBER: _builtins.int
+    COST_MICROS_PER_TASK_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    level: _common_pb2.VerificationLevel.ValueType
+    """The level."""
+    attempts_per_task: _builtins.int
+    """Attempts that the job pays for per task."""
+    cost_micros_per_task: _builtins.int
+    """Micro-units per verified task."""
+    epsilon: _builtins.float
+    """Error target; 0 for levels without one."""
+    def __init__(
+        self,
+        *,
+        level: _common_pb2.VerificationLevel.ValueType = ...,
+        attempts_per_task: _builtins.int = ...,
+        cost_micros_per_task: _builtins.int = ...,
+        epsilon: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_per_task", b"attempts_per_task", "cost_micros_per_task", b"cost_micros_per_task", "epsilon", b"epsilon", "level", b"level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LevelOffer: _TypeAlias = LevelOffer  # noqa: Y015
 
 @_typing.final
 class CreateJobRequest(_message.Message):

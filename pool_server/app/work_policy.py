@@ -66,6 +66,11 @@ class WorkPolicy:
     accept_unverified_after_us: int = DAY_US
     """A result that waits for other owners for so long is accepted at the pool's risk."""
 
+    joules_per_wu_assumed: float = 60.0
+    """Energy of one work unit, joules, for estimates while no car has reported any."""
+    grid_co2_g_per_kwh: float = 240.0
+    """CO2 of the grid where the cars charge, for estimates."""
+
     def __post_init__(self) -> None:
         if not LEASE_LIFETIME_US_MIN <= self.lease_timeout_us <= LEASE_LIFETIME_US_MAX:
             raise PoolError(

@@ -91,6 +91,8 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
         unit_answer_us=config.unit_answer_s * SECOND_US,
         network_patience_us=config.network_patience_s * SECOND_US,
         allow_level_none=config.allow_level_none,
+        joules_per_wu_assumed=config.joules_per_wu_assumed,
+        grid_co2_g_per_kwh=config.grid_co2_g_per_kwh,
         quarantine=QuarantineRule(rejections_max=config.quarantine_after),
         audit_rule=HistoryAuditRule(
             assumed_faulty_share=config.assumed_faulty_share,

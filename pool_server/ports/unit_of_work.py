@@ -23,6 +23,7 @@ from pool_server.ports.money import (
     PriceRepository,
     ReceiptRepository,
 )
+from pool_server.ports.outlook import OutlookRepository
 from pool_server.ports.pool_runs import PoolRunRepository
 from pool_server.ports.prefixes import PrefixRepository
 from pool_server.ports.shell import (
@@ -166,6 +167,11 @@ class UnitOfWork(Protocol):
     @property
     def pool_runs(self) -> PoolRunRepository:
         """Tasks that the pool computes itself."""
+        ...
+
+    @property
+    def outlook(self) -> OutlookRepository:
+        """Facts for estimates of price, time and energy."""
         ...
 
     @property

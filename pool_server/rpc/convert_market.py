@@ -3,12 +3,15 @@
 from collections.abc import Collection, Mapping
 
 from pool_protocol import ids
+from pool_protocol.money import ceil_div
 from pool_protocol.v1 import common_pb2
 from pool_protocol.v1 import market_service_pb2 as pb
+from pool_server.app.estimate import Estimate
 from pool_server.app.outlook import Outlook
 from pool_server.app.receipts import Proven
 from pool_server.app.work_commands import JobViewValue, TaskResultValue
 from pool_server.core.comparison import Comparator, ComparatorKind, Rule
+from pool_server.core.forecast.completion import Completion
 from pool_server.core.jobs import JobState, PriceMode, TaskState
 from pool_server.core.verification import VerificationLevel
 from pool_server.ports.shell import QuoteRecord
@@ -123,6 +126,7 @@ def quote_response(
     owners_now: int,
     available_micros: int,
     outlook: Outlook,
+    estimate: Estimate,
 ) -> pb.GetQuoteResponse:
     """Write a quote."""
     return pb.GetQuoteResponse(
@@ -141,6 +145,36 @@ def quote_response(
         audit_overhead_newcomer=outlook.audit_overhead_newcomer,
         epsilon=outlook.epsilon,
         promise=outlook.promise,
+        estimate=_estimate(estimate),
+        levels=[
+            pb.LevelOffer(
+                level=_LEVELS_WIRE[offer.level],
+                attempts_per_task=offer.attempts_per_task,
+                cost_micros_per_task=offer.cost_micros_per_task,
+                epsilon=offer.epsilon,
+            )
+            for offer in estimate.levels
+        ],
+    )
+
+
+def _estimate(estimate: Estimate) -> pb.QuoteEstimate:
+    times = estimate.completion or Completion(0, 0, 0)
+    return pb.QuoteEstimate(
+        price_p10_micros_per_wu=estimate.price.p10_micros_per_wu,
+        price_p50_micros_per_wu=estimate.price.p50_micros_per_wu,
+        price_p90_micros_per_wu=estimate.price.p90_micros_per_wu,
+        price_epochs=estimate.price.epochs,
+        total_p10_micros=estimate.total_p10_micros,
+        total_p50_micros=estimate.total_p50_micros,
+        total_p90_micros=estimate.total_p90_micros,
+        time_p10_ms=ceil_div(times.p10_us, 1_000),
+        time_p50_ms=ceil_div(times.p50_us, 1_000),
+        time_p90_ms=ceil_div(times.p90_us, 1_000),
+        time_basis=estimate.completion_basis,
+        energy_mwh=estimate.energy.energy_mwh,
+        co2_mg=estimate.energy.co2_mg,
+        energy_basis=estimate.energy_basis,
     )
 
 

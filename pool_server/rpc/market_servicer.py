@@ -12,6 +12,7 @@ from pool_protocol.v1 import market_service_pb2 as pb
 from pool_server.app.blobs import require_held
 from pool_server.app.certificate_terms import check_certificate
 from pool_server.app.earnings import buyer_balance
+from pool_server.app.estimate import estimate_quote
 from pool_server.app.jobs import (
     OWNERS_COUNTED_MAX,
     add_tasks,
@@ -124,20 +125,22 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
 
         def quote(uow: UnitOfWork) -> pb.GetQuoteResponse:
             made = make_quote(uow, command, policy=self._policy, now_us=now_us)
+            outlook = level_outlook(
+                uow,
+                kind=command.program.kind,
+                work_uwu=command.program.work_uwu_per_task,
+                level=level,
+                policy=self._policy,
+                certified=request.certified,
+            )
             return convert_market.quote_response(
                 made,
                 currency=self._currency,
                 vehicles_now=uow.fleet.active_count(at_most=VEHICLES_COUNTED_MAX),
                 owners_now=len(uow.fleet.active_owners(at_most=OWNERS_COUNTED_MAX)),
                 available_micros=buyer_balance(uow, buyer_id=buyer_id).available_micros,
-                outlook=level_outlook(
-                    uow,
-                    kind=command.program.kind,
-                    work_uwu=command.program.work_uwu_per_task,
-                    level=level,
-                    policy=self._policy,
-                    certified=request.certified,
-                ),
+                outlook=outlook,
+                estimate=estimate_quote(uow, made, outlook, policy=self._policy, now_us=now_us),
             )
 
         return await self._store.write(quote)

@@ -22,6 +22,7 @@ from pool_server.store.identity_repository import SqlIdentityRepository
 from pool_server.store.job_repository import SqlJobRepository
 from pool_server.store.lease_repository import SqlLeaseRepository
 from pool_server.store.ledger_repository import SqlLedgerRepository
+from pool_server.store.outlook_repository import SqlOutlookRepository
 from pool_server.store.payout_repository import SqlPayoutRepository
 from pool_server.store.pool_run_repository import SqlPoolRunRepository
 from pool_server.store.prefix_repository import SqlPrefixRepository
@@ -61,6 +62,7 @@ class SqlUnitOfWork:
         self.disputes = SqlDisputeRepository(driver)
         self.prefixes = SqlPrefixRepository(driver)
         self.verification = SqlVerificationRepository(driver)
+        self.outlook = SqlOutlookRepository(driver)
         self.pool_runs = SqlPoolRunRepository(driver)
         self.unit_checks = SqlUnitCheckRepository(driver)
 

@@ -325,6 +325,30 @@ class FakePool(market_service_pb2_grpc.MarketServiceServicer):
             currency="EUR",
             vehicles_now=6,
             available_micros=self.available,
+            estimate=market_service_pb2.QuoteEstimate(
+                price_p10_micros_per_wu=90,
+                price_p50_micros_per_wu=100,
+                price_p90_micros_per_wu=120,
+                price_epochs=96,
+                total_p10_micros=PRICE * request.task_count,
+                total_p50_micros=PRICE * request.task_count,
+                total_p90_micros=2 * PRICE * request.task_count,
+                time_p10_ms=4_000,
+                time_p50_ms=600_000,
+                time_p90_ms=8_000_000,
+                time_basis="From the speeds of 6 cars here now.",
+                energy_mwh=1_500,
+                co2_mg=360,
+                energy_basis="60 J per WU (assumed).",
+            ),
+            levels=[
+                market_service_pb2.LevelOffer(
+                    level=common_pb2.VERIFICATION_LEVEL_SPOT,
+                    attempts_per_task=1,
+                    cost_micros_per_task=PRICE,
+                    epsilon=0.01,
+                )
+            ],
         )
 
     def CreateJob(self, request: Any, context: Any) -> Any:

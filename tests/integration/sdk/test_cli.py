@@ -107,6 +107,19 @@ def test_a_quote_says_what_it_costs_and_spends_nothing(chargepool: Command, pool
     assert not pool.jobs
 
 
+def test_a_quote_tells_what_to_expect_and_on_which_grounds(chargepool: Command, pool: FakePool) -> None:
+    told = chargepool("quote", "f.py:square", "--tasks", "10").out
+    assert "Per task: spot 0.000100 (error 0.01) EUR." in told
+    assert "8 times in 10 between 90 and 120" in told
+    assert "about 10 min, 8 times in 10 between 4 s and 2 h 13 min. From the speeds of 6 cars" in told
+    assert "about 1.5 Wh, 0.36 g CO2. 60 J per WU (assumed)." in told
+    quoted = json.loads(chargepool("quote", "f.py:square", "--tasks", "10", "--json").out)
+    assert quoted["estimate"]["time_p90_s"] == 8_000
+    assert quoted["levels"] == [
+        {"level": "spot", "attempts_per_task": 1, "cost_micros_per_task": PRICE, "epsilon": 0.01}
+    ]
+
+
 def test_run_writes_json_lines_to_stdout_and_all_talk_to_stderr(chargepool: Command) -> None:
     answer = chargepool("run", "f.py:square", "--inputs", "in.jsonl", "--yes")
     assert answer.status == 0

@@ -103,6 +103,9 @@ def test_values_costs_and_receipts_agree_with_the_ledger(client: chargepool.Clie
     program = client.program(norm, rows(1)[0])
     quote = client.quote(program, 20)
     assert client.balance().escrow_micros == 0, "a quote reserves nothing"
+    assert quote.estimate is not None
+    assert not quote.estimate.has_time, "no car has worked yet"
+    assert quote.estimate.energy_wh > 0
     with cars_for(pool, program):
         results = list(client.map(program, rows(20), quote=quote))
         status = client.job(results[0].receipt.job_id).wait()
@@ -111,6 +114,10 @@ def test_values_costs_and_receipts_agree_with_the_ledger(client: chargepool.Clie
     assert all(receipt.verify() == receipt for result in results for receipt in result.receipts)
     assert (status.state, status.accepted_count) == ("done", 20)
     assert status.spent_micros == sum(result.cost_micros for result in results) == quote.total_micros
+    again = client.quote(program, 20)
+    assert again.estimate is not None
+    assert again.estimate.has_time
+    assert {offer.level: offer.attempts_per_task for offer in again.levels}["full"] == 2
     balance = client.balance()
     assert (balance.escrow_micros, balance.spent_micros) == (0, quote.total_micros)
     assert balance.available_micros == MONEY - quote.total_micros
