@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from chargepool._estimate import LevelOffer, QuoteEstimate
     from chargepool._executor import Executor
     from chargepool._job import Job
+    from chargepool._loops import bounded_while
     from chargepool._map import Results
     from chargepool._numerics import NumericsReport, NumericsWarning
     from chargepool._program import Program
@@ -85,6 +86,7 @@ _MODULE_OF_NAME = {
     "Result": "_values",
     "Results": "_map",
     "TaskFailed": "_errors",
+    "bounded_while": "_loops",
     "close": "_comparators",
     "connect": "_connect",
     "exact": "_comparators",
@@ -128,6 +130,7 @@ __all__ = [
     "Result",
     "Results",
     "TaskFailed",
+    "bounded_while",
     "close",
     "connect",
     "exact",

@@ -308,7 +308,8 @@ _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
     ErrorCode.PROGRAM_UNBOUNDED_LOOP: _entry(
         "INVALID_ARGUMENT",
         "The program has a loop whose number of rounds cannot be known before it runs.",
-        "Use fori_loop or scan with a fixed count, or make it a step program.",
+        "Use fori_loop or scan with a fixed count, or chargepool.bounded_while, which says how many rounds "
+        "it makes at most; or make it a step program.",
     ),
     ErrorCode.PROGRAM_CUSTOM_PYTREE: _entry(
         "INVALID_ARGUMENT",

@@ -3,7 +3,8 @@
     work_uwu = max(1, ceil(max(flops, bytes_moved * MACHINE_BALANCE) / 1e6))
 
 `flops` and `bytes_moved` follow the published rules below, over StableHLO with every call inlined and every
-loop multiplied by its rounds; of the branches of a conditional the dearest counts. The reference device
+loop multiplied by its rounds, or by the most rounds that it can make; of the branches of a conditional the
+dearest counts. The reference device
 makes 5 TFLOP/s and moves 200 GB/s, so one byte weighs 25 operations.
 
 FLOPs: a product of matrices 2 per multiply-add, likewise a convolution; other arithmetic 1 per element,
@@ -29,7 +30,7 @@ from jax.extend.mlir import ir
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.money import ceil_div
 from pool_protocol.program import lapack
-from pool_protocol.program.loops import counter_of, trip_count
+from pool_protocol.program.loops import counter_of, round_bound
 from pool_protocol.program.operations import (
     KnownIntegers,
     Value,
@@ -157,7 +158,7 @@ class CostModel:
 
     def _loop(self, operation: ir.Operation, known: KnownIntegers) -> Cost:
         condition, body = operation.regions[0].blocks[0], operation.regions[1].blocks[0]
-        rounds = trip_count(operation, known)
+        rounds = round_bound(operation, known)
         if rounds is None:
             rounds = self._step_rounds(operation, known)
         inside = dict(known)

@@ -1,9 +1,10 @@
 """How often a loop runs, where that can be read off the program.
 
 JAX writes `fori_loop` and `scan` as a while loop over a counter: start and limit known, one comparison, a
-constant added per round. Exactly that is recognised, whichever way the comparison is turned; anything else
-has no known number of rounds. A count that would only be reached by overflow is not a count. This module
-imports JAX.
+constant added per round. Exactly that is recognised, whichever way the comparison is turned. A loop that
+goes on while such a counter *and* something else say so may end earlier, and never later: it has a bound. A
+count that would only be reached by overflow is not a count. Any other loop has no known number of rounds.
+This module imports JAX.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pool_protocol.program.operations import (
     terminator_operands,
 )
 
+#: Conditions joined by "and" that are looked through for a counter.
+_CONJUNCTION_DEPTH_MAX = 8
 _SWAPPED = {"LT": "GT", "GT": "LT", "LE": "GE", "GE": "LE", "NE": "NE"}
 
 
@@ -36,7 +39,7 @@ class Counter:
 
 def counter_of(operation: ir.Operation, known: KnownIntegers) -> Counter | None:
     """Return the counter of a while loop whose start and step are known, or None."""
-    condition, body = operation.regions[0].blocks[0], operation.regions[1].blocks[0]
+    condition = operation.regions[0].blocks[0]
     steps = list(operations_of(condition))
     if [step.name for step in steps][-2:] != ["stablehlo.compare", "stablehlo.return"]:
         return None
@@ -47,6 +50,12 @@ def counter_of(operation: ir.Operation, known: KnownIntegers) -> Counter | None:
         step.name not in {"stablehlo.constant", "stablehlo.compare", "stablehlo.return"} for step in steps
     ):
         return None
+    return _counter_in(compare, operation, known)
+
+
+def _counter_in(compare: ir.Operation, operation: ir.Operation, known: KnownIntegers) -> Counter | None:
+    """Return the counter that one comparison in a loop's condition looks at, or None."""
+    condition, body = operation.regions[0].blocks[0], operation.regions[1].blocks[0]
     direction = str(compare.attributes["comparison_direction"]).split()[-1].rstrip(">")
     left, right = compare.operands
     index = _argument_index(condition, left)
@@ -70,8 +79,41 @@ def counter_of(operation: ir.Operation, known: KnownIntegers) -> Counter | None:
 def trip_count(operation: ir.Operation, known: KnownIntegers) -> int | None:
     """Return how many rounds a while loop makes, or None when that cannot be known before it runs."""
     counter = counter_of(operation, known)
-    if counter is None:
-        return None
+    return None if counter is None else _count(counter, known)
+
+
+def round_bound(operation: ir.Operation, known: KnownIntegers) -> int | None:
+    """Return how many rounds a while loop makes at most, or None when nothing in it says so.
+
+    Exact for a counted loop; else the least count of the counters that its condition joins by "and".
+    """
+    rounds = trip_count(operation, known)
+    if rounds is not None:
+        return rounds
+    condition = operation.regions[0].blocks[0]
+    counts = [
+        count
+        for compare in _conjuncts(terminator_operands(condition)[0])
+        if (counter := _counter_in(compare, operation, known)) is not None
+        and (count := _count(counter, known)) is not None
+    ]
+    return min(counts, default=None)
+
+
+def _conjuncts(value: Value, *, depth: int = 0) -> list[ir.Operation]:
+    """Return the comparisons that must all hold for a condition to hold."""
+    operation = defining_operation(value)
+    if operation is None or depth > _CONJUNCTION_DEPTH_MAX:
+        return []
+    if operation.name == "stablehlo.compare":
+        return [operation]
+    if operation.name != "stablehlo.and":
+        return []
+    left, right = operation.operands
+    return _conjuncts(left, depth=depth + 1) + _conjuncts(right, depth=depth + 1)
+
+
+def _count(counter: Counter, known: KnownIntegers) -> int | None:
     limit = known_integer(counter.limit, known)
     bounds = integer_bounds(counter.value_type)
     if limit is None or bounds is None:

@@ -1,6 +1,7 @@
 """Vetting: each hostile program has its refusal, and what honest programs cost can be worked out by hand."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -247,6 +248,59 @@ def test_a_while_loop_of_unknown_length_is_refused_in_map_and_step() -> None:
     with pytest.raises(PoolError) as raised:
         export_step(lambda s, i, c: until_small(s), X, unit_steps=1)
     assert raised.value.code is ErrorCode.PROGRAM_UNBOUNDED_LOOP
+
+
+def halved_until_small(rounds: int, *, more: Callable[[Any], Any] = lambda _: True) -> Callable[[Any], Any]:
+    """A loop that ends early, and after `rounds` rounds at the latest."""
+
+    def fn(x: Any) -> Any:
+        return jax.lax.while_loop(
+            lambda carry: (carry[1].sum() > 1) & (carry[0] < rounds) & more(carry),
+            lambda carry: (carry[0] + 1, carry[1] * 0.5),
+            (jnp.int32(0), x),
+        )[1]
+
+    return fn
+
+
+def test_a_loop_that_may_end_early_is_metered_at_its_bound() -> None:
+    once, often = (cost_of(export_map(halved_until_small(rounds), X)) for rounds in (1, 10))
+    traffic = 2 * X.nbytes
+    assert (often.bytes_moved - traffic) == 10 * (once.bytes_moved - traffic)
+    assert often.flops == 10 * once.flops > 0
+    # The same loop without a way to end early costs what its comparison saves.
+    counted = cost_of(export_map(lambda x: jax.lax.fori_loop(0, 10, lambda _, y: y * 0.5, x), X))
+    assert counted.flops < often.flops
+    # Of two counters the one that ends first counts.
+    both = cost_of(export_map(halved_until_small(50, more=lambda carry: carry[0] != 10), X))
+    assert 10 <= both.flops * 10 / often.flops <= 11
+
+
+def test_attack_a_counter_that_does_not_bound_its_loop() -> None:
+    def refused(condition: Callable[[Any], Any], step: Callable[[Any], Any]) -> ErrorCode:
+        with pytest.raises(PoolError) as raised:
+            export_map(
+                lambda x: jax.lax.while_loop(
+                    condition, lambda carry: (step(carry), carry[1] * 0.5), (jnp.int32(0), x)
+                )[1],
+                X,
+            )
+        return raised.value.code
+
+    unbounded = ErrorCode.PROGRAM_UNBOUNDED_LOOP
+    # "or" goes on while either holds; "not" turns a bound into its contrary.
+    assert refused(lambda c: (c[0] < 9) | (c[1].sum() > 1), lambda c: c[0] + 1) is unbounded
+    assert refused(lambda c: ~(c[0] < 9) & (c[1].sum() > 1), lambda c: c[0] + 1) is unbounded
+    # A counter that stands still, goes the wrong way, is set back, or adds what nobody knows.
+    assert refused(lambda c: (c[0] < 9) & (c[1].sum() > 1), lambda c: c[0]) is unbounded
+    assert refused(lambda c: (c[0] < 9) & (c[1].sum() > 1), lambda c: c[0] - 1) is unbounded
+    assert refused(lambda c: (c[0] < 9) & (c[1].sum() > 1), lambda c: (c[0] + 1) % 5) is unbounded
+    assert (
+        refused(lambda c: (c[0] < 9) & (c[1].sum() > 1), lambda c: c[0] + c[1].sum().astype(jnp.int32))
+        is unbounded
+    )
+    # A limit that the loop itself moves.
+    assert refused(lambda c: c[0] < c[1].sum().astype(jnp.int32), lambda c: c[0] + 1) is unbounded
 
 
 _LINEAR_ALGEBRA: list[Any] = [
