@@ -47,6 +47,10 @@ bench-deciding: $(VENV)/.dev-installed ## what verification's decision adds to a
 bench-certificate: $(VENV)/.dev-installed ## certified products of 1024 x 1024: overhead, lies refused (a few minutes)
 	@$(BIN)/python -m benchmarks.certificate
 
+.PHONY: bench-clearing
+bench-clearing: $(VENV)/.dev-installed ## the auction and the price's limiter on random books, each held against an oracle (BOOKS=30000)
+	@$(BIN)/python -m benchmarks.clearing --books $(or $(BOOKS),30000) --seed $(or $(SEED),1)
+
 ##-- Check
 
 .PHONY: test
