@@ -331,6 +331,8 @@ class GetEarningsResponse(_message.Message):
     DAYS_FIELD_NUMBER: _builtins.int
     NEXT_RELEASE_US_FIELD_NUMBER: _builtins.int
     PENDING_MICROS_FIELD_NUMBER: _builtins.int
+    ENERGY_FIELD_NUMBER: _builtins.int
+    AFTER_ELECTRICITY_MICROS_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
     """ISO 4217 code."""
     held_micros: _builtins.int
@@ -351,9 +353,15 @@ class GetEarningsResponse(_message.Message):
     """When the oldest held money becomes available; 0 when nothing is held."""
     pending_micros: _builtins.int
     """Work taken for pending verification: leased to this owner and not yet verified, micro-units."""
+    after_electricity_micros: _builtins.int
+    """Gross minus fee minus what the electricity of all reported work cost; absent when no vehicle told a cost."""
     @_builtins.property
     def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___DayEarnings]:
         """Newest last."""
+
+    @_builtins.property
+    def energy(self) -> Global___EnergySums:
+        """Energy of all work that the owner's vehicles reported, paid or not."""
 
     def __init__(
         self,
@@ -369,14 +377,60 @@ class GetEarningsResponse(_message.Message):
         days: _abc.Iterable[Global___DayEarnings] | None = ...,
         next_release_us: _builtins.int = ...,
         pending_micros: _builtins.int = ...,
+        energy: Global___EnergySums | None = ...,
+        after_electricity_micros: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "energy", b"energy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "available_micros", b"available_micros", "currency", b"currency", "days", b"days", "energy", b"energy", "fee_micros", b"fee_micros", "gross_micros", b"gross_micros", "held_micros", b"held_micros", "next_payout_us", b"next_payout_us", "next_release_us", b"next_release_us", "paid_micros", b"paid_micros", "payout_threshold_micros", b"payout_threshold_micros", "pending_micros", b"pending_micros"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_electricity_micros: _TypeAlias = _typing.Literal["after_electricity_micros"]  # noqa: Y015
+    _WhichOneofArgType__after_electricity_micros: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_electricity_micros) -> _WhichOneofReturnType__after_electricity_micros | None: ...
+
+Global___GetEarningsResponse: _TypeAlias = GetEarningsResponse  # noqa: Y015
+
+@_typing.final
+class EnergySums(_message.Message):
+    """Energy and its cost, as the owner's own vehicles told them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_MJ_FIELD_NUMBER: _builtins.int
+    MEASURED_MJ_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ELECTRICITY_MICROS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    UNPRICED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    energy_mj: _builtins.int
+    """Millijoules at the wall."""
+    measured_mj: _builtins.int
+    """The part of it that was measured; the rest is declared watts times time."""
+    source: _builtins.str
+    """rapl, nvml, rapl+nvml, declared, or mixed; empty when nothing was told."""
+    electricity_micros: _builtins.int
+    """What it cost by the owner's tariff, micro-units."""
+    attempts: _builtins.int
+    """Attempts whose energy was told."""
+    unpriced_attempts: _builtins.int
+    """Of those, attempts whose cost was not told: the owner had set no tariff."""
+    def __init__(
+        self,
+        *,
+        energy_mj: _builtins.int = ...,
+        measured_mj: _builtins.int = ...,
+        source: _builtins.str = ...,
+        electricity_micros: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        unpriced_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_micros", b"available_micros", "currency", b"currency", "days", b"days", "fee_micros", b"fee_micros", "gross_micros", b"gross_micros", "held_micros", b"held_micros", "next_payout_us", b"next_payout_us", "next_release_us", b"next_release_us", "paid_micros", b"paid_micros", "payout_threshold_micros", b"payout_threshold_micros", "pending_micros", b"pending_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "electricity_micros", b"electricity_micros", "energy_mj", b"energy_mj", "measured_mj", b"measured_mj", "source", b"source", "unpriced_attempts", b"unpriced_attempts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetEarningsResponse: _TypeAlias = GetEarningsResponse  # noqa: Y015
+Global___EnergySums: _TypeAlias = EnergySums  # noqa: Y015
 
 @_typing.final
 class DayEarnings(_message.Message):
@@ -387,24 +441,36 @@ class DayEarnings(_message.Message):
     DATE_FIELD_NUMBER: _builtins.int
     NET_MICROS_FIELD_NUMBER: _builtins.int
     VERIFIED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ENERGY_FIELD_NUMBER: _builtins.int
+    AFTER_ELECTRICITY_MICROS_FIELD_NUMBER: _builtins.int
     date: _builtins.str
     """ISO date, UTC."""
     net_micros: _builtins.int
     """Net credited."""
     verified_attempts: _builtins.int
     """Attempts verified."""
+    after_electricity_micros: _builtins.int
+    """Net credited minus what that electricity cost; absent when no vehicle told a cost."""
+    @_builtins.property
+    def energy(self) -> Global___EnergySums:
+        """Energy of the work reported on this day, paid or not."""
+
     def __init__(
         self,
         *,
         date: _builtins.str = ...,
         net_micros: _builtins.int = ...,
         verified_attempts: _builtins.int = ...,
+        energy: Global___EnergySums | None = ...,
+        after_electricity_micros: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "energy", b"energy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "net_micros", b"net_micros", "verified_attempts", b"verified_attempts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "date", b"date", "energy", b"energy", "net_micros", b"net_micros", "verified_attempts", b"verified_attempts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__after_electricity_micros: _TypeAlias = _typing.Literal["after_electricity_micros"]  # noqa: Y015
+    _WhichOneofArgType__after_electricity_micros: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_electricity_micros) -> _WhichOneofReturnType__after_electricity_micros | None: ...
 
 Global___DayEarnings: _TypeAlias = DayEarnings  # noqa: Y015
 
@@ -498,6 +564,7 @@ class GetStatementResponse(_message.Message):
     CLOSING_MICROS_FIELD_NUMBER: _builtins.int
     CSV_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
     month: _builtins.str
     """The month."""
     opening_micros: _builtins.int
@@ -512,6 +579,10 @@ class GetStatementResponse(_message.Message):
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatementLine]:
         """Lines in order."""
 
+    @_builtins.property
+    def totals(self) -> Global___StatementTotals:
+        """Sums over the lines."""
+
     def __init__(
         self,
         *,
@@ -521,14 +592,61 @@ class GetStatementResponse(_message.Message):
         closing_micros: _builtins.int = ...,
         csv: _builtins.bytes = ...,
         currency: _builtins.str = ...,
+        totals: Global___StatementTotals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_micros", b"closing_micros", "csv", b"csv", "currency", b"currency", "lines", b"lines", "month", b"month", "opening_micros", b"opening_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_micros", b"closing_micros", "csv", b"csv", "currency", b"currency", "lines", b"lines", "month", b"month", "opening_micros", b"opening_micros", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatementResponse: _TypeAlias = GetStatementResponse  # noqa: Y015
+
+@_typing.final
+class StatementTotals(_message.Message):
+    """Sums over a statement's lines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORK_UWU_FIELD_NUMBER: _builtins.int
+    GROSS_MICROS_FIELD_NUMBER: _builtins.int
+    FEE_MICROS_FIELD_NUMBER: _builtins.int
+    NET_MICROS_FIELD_NUMBER: _builtins.int
+    ENERGY_FIELD_NUMBER: _builtins.int
+    AFTER_ELECTRICITY_MICROS_FIELD_NUMBER: _builtins.int
+    work_uwu: _builtins.int
+    """Metered work, micro-WU."""
+    gross_micros: _builtins.int
+    """Gross of the work lines."""
+    fee_micros: _builtins.int
+    """Fees of the work lines."""
+    net_micros: _builtins.int
+    """Net of the work lines, before electricity."""
+    after_electricity_micros: _builtins.int
+    """net_micros minus what that energy cost; absent when no cost was told."""
+    @_builtins.property
+    def energy(self) -> Global___EnergySums:
+        """Energy of the work and unpaid lines."""
+
+    def __init__(
+        self,
+        *,
+        work_uwu: _builtins.int = ...,
+        gross_micros: _builtins.int = ...,
+        fee_micros: _builtins.int = ...,
+        net_micros: _builtins.int = ...,
+        energy: Global___EnergySums | None = ...,
+        after_electricity_micros: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "energy", b"energy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "energy", b"energy", "fee_micros", b"fee_micros", "gross_micros", b"gross_micros", "net_micros", b"net_micros", "work_uwu", b"work_uwu"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_electricity_micros: _TypeAlias = _typing.Literal["after_electricity_micros"]  # noqa: Y015
+    _WhichOneofArgType__after_electricity_micros: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_electricity_micros) -> _WhichOneofReturnType__after_electricity_micros | None: ...
+
+Global___StatementTotals: _TypeAlias = StatementTotals  # noqa: Y015
 
 @_typing.final
 class StatementLine(_message.Message):
@@ -544,10 +662,14 @@ class StatementLine(_message.Message):
     GROSS_MICROS_FIELD_NUMBER: _builtins.int
     FEE_MICROS_FIELD_NUMBER: _builtins.int
     NET_MICROS_FIELD_NUMBER: _builtins.int
+    ENERGY_MJ_FIELD_NUMBER: _builtins.int
+    ENERGY_SOURCE_FIELD_NUMBER: _builtins.int
+    ELECTRICITY_MICROS_FIELD_NUMBER: _builtins.int
+    AFTER_ELECTRICITY_MICROS_FIELD_NUMBER: _builtins.int
     at_us: _builtins.int
     """When, microseconds since the epoch, UTC."""
     kind: _builtins.str
-    """work, release, payout, payout_returned, clawback, correction."""
+    """work, unpaid, release, payout, payout_returned, clawback, correction."""
     reference: _builtins.str
     """Attempt, payout or transfer that it stands for."""
     work_uwu: _builtins.int
@@ -560,6 +682,14 @@ class StatementLine(_message.Message):
     """Fee, for work lines."""
     net_micros: _builtins.int
     """Change of the owner's money: positive is towards the owner."""
+    energy_mj: _builtins.int
+    """Energy, for work and unpaid lines: millijoules at the wall; 0 when not told."""
+    energy_source: _builtins.str
+    """How it was found: rapl, nvml, rapl+nvml, declared, mixed; empty when not told."""
+    electricity_micros: _builtins.int
+    """What it cost by the owner's tariff; absent when not told."""
+    after_electricity_micros: _builtins.int
+    """net_micros minus electricity_micros; absent when the cost was not told."""
     def __init__(
         self,
         *,
@@ -571,12 +701,23 @@ class StatementLine(_message.Message):
         gross_micros: _builtins.int = ...,
         fee_micros: _builtins.int = ...,
         net_micros: _builtins.int = ...,
+        energy_mj: _builtins.int = ...,
+        energy_source: _builtins.str = ...,
+        electricity_micros: _builtins.int | None = ...,
+        after_electricity_micros: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "_electricity_micros", b"_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "electricity_micros", b"electricity_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "fee_micros", b"fee_micros", "gross_micros", b"gross_micros", "kind", b"kind", "net_micros", b"net_micros", "price_micros_per_wu", b"price_micros_per_wu", "reference", b"reference", "work_uwu", b"work_uwu"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros", "_electricity_micros", b"_electricity_micros", "after_electricity_micros", b"after_electricity_micros", "at_us", b"at_us", "electricity_micros", b"electricity_micros", "energy_mj", b"energy_mj", "energy_source", b"energy_source", "fee_micros", b"fee_micros", "gross_micros", b"gross_micros", "kind", b"kind", "net_micros", b"net_micros", "price_micros_per_wu", b"price_micros_per_wu", "reference", b"reference", "work_uwu", b"work_uwu"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__after_electricity_micros: _TypeAlias = _typing.Literal["after_electricity_micros"]  # noqa: Y015
+    _WhichOneofArgType__after_electricity_micros: _TypeAlias = _typing.Literal["_after_electricity_micros", b"_after_electricity_micros"]  # noqa: Y015
+    _WhichOneofReturnType__electricity_micros: _TypeAlias = _typing.Literal["electricity_micros"]  # noqa: Y015
+    _WhichOneofArgType__electricity_micros: _TypeAlias = _typing.Literal["_electricity_micros", b"_electricity_micros"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_electricity_micros) -> _WhichOneofReturnType__after_electricity_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__electricity_micros) -> _WhichOneofReturnType__electricity_micros | None: ...
 
 Global___StatementLine: _TypeAlias = StatementLine  # noqa: Y015
 

@@ -143,6 +143,38 @@ PRICE_MODE_DONATE: PriceMode.ValueType  # 3
 """Owners compute for nothing."""
 Global___PriceMode: _TypeAlias = PriceMode  # noqa: Y015
 
+class _EnergySource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EnergySourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EnergySource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENERGY_SOURCE_UNSPECIFIED: _EnergySource.ValueType  # 0
+    """Not told."""
+    ENERGY_SOURCE_RAPL: _EnergySource.ValueType  # 1
+    """Measured: the processor's own counters."""
+    ENERGY_SOURCE_NVML: _EnergySource.ValueType  # 2
+    """Measured: the graphics card's own counter."""
+    ENERGY_SOURCE_RAPL_NVML: _EnergySource.ValueType  # 3
+    """Measured: both counters."""
+    ENERGY_SOURCE_DECLARED: _EnergySource.ValueType  # 4
+    """Not measured: the watts that the owner declared, times the time."""
+
+class EnergySource(_EnergySource, metaclass=_EnergySourceEnumTypeWrapper):
+    """How a vehicle found the energy that an attempt took."""
+
+ENERGY_SOURCE_UNSPECIFIED: EnergySource.ValueType  # 0
+"""Not told."""
+ENERGY_SOURCE_RAPL: EnergySource.ValueType  # 1
+"""Measured: the processor's own counters."""
+ENERGY_SOURCE_NVML: EnergySource.ValueType  # 2
+"""Measured: the graphics card's own counter."""
+ENERGY_SOURCE_RAPL_NVML: EnergySource.ValueType  # 3
+"""Measured: both counters."""
+ENERGY_SOURCE_DECLARED: EnergySource.ValueType  # 4
+"""Not measured: the watts that the owner declared, times the time."""
+Global___EnergySource: _TypeAlias = EnergySource  # noqa: Y015
+
 @_typing.final
 class Envelope(_message.Message):
     """A signed statement. The signature is Ed25519 over the pre-authentication encoding of

@@ -1124,6 +1124,8 @@ class AttemptResult(_message.Message):
     ENERGY_MJ_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    ENERGY_SOURCE_FIELD_NUMBER: _builtins.int
+    ELECTRICITY_MICROS_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.int
     """The attempt."""
     outcome: Global___AttemptOutcome.ValueType
@@ -1139,11 +1141,17 @@ class AttemptResult(_message.Message):
     run_time_us: _builtins.int
     """Time in the worker, microseconds."""
     energy_mj: _builtins.int
-    """Energy of the attempt, millijoules; 0 when unknown."""
+    """Energy of the attempt, millijoules at the wall; 0 when unknown. The owner's own figure: never used for pay."""
     reason: _builtins.str
     """Reason code when not completed, for example UNPLUGGED."""
     detail: _builtins.str
     """Internal text when not completed, at most 500 characters."""
+    energy_source: _common_pb2.EnergySource.ValueType
+    """How energy_mj was found."""
+    electricity_micros: _builtins.int
+    """What that energy cost by the owner's own tariff, micro-units of the pool's currency; negative where the tariff
+    was. Absent when the owner has set no tariff, or it was not known. Never used for pay.
+    """
     @_builtins.property
     def outputs(self) -> _common_pb2.TensorBundle:
         """Outputs (final state for step programs)."""
@@ -1161,12 +1169,16 @@ class AttemptResult(_message.Message):
         energy_mj: _builtins.int = ...,
         reason: _builtins.str = ...,
         detail: _builtins.str = ...,
+        energy_source: _common_pb2.EnergySource.ValueType = ...,
+        electricity_micros: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_electricity_micros", b"_electricity_micros", "electricity_micros", b"electricity_micros", "outputs", b"outputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "detail", b"detail", "energy_mj", b"energy_mj", "outcome", b"outcome", "output_digest", b"output_digest", "outputs", b"outputs", "reason", b"reason", "run_time_us", b"run_time_us", "unit_count", b"unit_count", "unit_root", b"unit_root"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_electricity_micros", b"_electricity_micros", "attempt_id", b"attempt_id", "detail", b"detail", "electricity_micros", b"electricity_micros", "energy_mj", b"energy_mj", "energy_source", b"energy_source", "outcome", b"outcome", "output_digest", b"output_digest", "outputs", b"outputs", "reason", b"reason", "run_time_us", b"run_time_us", "unit_count", b"unit_count", "unit_root", b"unit_root"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__electricity_micros: _TypeAlias = _typing.Literal["electricity_micros"]  # noqa: Y015
+    _WhichOneofArgType__electricity_micros: _TypeAlias = _typing.Literal["_electricity_micros", b"_electricity_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__electricity_micros) -> _WhichOneofReturnType__electricity_micros | None: ...
 
 Global___AttemptResult: _TypeAlias = AttemptResult  # noqa: Y015
 
@@ -1203,22 +1215,28 @@ class AttemptAck(_message.Message):
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ENERGY_REFUSED_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.int
     """The attempt."""
     status: Global___AckStatus.ValueType
     """How the pool took it."""
     reason: _builtins.str
     """Error code when it was refused."""
+    energy_refused: _builtins.str
+    """Why its energy or its cost was not taken, empty otherwise: ENERGY_OUT_OF_BOUNDS, ENERGY_NOT_LABELLED,
+    ELECTRICITY_OUT_OF_BOUNDS. The result counts all the same.
+    """
     def __init__(
         self,
         *,
         attempt_id: _builtins.int = ...,
         status: Global___AckStatus.ValueType = ...,
         reason: _builtins.str = ...,
+        energy_refused: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "energy_refused", b"energy_refused", "reason", b"reason", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1255,6 +1273,8 @@ class GetVehicleEarningsResponse(_message.Message):
     REJECTED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     VEHICLE_NET_MICROS_FIELD_NUMBER: _builtins.int
     QUARANTINE_REASON_FIELD_NUMBER: _builtins.int
+    POSTED_PRICE_MICROS_PER_WU_FIELD_NUMBER: _builtins.int
+    FEE_PPM_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
     """ISO 4217 code of the pool's currency."""
     held_micros: _builtins.int
@@ -1271,6 +1291,10 @@ class GetVehicleEarningsResponse(_message.Message):
     """Net credited for this vehicle's work so far."""
     quarantine_reason: _builtins.str
     """Whether the vehicle is in quarantine, and why."""
+    posted_price_micros_per_wu: _builtins.int
+    """What the pool pays for new work now, micro-units per WU, before the fee."""
+    fee_ppm: _builtins.int
+    """The pool's fee, parts per million of what the work costs."""
     def __init__(
         self,
         *,
@@ -1282,10 +1306,12 @@ class GetVehicleEarningsResponse(_message.Message):
         rejected_attempts: _builtins.int = ...,
         vehicle_net_micros: _builtins.int = ...,
         quarantine_reason: _builtins.str = ...,
+        posted_price_micros_per_wu: _builtins.int = ...,
+        fee_ppm: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_micros", b"available_micros", "currency", b"currency", "held_micros", b"held_micros", "paid_micros", b"paid_micros", "quarantine_reason", b"quarantine_reason", "rejected_attempts", b"rejected_attempts", "vehicle_net_micros", b"vehicle_net_micros", "verified_attempts", b"verified_attempts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_micros", b"available_micros", "currency", b"currency", "fee_ppm", b"fee_ppm", "held_micros", b"held_micros", "paid_micros", b"paid_micros", "posted_price_micros_per_wu", b"posted_price_micros_per_wu", "quarantine_reason", b"quarantine_reason", "rejected_attempts", b"rejected_attempts", "vehicle_net_micros", b"vehicle_net_micros", "verified_attempts", b"verified_attempts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

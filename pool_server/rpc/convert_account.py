@@ -8,6 +8,7 @@ from pool_server.app.earnings import Earnings, VehicleEarnings
 from pool_server.app.ledger_check import LedgerReport
 from pool_server.app.payouts import PayoutView
 from pool_server.app.work_commands import VehicleViewValue
+from pool_server.core.energy import EnergySums
 from pool_server.core.ledger.model import Account
 from pool_server.core.payouts.model import PayoutDetails, PayoutRow, PayoutRun
 from pool_server.core.pool_report import OwnerLine, PoolReport
@@ -75,12 +76,36 @@ def statement_response(statement: Statement) -> account_pb.GetStatementResponse:
                 gross_micros=line.gross_micros,
                 fee_micros=line.fee_micros,
                 net_micros=line.net_micros,
+                energy_mj=line.energy.energy_mj,
+                energy_source=line.energy.source,
+                electricity_micros=line.energy.electricity_micros if line.energy.priced else None,
+                after_electricity_micros=line.after_electricity_micros,
             )
             for line in statement.lines
         ],
         closing_micros=statement.closing_micros,
         csv=statement.csv,
         currency=statement.currency,
+        totals=account_pb.StatementTotals(
+            work_uwu=statement.totals.work_uwu,
+            gross_micros=statement.totals.gross_micros,
+            fee_micros=statement.totals.fee_micros,
+            net_micros=statement.totals.net_micros,
+            energy=energy_sums(statement.totals.energy),
+            after_electricity_micros=statement.totals.after_electricity_micros,
+        ),
+    )
+
+
+def energy_sums(sums: EnergySums) -> account_pb.EnergySums:
+    """Write energy and its cost."""
+    return account_pb.EnergySums(
+        energy_mj=sums.energy_mj,
+        measured_mj=sums.measured_mj,
+        source=sums.source,
+        electricity_micros=sums.electricity_micros,
+        attempts=sums.attempts,
+        unpriced_attempts=sums.unpriced_attempts,
     )
 
 
