@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import DAY_US
 from pool_server.app.books import account, open_accounts, transfer
+from pool_server.core.energy import NO_ENERGY, EnergySums
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import Account, AccountCode, TransferCode, TransferKind, TransferRequest
 from pool_server.core.payouts.details import DEFAULT_THRESHOLD_MICROS
@@ -23,6 +24,8 @@ class DayEarnings:
     """ISO date, UTC."""
     net_micros: int
     verified_attempts: int
+    energy: EnergySums = NO_ENERGY
+    """Of the work reported on this day, paid or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,13 @@ class Earnings:
     payout_threshold_micros: int
     days: tuple[DayEarnings, ...]
     """Newest last."""
+    energy: EnergySums = NO_ENERGY
+    """Of all work that the owner's vehicles reported, paid or not."""
+
+    @property
+    def after_electricity_micros(self) -> int | None:
+        """Gross minus fee minus electricity; None when no cost was told."""
+        return self.energy.after(self.gross_micros - self.fee_micros)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +166,7 @@ def owner_earnings(uow: UnitOfWork, *, owner_id: str, days: int = 0, now_us: int
         next_payout_us=(now_us // schedule_us + 1) * schedule_us if schedule_us else 0,
         payout_threshold_micros=details.threshold_micros if details else DEFAULT_THRESHOLD_MICROS,
         days=_days(uow, owner_id, days, now_us=now_us),
+        energy=uow.energy.owner_sums(owner_id),
     )
 
 
@@ -217,10 +228,14 @@ def _days(uow: UnitOfWork, owner_id: str, count: int, *, now_us: int) -> tuple[D
     for row in uow.receipts.days(owner_id, from_day=today - count + 1, until_day=today + 1):
         sums[row.day][0] += row.net_micros
         sums[row.day][1] += row.attempts
+    told = uow.energy.days(owner_id, from_day=today - count + 1, until_day=today + 1) if count else {}
     epoch = datetime(1970, 1, 1, tzinfo=UTC).date()
     return tuple(
         DayEarnings(
-            date=(epoch + timedelta(days=day)).isoformat(), net_micros=net_micros, verified_attempts=attempts
+            date=(epoch + timedelta(days=day)).isoformat(),
+            net_micros=net_micros,
+            verified_attempts=attempts,
+            energy=told.get(day, NO_ENERGY),
         )
         for day, (net_micros, attempts) in sums.items()
     )

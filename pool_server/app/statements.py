@@ -3,6 +3,7 @@
 from pool_protocol.errors import InvariantError
 from pool_protocol.limits import DAY_US
 from pool_server.app.books import account
+from pool_server.core.energy import NO_ENERGY, EnergyFigures, sum_of
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import TransferCode, TransferRow
 from pool_server.core.statement import (
@@ -33,6 +34,7 @@ def owner_statement(uow: UnitOfWork, *, owner_id: str, month: str) -> Statement:
     """
     from_us, until_us = month_bounds_us(month)
     lines = _work_lines(uow, owner_id, from_us=from_us, until_us=until_us)
+    lines.extend(_unpaid_line(uow, owner_id, from_us=from_us, until_us=until_us))
     opening_micros = expected_closing = 0
     available = account(uow, chart.owner_available_name(owner_id))
     if available is not None:
@@ -55,7 +57,9 @@ def owner_statement(uow: UnitOfWork, *, owner_id: str, month: str) -> Statement:
 def _work_lines(uow: UnitOfWork, owner_id: str, *, from_us: int, until_us: int) -> list[StatementLine]:
     receipts = uow.receipts.in_range(owner_id, from_us=from_us, until_us=until_us, limit=WORK_LINES_MAX + 1)
     if len(receipts) <= WORK_LINES_MAX:
-        return [_work_line(receipt) for receipt in receipts]
+        told = uow.energy.of_paid(owner_id, from_us=from_us, until_us=until_us)
+        return [_work_line(receipt, told.get(receipt.attempt_id)) for receipt in receipts]
+    told_by_day = uow.energy.of_paid_by_day(owner_id, from_us=from_us, until_us=until_us)
     days = uow.receipts.days(owner_id, from_day=from_us // DAY_US, until_day=until_us // DAY_US)
     return [
         StatementLine(
@@ -66,12 +70,26 @@ def _work_lines(uow: UnitOfWork, owner_id: str, *, from_us: int, until_us: int) 
             gross_micros=day.gross_micros,
             fee_micros=day.fee_micros,
             net_micros=day.net_micros,
+            energy=told_by_day.get((day.day, day.vehicle_id), NO_ENERGY),
         )
         for day in days
     ]
 
 
-def _work_line(receipt: ReceiptRow) -> StatementLine:
+def _unpaid_line(uow: UnitOfWork, owner_id: str, *, from_us: int, until_us: int) -> list[StatementLine]:
+    """Return the line of attempts that ended without pay; none without such energy."""
+    unpaid = uow.energy.of_unpaid(owner_id, from_us=from_us, until_us=until_us)
+    if not unpaid.attempts:
+        return []
+    reference = "1 attempt" if unpaid.attempts == 1 else f"{unpaid.attempts} attempts"
+    return [
+        StatementLine(
+            at_us=until_us - 1, kind=LineKind.UNPAID, reference=reference, net_micros=0, energy=unpaid
+        )
+    ]
+
+
+def _work_line(receipt: ReceiptRow, told: EnergyFigures | None) -> StatementLine:
     return StatementLine(
         at_us=receipt.verified_at_us,
         kind=LineKind.WORK,
@@ -81,6 +99,7 @@ def _work_line(receipt: ReceiptRow) -> StatementLine:
         gross_micros=receipt.gross_micros,
         fee_micros=receipt.fee_micros,
         net_micros=receipt.net_micros,
+        energy=NO_ENERGY if told is None else sum_of(told),
     )
 
 

@@ -12,6 +12,8 @@ A bundle is judged report by report, in this order of checks:
    task's commitment to its units cannot be one of that task.
 7. The result is recorded; then the audit is drawn; then its task is judged.
 
+Energy and its cost are taken beside all this: figures that cannot be true are left out, the work counts.
+
 An acknowledgement is final: sending the same report again gives the same answer (DUPLICATE instead of
 RECORDED or VERIFIED), and never a second payment.
 """
@@ -22,6 +24,7 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import ERROR_TEXT_CHARACTERS_MAX, RESULTS_PER_REQUEST_MAX
 from pool_server.app.certificates import CertificateFinding, take_certificate
 from pool_server.app.dispute_gate import commitment_fault_of
+from pool_server.app.energy import take_energy
 from pool_server.app.outputs import OutputChecker, OutputFinding
 from pool_server.app.prefix_claims import commit_prefix, write_claims
 from pool_server.app.quarantine import settle_board
@@ -78,13 +81,17 @@ def submit_results(
     board.load(uow.attempts.of_lease(lease).values())
     desk = _Desk(board, vehicle, specs=board.job(lease.job_id).outputs, draws=draws, findings=findings or {})
     desk.certified = certified or {}
-    answers = [desk.take(report, lease) for report in command.reports]
+    energy = take_energy(board, command.reports, vehicle=vehicle, lease_id=lease.lease_id)
+    answers = [desk.take(report, lease) for report in energy.reports]
     settle_board(board)
     write_claims(board, desk.stopped)
     uow.fleet.seen(vehicle.vehicle_id, now_us=now_us)
     if desk.speed_uwu_per_s != vehicle.speed_uwu_per_s:
         uow.fleet.set_speed(vehicle.vehicle_id, desk.speed_uwu_per_s)
-    return [_ack(answer) for answer in answers]
+    acks = [_ack(answer) for answer in answers]
+    if not energy.refusals:
+        return acks
+    return [ack._replace(energy_refused=energy.refusals.get(ack.attempt_id, "")) for ack in acks]
 
 
 def specs_of_lease(uow: UnitOfWork, *, vehicle_id: str, lease_id: int) -> tuple[OutputSpec, ...] | None:

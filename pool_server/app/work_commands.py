@@ -10,6 +10,7 @@ from enum import StrEnum, unique
 from typing import NamedTuple
 
 from pool_server.core.comparison import Comparator
+from pool_server.core.energy import EnergySource
 from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import (
     NO_TENSORS,
@@ -99,10 +100,14 @@ class AttemptReport(NamedTuple):
     unit_count: int = 0
     run_time_us: int = 0
     energy_mj: int = 0
-    """Millijoules; 0 when unknown."""
+    """Millijoules, as the vehicle told them, unchecked; 0 when unknown."""
     reason: str = ""
     """Reason code when not completed."""
     detail: str = ""
+    energy_source: EnergySource | None = None
+    """How `energy_mj` was found; None when that was not told."""
+    electricity_micros: int | None = None
+    """What it cost by the owner's tariff; None when that was not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +137,8 @@ class AttemptAckValue(NamedTuple):
     status: AckStatus
     reason: str = ""
     """Error code when it was refused, RESULT_LATE when it came too late, otherwise empty."""
+    energy_refused: str = ""
+    """Why its energy or its cost was not taken, otherwise empty."""
 
 
 # --- jobs ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.classes import ClassRepository
 from pool_server.ports.disputes import DisputeRepository
+from pool_server.ports.energy import EnergyRepository
 from pool_server.ports.fleet import EventRepository, FleetRepository
 from pool_server.ports.leases import LeaseRepository
 from pool_server.ports.money import (
@@ -127,6 +128,11 @@ class UnitOfWork(Protocol):
     @property
     def attempts(self) -> AttemptRepository:
         """Attempts and their outputs."""
+        ...
+
+    @property
+    def energy(self) -> EnergyRepository:
+        """Energy of attempts, as vehicles told it."""
         ...
 
     @property

@@ -52,12 +52,18 @@ def earnings_response(earnings: Earnings) -> account_pb.GetEarningsResponse:
         payout_threshold_micros=earnings.payout_threshold_micros,
         days=[
             account_pb.DayEarnings(
-                date=day.date, net_micros=day.net_micros, verified_attempts=day.verified_attempts
+                date=day.date,
+                net_micros=day.net_micros,
+                verified_attempts=day.verified_attempts,
+                energy=energy_sums(day.energy),
+                after_electricity_micros=day.energy.after(day.net_micros),
             )
             for day in earnings.days
         ],
         next_release_us=earnings.next_release_us,
         pending_micros=earnings.pending_micros,
+        energy=energy_sums(earnings.energy),
+        after_electricity_micros=earnings.after_electricity_micros,
     )
 
 

@@ -17,6 +17,7 @@ from pool_server.app.work_commands import (
     NoWorkNow,
     SubmitResults,
 )
+from pool_server.core.energy import EnergySource
 from pool_server.core.jobs import NO_TENSORS, AttemptOutcome, TensorRef
 
 _OUTCOMES: dict[int, AttemptOutcome] = {
@@ -32,6 +33,12 @@ _ACKS: dict[AckStatus, "fleet_pb2.AckStatus.ValueType"] = {
     AckStatus.DUPLICATE: fleet_pb2.ACK_STATUS_DUPLICATE,
     AckStatus.LATE: fleet_pb2.ACK_STATUS_LATE,
     AckStatus.REFUSED: fleet_pb2.ACK_STATUS_REFUSED,
+}
+_ENERGY_SOURCES: dict[int, EnergySource] = {
+    common_pb2.ENERGY_SOURCE_RAPL: EnergySource.RAPL,
+    common_pb2.ENERGY_SOURCE_NVML: EnergySource.NVML,
+    common_pb2.ENERGY_SOURCE_RAPL_NVML: EnergySource.RAPL_NVML,
+    common_pb2.ENERGY_SOURCE_DECLARED: EnergySource.DECLARED,
 }
 _WARM_PROGRAMS_MAX = 64
 _HELD_LEASES_MAX = 64
@@ -181,8 +188,8 @@ def _report(result: fleet_pb2.AttemptResult) -> AttemptReport:
         raise invalid("attempt_id", f"{result.attempt_id} is not an attempt's id")
     if len(result.output_digest) not in {0, 32} or len(result.unit_root) not in {0, 32}:
         raise invalid("output_digest", "a digest has 32 bytes")
-    if not (0 <= result.run_time_us <= limits.DAY_US and 0 <= result.energy_mj < 2**53):
-        raise invalid("run_time_us", "time or energy is out of bounds")
+    if not 0 <= result.run_time_us <= limits.DAY_US:
+        raise invalid("run_time_us", "time is out of bounds")
     if result.unit_count > limits.UNITS_PER_TASK_MAX:
         raise invalid("unit_count", f"more than {limits.UNITS_PER_TASK_MAX}")
     return AttemptReport(
@@ -196,6 +203,8 @@ def _report(result: fleet_pb2.AttemptResult) -> AttemptReport:
         energy_mj=result.energy_mj,
         reason=fit_to_show(result.reason, characters_max=_REASON_CHARACTERS_MAX),
         detail=fit_to_show(result.detail, characters_max=_DETAIL_CHARACTERS_MAX),
+        energy_source=_ENERGY_SOURCES.get(result.energy_source),
+        electricity_micros=result.electricity_micros if result.HasField("electricity_micros") else None,
     )
 
 
@@ -210,7 +219,12 @@ def acknowledgements(acks: Sequence[AttemptAckValue]) -> fleet_pb2.SubmitResults
     """Write what became of a bundle's attempts."""
     return fleet_pb2.SubmitResultsResponse(
         acks=[
-            fleet_pb2.AttemptAck(attempt_id=ack.attempt_id, status=_ACKS[ack.status], reason=ack.reason)
+            fleet_pb2.AttemptAck(
+                attempt_id=ack.attempt_id,
+                status=_ACKS[ack.status],
+                reason=ack.reason,
+                energy_refused=ack.energy_refused,
+            )
             for ack in acks
         ]
     )

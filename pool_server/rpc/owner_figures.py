@@ -6,6 +6,7 @@ from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb
 from pool_server.app.earnings import owner_earnings, vehicle_earnings
 from pool_server.app.fleet import get_vehicle
+from pool_server.app.pricing import posted_price
 from pool_server.app.work_commands import VehicleViewValue
 from pool_server.ports.shell import VehicleIdentity
 from pool_server.ports.unit_of_work import UnitOfWork
@@ -47,6 +48,8 @@ class OwnerFigures:
                 rejected_attempts=view.rejected_attempts,
                 vehicle_net_micros=own.net_micros,
                 quarantine_reason=view.quarantine_reason,
+                posted_price_micros_per_wu=posted_price(uow),
+                fee_ppm=uow.terms.fee_ppm,
             )
 
         return await self._store.read(read)

@@ -14,6 +14,7 @@ APPEND_ONLY = (
     "posted_prices",
     "payout_rows",
     "payout_files",
+    "attempt_energy",
 )
 _ACCOUNT_IDENTITY = (
     "account_id, name, code, debits_must_not_exceed_credits, credits_must_not_exceed_debits, "

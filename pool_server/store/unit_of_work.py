@@ -16,6 +16,7 @@ from pool_server.store.content_repository import (
 )
 from pool_server.store.dispute_repository import SqlDisputeRepository
 from pool_server.store.driver import Driver
+from pool_server.store.energy_repository import SqlEnergyRepository
 from pool_server.store.fleet_repository import SqlEventRepository, SqlFleetRepository
 from pool_server.store.id_blocks import SqlIdBlocks
 from pool_server.store.identity_repository import SqlIdentityRepository
@@ -55,6 +56,7 @@ class SqlUnitOfWork:
         self.jobs = SqlJobRepository(driver)
         self.tasks = SqlTaskRepository(driver)
         self.attempts = SqlAttemptRepository(driver)
+        self.energy = SqlEnergyRepository(driver)
         self.leases = SqlLeaseRepository(driver)
         self.fleet = SqlFleetRepository(driver)
         self.events = SqlEventRepository(driver)
