@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,7 +48,20 @@ def _keys_help() -> str:
     return "\n".join(f"  {key_names(action.keys):<12}{action.explained}" for action in keys.ACTIONS.values())
 
 
+_ASKS_FOR_HELP = f"{__name__}.asks_for_help"
+
+
+class _Commands(click.Group):
+    """Commands that know beforehand whether the one that is called is only asked for its help."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the group and its command."""
+        ctx.meta[_ASKS_FOR_HELP] = "--help" in ctx.args
+        return super().invoke(ctx)
+
+
 @click.group(
+    cls=_Commands,
     invoke_without_command=True,
     epilog=_HELP_END.format(keys=_keys_help()),
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
@@ -93,6 +107,8 @@ def main(
     The first screen says whether the car computes now; if not, why, and what would change it.
     """
     if context.invoked_subcommand is not None:
+        if context.meta[_ASKS_FOR_HELP]:
+            return  # whoever asks what a command does need not say yet where the pool is
         context.obj = _pool_config(address=address, ca_file=ca_file, token_file=token_file, required=True)
         return
     _require_terminal()

@@ -6,14 +6,17 @@
     inputs .jsonl      one task per line: numbers and nested lists are arrays, objects are dicts
     results .npz       outputs stacked by task, named by path ("value" when bare), `task_index`,
                        `task_cost_micros`
-    results .jsonl     one result per line
+    results .jsonl     one result per line; what JSON has no number for is a string ("NaN", "Infinity",
+                       "-Infinity"), a complex number a pair
 
 Nothing is ever unpickled. Numbers in JSON become int32 and float32, JAX's own defaults.
 """
 
 import importlib.util
 import json
+import math
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,12 +137,12 @@ class Inputs:
                 text = path.read_text(encoding="utf-8")
                 self._lines = [line for line in text.splitlines() if line.strip()]
             elif path.suffix == ".npy":
-                self._arrays = {"value": np.load(path, allow_pickle=False)}
+                with path.open("rb") as stream:
+                    self._arrays = {"value": np.load(stream, allow_pickle=False)}
             else:
-                with np.load(path, allow_pickle=False) as archive:
-                    self._arrays = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError) as error:
-            raise click.ClickException(f"{path} cannot be read as inputs: {error}") from error
+                self._arrays = _load_archive(path)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise click.ClickException(f"{path} cannot be read as inputs: {_why(path, error)}") from error
         if self._lines is None:
             self._check_axes()
 
@@ -212,10 +215,26 @@ def read_constants(path: Path | None, source: FunctionSource) -> Any:
     if path is None:
         return source.constants
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        return _load_archive(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise click.ClickException(f"{path} cannot be read as constants: {_why(path, error)}") from error
+
+
+def _load_archive(path: Path) -> dict[str, NDArray[Any]]:
+    # Opened here: NumPy leaves the file open when it is no archive.
+    with path.open("rb") as stream:
+        loaded = np.load(stream, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is a single array: name it .npy")  # noqa: TRY004 - the file is wrong, not a type
+        with loaded as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"{path} cannot be read as constants: {error}") from error
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Say what is wrong with a file; NumPy takes all that it does not know for a pickle."""
+    if "pickle" in str(error):
+        return f"it holds Python objects, or is no {path.suffix} file at all"
+    return str(error)
 
 
 class ResultSink:
@@ -249,7 +268,7 @@ class ResultSink:
         self.count += 1
         self.failed_count += not result.ok
         if self._stream is not None:
-            self._stream.write(json.dumps(_json_of(result)) + "\n")
+            self._stream.write(json.dumps(_json_of(result), allow_nan=False) + "\n")
         elif result.ok:
             named = trees.flatten(result.value, trees.tree_of(result.value))
             for name, array in {
@@ -284,7 +303,7 @@ def _json_of(result: Result) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can say it: arrays as nested lists."""
+    """Return a value as JSON can say it: arrays as nested lists, NaN and infinities as strings."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -292,4 +311,19 @@ def plain(value: Any) -> Any:
     if value is None:
         return None
     array = np.asarray(value)
-    return array.astype(np.float64).tolist() if array.dtype.kind == "V" else array.tolist()
+    if array.dtype.kind == "c":
+        return plain(np.stack([array.real, array.imag], axis=-1))
+    if array.dtype.kind == "V":
+        array = array.astype(np.float64)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return _spelled(array.tolist())
+    return array.tolist()
+
+
+def _spelled(value: Any) -> Any:
+    """Write what JSON has no number for as strings: "NaN", "Infinity", "-Infinity"."""
+    if isinstance(value, list):
+        return [_spelled(item) for item in value]
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

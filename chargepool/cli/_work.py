@@ -1,15 +1,20 @@
 """`chargepool quote` and `run`: what a function costs, and what it gives."""
 
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+import numpy as np
 
 from chargepool._client import Client
 from chargepool._comparators import Comparator, exact
+from chargepool._errors import ChargepoolError
 from chargepool._numerics import NumericsWarning
 from chargepool._opening import numerics_objection
 from chargepool._program import Program
@@ -26,7 +31,8 @@ from chargepool.cli._files import (
     as_pair,
     read_constants,
 )
-from pool_protocol.money import format_micros, format_wu
+from pool_protocol.limits import TASKS_PER_JOB_MAX
+from pool_protocol.money import AMOUNT_MICROS_MAX, format_micros, format_wu
 
 if TYPE_CHECKING:
     from chargepool._admission import CertificateLike
@@ -36,12 +42,12 @@ _level_option = click.option(
     "--level", type=click.Choice(LEVELS), default="standard", show_default=True, help="How much verification."
 )
 _steps_option = click.option(
-    "--steps", type=click.IntRange(min=1), help="Steps per task, for step functions."
+    "--steps", type=click.IntRange(1, 2**31 - 1), help="Steps per task, for step functions."
 )
 constants_option = click.option("--constants", type=_FILE, help="Arrays that all tasks share (.npz).")
 unit_steps_option = click.option(
     "--unit-steps",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**31 - 1),
     help="The function is a step(state, inputs, constants); so many steps make a unit.",
 )
 
@@ -55,7 +61,11 @@ Examples:
 )
 @click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
 @click.option("--inputs", type=_FILE, help="Inputs (.npz, .npy, .jsonl): their number and the example.")
-@click.option("--tasks", type=click.IntRange(min=1), help="How many tasks; the number of inputs otherwise.")
+@click.option(
+    "--tasks",
+    type=click.IntRange(1, TASKS_PER_JOB_MAX),
+    help="How many tasks; the number of inputs otherwise.",
+)
 @constants_option
 @_level_option
 @_steps_option
@@ -128,8 +138,14 @@ Examples:
 @_steps_option
 @comparator_options
 @unit_steps_option
-@click.option("--budget-micros", type=click.IntRange(min=1), help="The most that the job may spend.")
-@click.option("--price-cap-micros", type=click.IntRange(min=1), help="The most per work unit (spot price).")
+@click.option(
+    "--budget-micros", type=click.IntRange(1, AMOUNT_MICROS_MAX), help="The most that the job may spend."
+)
+@click.option(
+    "--price-cap-micros",
+    type=click.IntRange(1, AMOUNT_MICROS_MAX),
+    help="The most per work unit (spot price).",
+)
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "return", "skip"]),
@@ -276,16 +292,49 @@ def load_program(
     """Have the function of a file admitted, as a map or, with `unit_steps`, as a step program."""
     example, shared = example_of(source, items), read_constants(constants, source)
     comparator = exact() if comparator is None else comparator
-    if unit_steps is None:
-        ready = client.program(source.function, example, constants=shared, comparator=comparator)
-    else:
-        state, inputs = state_and_inputs(example)
-        ready = client.step_program(
-            source.function, state, inputs, shared, unit_steps=unit_steps, comparator=comparator
-        )
+    with tracing(source, example, shared):
+        if unit_steps is None:
+            ready = client.program(source.function, example, constants=shared, comparator=comparator)
+        else:
+            state, inputs = state_and_inputs(example)
+            ready = client.step_program(
+                source.function, state, inputs, shared, unit_steps=unit_steps, comparator=comparator
+            )
     if comparator.is_measured and ready.numerics is not None:
         say(str(ready.numerics))
     return ready
+
+
+@contextmanager
+def tracing(source: FunctionSource, example: Any, constants: Any) -> Iterator[None]:
+    """Say where a buyer's own function fails, and on what, instead of showing ours above it."""
+    try:
+        yield
+    except (ChargepoolError, click.ClickException):
+        raise
+    except Exception as error:
+        where = ""
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == source.spec.rpartition(":")[0]:
+                where = f", line {frame.lineno}"
+        given = f"its inputs are {_shape_of(example)}"
+        if constants is not None:
+            given += f", its constants {_shape_of(constants)}"
+        raise click.ClickException(
+            f"{source.spec}{where} fails while it is traced: {type(error).__name__}: {error}; {given}"
+        ) from error
+
+
+def _shape_of(value: Any) -> str:
+    """Describe the arrays that a function is given: names, element types, shapes."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_shape_of(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(_shape_of(item) for item in value) + ")"
+    if value is None:
+        return "nothing"
+    array = np.asarray(value)
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def example_of(source: FunctionSource, items: Inputs | None) -> Any:

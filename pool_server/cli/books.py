@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from pool_protocol.money import AMOUNT_MICROS_MAX
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_server.cli.output import json_option, print_json, print_pairs, print_table
 from pool_server.cli.remote import Remote
@@ -12,7 +13,10 @@ from pool_server.cli.remote import Remote
 @click.command()
 @click.option("--buyer", required=True, help="The buyer's id.")
 @click.option(
-    "--amount-micros", required=True, type=click.IntRange(min=1), help="Millionths of the currency."
+    "--amount-micros",
+    required=True,
+    type=click.IntRange(1, AMOUNT_MICROS_MAX),
+    help="Millionths of the currency.",
 )
 @click.option("--reference", required=True, help="The bank's reference: the same again books nothing twice.")
 @json_option

@@ -155,3 +155,10 @@ async def test_opens_in_a_real_terminal_follows_the_agent_and_quits(tmp_path: Pa
             process.kill()
             await process.wait()
     assert agent.calls.count("Pause 0") == 1
+
+
+@pytest.mark.parametrize("command", ["evidence", "appeal"])
+def test_help_of_a_command_needs_no_pool(command: str) -> None:
+    answer = CliRunner().invoke(cli.main, [command, "--help"])
+    assert answer.exit_code == 0
+    assert "Usage:" in answer.output

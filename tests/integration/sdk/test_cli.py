@@ -14,7 +14,7 @@ import pytest
 
 from chargepool._settings import Outcome, Runs, Setting, Workload
 from chargepool.cli import cli, run_command
-from chargepool.cli._files import ResultSink
+from chargepool.cli._files import ResultSink, plain
 from pool_protocol.v1 import common_pb2
 from tests.integration.sdk.fake_pool import PRICE, TOKEN, FakePool
 
@@ -412,3 +412,36 @@ def test_every_command_explains_itself(chargepool: Command, path: tuple[str, ...
     assert answer.status == 0
     assert "Usage: chargepool" in answer.out
     assert all(len(line) <= 100 for line in answer.out.splitlines())
+
+
+def test_a_function_that_fails_while_it_is_traced_is_told_with_what_it_was_given(
+    chargepool: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.py").write_text("def scale(inputs):\n    return inputs['x'] * 2\n")
+    np.savez(tmp_path / "wrong.npz", y=np.ones((3, 4), np.float32))
+    answer = chargepool("quote", str(tmp_path / "wrong.py:scale"), "--inputs", str(tmp_path / "wrong.npz"))
+    assert answer.status == 1
+    assert "line 2 fails while it is traced: KeyError: 'x'; its inputs are {y: float32[4]}" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_file_that_is_none_is_refused_in_plain_words(chargepool: Command, tmp_path: Path) -> None:
+    for content in (b"not a file of arrays", b"", b"PK\x03\x04 cut off"):
+        (tmp_path / "bad.npz").write_bytes(content)
+        answer = chargepool("quote", "f.py:square", "--inputs", str(tmp_path / "bad.npz"))
+        assert answer.status == 1
+        assert "cannot be read as inputs" in answer.err
+        assert "pickle" not in answer.err
+
+
+@pytest.mark.parametrize("arguments", [("--tasks", str(2**64)), ("--tasks", "0")])
+def test_a_number_out_of_range_is_a_usage_error(chargepool: Command, arguments: tuple[str, str]) -> None:
+    answer = chargepool("quote", "f.py:square", *arguments)
+    assert answer.status == 2
+    assert "is not in the range" in answer.err
+
+
+def test_what_json_has_no_number_for_is_a_string() -> None:
+    value = {"x": np.array([[1.5, np.nan], [np.inf, -np.inf]], np.float32), "z": np.array([1 + 2j])}
+    assert plain(value) == {"x": [[1.5, "NaN"], ["Infinity", "-Infinity"]], "z": [[1.0, 2.0]]}
+    json.dumps(plain(value), allow_nan=False)
