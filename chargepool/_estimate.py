@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pool_protocol.money import format_micros
+from pool_protocol import amounts
 from pool_protocol.v1 import market_service_pb2
 
 
@@ -42,7 +42,7 @@ class QuoteEstimate:
         price = (
             f"Spot price: {self.price_p50_micros_per_wu} micros per WU, 8 times in 10 between "
             f"{self.price_p10_micros_per_wu} and {self.price_p90_micros_per_wu} "
-            f"({format_micros(self.total_p10_micros)} to {format_micros(self.total_p90_micros)} {currency} "
+            f"({amounts.amount(self.total_p10_micros)} to {amounts.amount(self.total_p90_micros, currency)} "
             f"in all); from {self.price_epochs} quarter hours of history."
         )
         if self.has_time:

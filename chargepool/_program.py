@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from chargepool._comparators import Comparator
 from chargepool._errors import ChargepoolError, InputRefused, from_pool_error
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.money import format_wu
 from pool_protocol.program import trees
 from pool_protocol.program.manifest import Group, ProgramDraft, ProgramKind, ProgramManifest, TensorType
 
@@ -61,7 +61,7 @@ class Program:
 
     def __str__(self) -> str:
         unit = "step" if self.is_step else "task"
-        return f"{self.name} ({self.program_id[:12]}, {format_wu(self.work_uwu)} WU per {unit})"
+        return f"{self.name} ({self.program_id[:12]}, {amounts.work(self.work_uwu)} WU per {unit})"
 
     def local(self, item: Any, *, steps: int | None = None) -> Any:
         """Run the same artifact here, on one task's input, and return what `Result.value` would be.

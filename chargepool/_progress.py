@@ -4,8 +4,8 @@ import sys
 from typing import TextIO
 
 from chargepool._values import Progress, ProgressCallback
+from pool_protocol import amounts
 from pool_protocol.clock import Clock
-from pool_protocol.money import format_micros
 from pool_protocol.system import SystemClock
 
 _BAR_CELLS = 24
@@ -60,7 +60,7 @@ def line_of(progress: Progress) -> str:
         parts.append(f"{progress.tasks_failed} failed")
     if progress.rejected_count:
         parts.append(f"{progress.rejected_count} rejected")
-    parts.append(f"{format_micros(progress.spent_micros)} {progress.currency}".rstrip())
+    parts.append(f"{amounts.amount(progress.spent_micros, progress.currency)}".rstrip())
     if progress.waiting and not progress.is_over:
         parts.append(progress.waiting)
     return ", ".join(parts)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from chargepool._errors import BudgetExceeded, BudgetRequired, InputRefused, InsufficientFunds, QuoteExpired
 from chargepool._session import Session
 from chargepool._values import Quote
-from pool_protocol.money import PPM, ceil_div, format_micros, work_price_micros
+from pool_protocol import amounts
+from pool_protocol.money import PPM, ceil_div, work_price_micros
 from pool_protocol.v1 import common_pb2
 
 #: Reserved beyond the quoted total: a quarter, and never less than four tasks.
@@ -95,8 +96,8 @@ def _budget(wishes: Wishes, quote: Quote, *, per_task: int, total: int) -> int:
     if given is not None and wishes.tasks is not None and given < total:
         covered = given // per_task if per_task else quote.tasks
         raise BudgetExceeded(
-            f"A budget of {format_micros(given)} {quote.currency} covers {covered} of {quote.tasks} tasks; "
-            f"all cost {format_micros(total)}.",
+            f"A budget of {amounts.amount(given, quote.currency)} covers {covered} of {quote.tasks} tasks; "
+            f"all cost {amounts.amount(total)}.",
             next_step="Raise budget_micros, send fewer tasks, or choose a cheaper level. Nothing was spent.",
             context={"total_micros": str(total), "budget_micros": str(given)},
         )
@@ -104,8 +105,8 @@ def _budget(wishes: Wishes, quote: Quote, *, per_task: int, total: int) -> int:
     least = total if given is None else given
     if available < least:
         raise InsufficientFunds(
-            f"The job needs {format_micros(least)} {quote.currency}, the account has "
-            f"{format_micros(available)} free.",
+            f"The job needs {amounts.amount(least, quote.currency)}, the account has "
+            f"{amounts.amount(available)} free.",
             next_step="Make a deposit, end a job that holds money (`chargepool jobs`), or send fewer tasks.",
             context={"needed_micros": str(least), "available_micros": str(available)},
         )
@@ -136,8 +137,8 @@ def _ask(session: Session, program_sha256: str, wishes: Wishes) -> Quote:
         covered = wishes.budget_micros // quote.cost_micros_per_task
         if covered < 1:
             raise BudgetExceeded(
-                f"A budget of {format_micros(wishes.budget_micros)} {quote.currency} covers no task; "
-                f"one costs {format_micros(quote.cost_micros_per_task)}.",
+                f"A budget of {amounts.amount(wishes.budget_micros, quote.currency)} covers no task; "
+                f"one costs {amounts.amount(quote.cost_micros_per_task)}.",
                 next_step="Raise budget_micros. Nothing was spent.",
             )
         quote = ask(covered)

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from chargepool._errors import ChargepoolError, InputRefused
 from chargepool._estimate import LevelOffer, QuoteEstimate, estimate_of_wire
 from chargepool._receipts import Receipt
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode
-from pool_protocol.money import format_micros
 from pool_protocol.v1 import common_pb2, market_service_pb2
 from pool_protocol.waiting import waiting_text
 
@@ -117,8 +117,8 @@ class Quote:
 
     def __str__(self) -> str:
         return (
-            f"{self.tasks} tasks at {format_micros(self.cost_micros_per_task)} = "
-            f"{format_micros(self.total_micros)} {self.currency} (level {self.level}, "
+            f"{self.tasks} tasks at {amounts.amount(self.cost_micros_per_task)} = "
+            f"{amounts.amount(self.total_micros, self.currency)} (level {self.level}, "
             f"{self.attempts_per_task} paid attempts per task, {self.vehicles_now} vehicles now)"
         )
 

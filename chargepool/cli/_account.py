@@ -16,8 +16,8 @@ from chargepool._connect import connect_with
 from chargepool._errors import ChargepoolError, ProofInvalid
 from chargepool._receipts import Receipt
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode
-from pool_protocol.money import format_micros
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -37,7 +37,7 @@ def balance(*, connection: Connection, as_json: bool) -> None:
         ("reserved", money.escrow_micros),
         ("spent", money.spent_micros),
     ):
-        click.echo(f"{heading:<10} {format_micros(amount):>16} {money.currency}")
+        click.echo(f"{heading:<10} {amounts.amount(amount):>16} {money.currency}")
 
 
 @click.group()
@@ -85,7 +85,7 @@ def verify(*, file: Path | None, job_id: str | None, connection: Connection, as_
     if as_json:
         emit({"verified": len(checked), "gross_micros": gross, "jobs": sorted({r.job_id for r in checked})})
     else:
-        click.echo(f"{len(checked)} receipts verified, {format_micros(gross)} in all.")
+        click.echo(f"{len(checked)} receipts verified, {amounts.amount(gross)} in all.")
 
 
 def _of_job(results: Iterator[Any]) -> Iterator[Receipt]:
@@ -176,7 +176,7 @@ def _pool_line(found: ClientConfig) -> str:
         money = client.balance()
         return (
             f"{client.pool_id} answers; token of {money.buyer_id}; "
-            f"{format_micros(money.available_micros)} {money.currency} free"
+            f"{amounts.amount(money.available_micros, money.currency)} free"
         )
 
 

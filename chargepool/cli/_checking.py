@@ -15,7 +15,7 @@ from chargepool.cli._comparing import comparator_options, words_of
 from chargepool.cli._connection import emit, json_option
 from chargepool.cli._files import FunctionSource, FunctionSpec, Inputs, read_constants
 from chargepool.cli._work import constants_option, example_of, state_and_inputs, unit_steps_option
-from pool_protocol.money import format_wu
+from pool_protocol import amounts
 
 if TYPE_CHECKING:
     from chargepool._export import Exported
@@ -179,7 +179,7 @@ def _tell(exported: "Exported", vetted: "VettedProgram") -> None:
         f"Allowed: {exported.name}, {len(exported.program.artifact)} bytes, {draft.artifact_sha256[:12]}"
     )
     unit = "step" if draft.unit_steps else "task"
-    click.echo(f"About {format_wu(vetted.cost.work_uwu)} WU per {unit}; the pool's own count decides.")
+    click.echo(f"About {amounts.work(vetted.cost.work_uwu)} WU per {unit}; the pool's own count decides.")
     for argument in draft.arguments:
         click.echo(f"  takes    {argument.group.value}/{_typed(argument.tensor)}")
     for result in draft.outputs:

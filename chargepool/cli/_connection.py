@@ -13,6 +13,8 @@ from chargepool._client import Client
 from chargepool._config import ClientConfig, load_config
 from chargepool._connect import connect_with
 
+#: What a number is written with, in one locale or another.
+_OF_NUMBERS = "0123456789.,-’\u00a0"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -74,8 +76,7 @@ def table(headings: list[str], rows: list[list[str]]) -> None:
     columns = list(zip(headings, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     is_number = [
-        bool(rows) and all(cell.replace(".", "").replace("-", "").isdigit() for cell in column[1:])
-        for column in columns
+        bool(rows) and all(cell.strip(_OF_NUMBERS) == "" != cell for cell in column[1:]) for column in columns
     ]
     for row in [headings, *rows]:
         cells = [

@@ -14,7 +14,7 @@ from chargepool._values import JobStatus
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say, table
 from chargepool.cli._files import FunctionSpec, Inputs, ResultSink
 from chargepool.cli._work import load_program, run_map
-from pool_protocol.money import format_micros
+from pool_protocol import amounts
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -51,8 +51,8 @@ def jobs(*, limit: int, connection: Connection, as_json: bool) -> None:
                 str(status.accepted_count),
                 str(status.failed_count),
                 str(status.running_count),
-                format_micros(status.spent_micros),
-                format_micros(status.escrow_micros),
+                amounts.amount(status.spent_micros),
+                amounts.amount(status.escrow_micros),
             ]
             for status in found
         ],
@@ -200,8 +200,8 @@ def _print(status: JobStatus, currency: str, *, as_json: bool) -> None:
         ("level", status.level),
         ("tasks", f"{status.accepted_count} accepted, {status.failed_count} failed, of {status.task_count}"),
         ("attempts", f"{status.attempt_count} leased, {status.rejected_count} results rejected"),
-        ("spent", f"{format_micros(status.spent_micros)} {currency}"),
-        ("reserved", f"{format_micros(status.escrow_micros)} {currency}"),
+        ("spent", amounts.amount(status.spent_micros, currency)),
+        ("reserved", amounts.amount(status.escrow_micros, currency)),
     ]
     if status.steps:
         lines.append(("steps", f"{status.steps} per task"))

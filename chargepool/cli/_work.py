@@ -31,8 +31,9 @@ from chargepool.cli._files import (
     as_pair,
     read_constants,
 )
+from pool_protocol import amounts
 from pool_protocol.limits import TASKS_PER_JOB_MAX
-from pool_protocol.money import AMOUNT_MICROS_MAX, format_micros, format_wu
+from pool_protocol.money import AMOUNT_MICROS_MAX
 
 if TYPE_CHECKING:
     from chargepool._admission import CertificateLike
@@ -118,7 +119,7 @@ def quote(
     if offer.warning:
         say(f"Note: {offer.warning}")
     _note_numerics(ready, level=level, steps=steps, certified=False)
-    click.echo(f"You have {format_micros(offer.available_micros)} {offer.currency} free.")
+    click.echo(f"You have {amounts.amount(offer.available_micros, offer.currency)} free.")
 
 
 @click.command(
@@ -275,7 +276,7 @@ def run_map(
     where = "" if output is None else f" in {output}"
     say(
         f"{sink.count - sink.failed_count} results{where}, {sink.failed_count + results.skipped} failed; "
-        f"{results.job.id} cost {format_micros(status.spent_micros)} {results.job.currency}."
+        f"{results.job.id} cost {amounts.amount(status.spent_micros, results.job.currency)}."
     )
     return 1 if sink.failed_count else 0
 
@@ -365,7 +366,7 @@ def _note_numerics(program: Program, *, level: str, steps: int | None, certified
 def _ask(offer: Quote) -> None:
     most = min(with_margin(offer.total_micros, offer.cost_micros_per_task), offer.available_micros)
     question = (
-        f"Reserve up to {format_micros(most)} {offer.currency} (what is not spent comes back) and start?"
+        f"Reserve up to {amounts.amount(most, offer.currency)} (what is not spent comes back) and start?"
     )
     if not sys.stdin.isatty():
         raise click.UsageError("money would be reserved: say --yes, or how much with --budget-micros")
@@ -373,13 +374,15 @@ def _ask(offer: Quote) -> None:
 
 
 def _quote_lines(offer: Quote) -> list[str]:
-    work = f"Work: {format_wu(offer.work_uwu_total)} WU, {format_wu(offer.work_uwu_per_task)} WU per task."
+    work = (
+        f"Work: {amounts.work(offer.work_uwu_total)} WU, {amounts.work(offer.work_uwu_per_task)} WU per task."
+    )
     lines = [work]
     if offer.levels:
         lines.append(
             "Per task: "
             + ", ".join(
-                f"{level.level} {format_micros(level.cost_micros_per_task)}"
+                f"{level.level} {amounts.amount(level.cost_micros_per_task)}"
                 + (f" (error {level.epsilon:g})" if level.epsilon else "")
                 for level in offer.levels
             )

@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 import grpc
 
@@ -74,7 +75,7 @@ def settle_and_check(world: World, keys: TrustedKeys, pool_id: str, *, say: Call
     say(f"{verified} receipts verified against the pool's signed keys, offline")
     payout, file = pay_out(world, say=say)
     rows = list(csv.DictReader(io.StringIO(file.decode())))
-    in_file = sum(round(float(row["amount"]) * 1_000_000) for row in rows)
+    in_file = sum(int(Decimal(row["amount"]).scaleb(6)) for row in rows)
     with world.channel(world.operator_token) as channel:
         admin = admin_service_pb2_grpc.AdminServiceStub(channel)
         checked = admin.CheckLedger(admin_service_pb2.CheckLedgerRequest(), timeout=CALL_TIMEOUT_S)

@@ -6,15 +6,14 @@ from chargepool.demo.accounting import Books, CarAccount
 from chargepool.demo.cast import Part
 from chargepool.demo.console import Console
 from chargepool.demo.job import JobOutcome
+from pool_protocol import amounts
 
 NOTES = {Part.HONEST: "", Part.LIAR: "slept, then lied", Part.UNPLUGGED: "unplugged"}
 
 
 def euros(micros: int) -> str:
     """Micro-units as euros with four decimals, so that small work shows."""
-    sign = "-" if micros < 0 else ""
-    whole, rest = divmod(abs(micros), 1_000_000)
-    return f"{sign}{whole}.{rest // 100:04d}"
+    return amounts.amount(micros, decimals=4)
 
 
 def row(car: CarAccount) -> str:

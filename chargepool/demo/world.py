@@ -20,6 +20,7 @@ import grpc
 from chargepool._channel import open_channel
 from chargepool.demo.cast import Car, Part, charging, write_script, write_signals
 from chargepool.demo.processes import DemoFailed, Household, Program, free_port, run_to_end
+from pool_protocol import amounts
 from pool_protocol.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
@@ -148,7 +149,7 @@ def build_world(directory: Path, household: Household, cars: list[Car], *, say: 
         )
         owners = [create(admin, "owner", car.owner_name) for car in cars]
     say(f"pool-server serves on {address} (API) and 127.0.0.1:{fleet_port} (cars, mutual TLS)")
-    say(f"buyer deposited {DEPOSIT_MICROS / 1e6:.2f} EUR; {len(owners)} owners have accounts")
+    say(f"buyer deposited {amounts.cents(DEPOSIT_MICROS, 'EUR')}; {len(owners)} owners have accounts")
     with ThreadPoolExecutor(max_workers=2) as pool:
         paired = list(
             pool.map(

@@ -6,7 +6,8 @@ Read from what the books and the work keep anyway; nothing is stored for it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pool_protocol.money import format_micros
+from pool_protocol import amounts
+from pool_server.app.particulars import locale_of
 from pool_server.core.fleet import VehicleState
 from pool_server.core.payouts.model import PayoutState
 from pool_server.ports.fleet import WorkEvent
@@ -134,13 +135,14 @@ def _receipt_news(uow: UnitOfWork, owner_id: str, labels: dict[str, str]) -> lis
         entry = sums.setdefault((row.batch_id, row.vehicle_id), [row.verified_at_us, 0, 0])
         entry[1] += 1
         entry[2] += row.net_micros
+    locale = locale_of(uow, owner_id)
     return [
         AccountEventValue(
             at_us=at_us,
             code="VERIFIED",
             message=(
                 f"{labels.get(vehicle_id, vehicle_id)}: {count} verified,"
-                f" {format_micros(net_micros)} {uow.terms.currency} net."
+                f" {amounts.amount(net_micros, uow.terms.currency, locale=locale)} net."
             ),
             vehicle_id=vehicle_id,
         )
@@ -150,8 +152,9 @@ def _receipt_news(uow: UnitOfWork, owner_id: str, labels: dict[str, str]) -> lis
 
 def _payout_news(uow: UnitOfWork, owner_id: str) -> list[AccountEventValue]:
     news: list[AccountEventValue] = []
+    locale = locale_of(uow, owner_id)
     for run, row in uow.payouts.paid_rows(owner_id, limit=_PAYOUTS_MAX):
-        amount = f"{format_micros(row.amount_micros, decimals=2)} {run.currency}"
+        amount = amounts.cents(row.amount_micros, run.currency, locale=locale)
         exported = run.state is PayoutState.EXPORTED
         news.append(
             AccountEventValue(

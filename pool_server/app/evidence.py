@@ -6,9 +6,11 @@ Only operators see how likely the next result is checked: an owner that knew cou
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
-from pool_protocol.money import format_micros
+from pool_protocol import amounts
 from pool_server.app.fleet import get_vehicle
+from pool_server.app.particulars import locale_of
 from pool_server.app.work_commands import VehicleViewValue
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.trust import TrustRecord
@@ -81,7 +83,7 @@ def vehicle_evidence(
         appeal_until_us=max(appeals_until_us.values(), default=0),
         prefixes=_prefixes(uow, vehicle_id),
     )
-    currency = uow.terms.currency
+    money = partial(amounts.amount, currency=uow.terms.currency, locale=locale_of(uow, vehicle.owner_id))
     return EvidenceValue(
         vehicle=vehicle,
         histories=tuple(
@@ -94,7 +96,7 @@ def vehicle_evidence(
         ),
         findings=tuple(findings),
         appeals_until_us=appeals_until_us,
-        story=tuple(tell(facts, time=_time, money=lambda micros: f"{format_micros(micros)} {currency}")),
+        story=tuple(tell(facts, time=_time, money=money)),
         questioned=sums,
     )
 

@@ -8,8 +8,10 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from pool_protocol.money import format_micros
+from pool_protocol import amounts
 
+#: What a number is written with, in one locale or another.
+_OF_NUMBERS = frozenset("0123456789.,-’\u00a0")
 JsonFlag = Callable[[Callable[..., Any]], Callable[..., Any]]
 json_option: JsonFlag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -61,7 +63,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _is_number(text: str) -> bool:
-    return bool(text) and set(text) <= set("0123456789.,-")
+    return bool(text) and set(text) <= _OF_NUMBERS
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
@@ -73,7 +75,7 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 def money(amount_micros: int, currency: str) -> str:
     """Write an amount for people."""
-    return f"{format_micros(amount_micros)} {currency}"
+    return amounts.amount(amount_micros, currency)
 
 
 def time(at_us: int) -> str:

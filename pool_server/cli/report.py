@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pool_protocol.money import format_wu
+from pool_protocol import amounts
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_server.cli.output import json_option, money, plain, print_json, print_pairs, print_table, time
 from pool_server.cli.remote import Remote
@@ -59,7 +59,7 @@ def _show(report: pb.GetReportResponse) -> None:
             [
                 line.owner_id or "total",
                 str(line.verified_attempts),
-                format_wu(line.work_uwu),
+                amounts.work(line.work_uwu),
                 *(
                     money(amount_micros, currency)
                     for amount_micros in (

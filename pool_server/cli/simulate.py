@@ -231,7 +231,7 @@ def _print_deterrence(deterrents: Sequence[Deterrence]) -> None:
                 str(item.history_units),
                 f"{item.catch_probability:.4f}",
                 f"{item.correct_units_per_wrong:.0f}",
-                f"{item.cost_of_wrong_micros:.0f}",
+                str(int(item.cost_of_wrong_micros)),
                 str(item.lag_units),
                 f"{item.escrow_needed_units:.1f}",
                 "no" if item.deters else "yes",

@@ -2,6 +2,7 @@
 
 import click
 
+from pool_protocol import amounts
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_server.cli.output import json_option, print_json, print_table, time
 from pool_server.cli.remote import Remote
@@ -36,7 +37,7 @@ def evidence(remote: Remote, *, vehicle: str, as_json: bool) -> None:
             [
                 [
                     history.trust_class,
-                    f"{history.clean_uwu / 1_000_000:.3f}",
+                    amounts.amount(history.clean_uwu, decimals=3),
                     str(history.accepted_attempts),
                     str(history.rejected_attempts),
                     f"{history.audit_probability:.4f}",

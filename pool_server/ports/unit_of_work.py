@@ -25,6 +25,7 @@ from pool_server.ports.money import (
     ReceiptRepository,
 )
 from pool_server.ports.outlook import OutlookRepository
+from pool_server.ports.papers import PaperRepository, ParticularsRepository
 from pool_server.ports.pool_runs import PoolRunRepository
 from pool_server.ports.prefixes import PrefixRepository
 from pool_server.ports.shell import (
@@ -183,6 +184,16 @@ class UnitOfWork(Protocol):
     @property
     def unit_checks(self) -> UnitCheckRepository:
         """Single units of claims that the pool runs again."""
+        ...
+
+    @property
+    def particulars(self) -> ParticularsRepository:
+        """Who the holders of accounts are."""
+        ...
+
+    @property
+    def papers(self) -> PaperRepository:
+        """Documents issued to buyers, and sums for papers."""
         ...
 
     def write_refusals(self) -> None:

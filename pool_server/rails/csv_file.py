@@ -5,7 +5,8 @@ import hashlib
 import io
 from collections.abc import Sequence
 
-from pool_protocol.money import MICROS_PER_CENT, format_micros
+from pool_protocol import amounts
+from pool_protocol.money import MICROS_PER_CENT
 from pool_server.core.payouts.model import PayoutRow, PayoutRun
 from pool_server.ports.money import PayoutFile
 
@@ -37,7 +38,7 @@ class CsvRail:
                     row.owner_id,
                     safe_field(row.holder_name),
                     row.iban,
-                    format_micros(row.amount_micros, decimals=2),
+                    amounts.decimal(row.amount_micros, decimals=2),
                     run.currency,
                 )
             )

@@ -4,7 +4,7 @@ import csv
 import io
 from datetime import UTC, datetime
 
-from pool_protocol.money import format_micros, format_wu
+from pool_protocol import amounts
 from pool_server.core.pool_report import OwnerLine, PoolReport
 
 #: `line` is owner, total, paid_by_buyers or paid_by_pool (audits).
@@ -44,7 +44,7 @@ def render(report: PoolReport) -> bytes:
     for kind, amount_micros in payers:
         blank = ("",) * 5
         writer.writerow(
-            (period, kind, "", "", "", format_micros(amount_micros), *blank, report.currency, made_at)
+            (period, kind, "", "", "", amounts.decimal(amount_micros), *blank, report.currency, made_at)
         )
     return buffer.getvalue().encode()
 
@@ -53,9 +53,9 @@ def _figures(line: OwnerLine) -> tuple[str, ...]:
     return (
         line.owner_id,
         str(line.verified_attempts),
-        format_wu(line.work_uwu),
+        amounts.decimal_work(line.work_uwu),
         *(
-            format_micros(amount_micros)
+            amounts.decimal(amount_micros)
             for amount_micros in (
                 line.gross_micros,
                 line.fee_micros,

@@ -15,6 +15,7 @@ APPEND_ONLY = (
     "payout_rows",
     "payout_files",
     "attempt_energy",
+    "buyer_documents",
 )
 _ACCOUNT_IDENTITY = (
     "account_id, name, code, debits_must_not_exceed_credits, credits_must_not_exceed_debits, "

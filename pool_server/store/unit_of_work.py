@@ -24,6 +24,8 @@ from pool_server.store.job_repository import SqlJobRepository
 from pool_server.store.lease_repository import SqlLeaseRepository
 from pool_server.store.ledger_repository import SqlLedgerRepository
 from pool_server.store.outlook_repository import SqlOutlookRepository
+from pool_server.store.paper_repository import SqlPaperRepository
+from pool_server.store.particulars_repository import SqlParticularsRepository
 from pool_server.store.payout_repository import SqlPayoutRepository
 from pool_server.store.pool_run_repository import SqlPoolRunRepository
 from pool_server.store.prefix_repository import SqlPrefixRepository
@@ -67,6 +69,8 @@ class SqlUnitOfWork:
         self.outlook = SqlOutlookRepository(driver)
         self.pool_runs = SqlPoolRunRepository(driver)
         self.unit_checks = SqlUnitCheckRepository(driver)
+        self.particulars = SqlParticularsRepository(driver)
+        self.papers = SqlPaperRepository(driver)
 
     def write_refusals(self) -> None:
         """Write the ids that stay failed; the writer calls this after it rolled the command back."""

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from pool_protocol.money import MICROS_PER_CENT, MICROS_PER_UNIT, format_micros
+from pool_protocol import amounts
+from pool_protocol.money import MICROS_PER_CENT, MICROS_PER_UNIT
 from tui.facts import BankFacts
 
 _AMOUNT = re.compile(r"(\d{1,9})(?:[.,](\d{1,2}))?")
@@ -44,4 +45,4 @@ def _mod_97_is_one(iban: str) -> bool:
 
 def threshold_text(threshold_micros: int) -> str:
     """Write the threshold as it would be typed; nothing when none is set."""
-    return format_micros(threshold_micros, decimals=2) if threshold_micros else ""
+    return amounts.decimal(threshold_micros, decimals=2) if threshold_micros else ""

@@ -1,12 +1,14 @@
 """Words for numbers, times and money; one place each. All functions are pure.
 
-`clean` is the gate for text from the network. `money` is the only way an amount is written.
+`clean` is the gate for text from the network. `money` is the only way an amount is written; its
+digits come from `pool_protocol.amounts`, in the locale of the account.
 """
 
 import unicodedata
 from datetime import UTC, datetime, tzinfo
 
-from pool_protocol.money import MICROS_PER_CENT, MICROS_PER_UNIT, ceil_div, format_micros
+from pool_protocol import amounts
+from pool_protocol.money import MICROS_PER_CENT, ceil_div
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
@@ -62,13 +64,7 @@ def money(amount_micros: int, currency: str, *, cents: bool = False) -> str:
         currency: ISO 4217 code, or nothing where the column says it.
         cents: Two decimals even for a middling amount; an amount below a cent is still written out.
     """
-    size = abs(amount_micros)
-    if (cents and size >= MICROS_PER_CENT) or size >= 10 * MICROS_PER_UNIT or size % MICROS_PER_CENT == 0:
-        digits = format_micros(amount_micros, decimals=2)
-    else:
-        whole, _, fraction = format_micros(amount_micros).partition(".")
-        digits = f"{whole}.{fraction[:2]}{fraction[2:].rstrip('0')}"
-    return f"{digits} {clean(currency, characters_max=8)}".rstrip()
+    return amounts.brief(amount_micros, clean(currency, characters_max=8), in_cents=cents)
 
 
 def shown_cents(amount_micros: int) -> int:

@@ -2,8 +2,25 @@
 
 from sqlmodel import SQLModel
 
-from pool_server.store.tables import energy, identity, ledger, payouts, verification, work
+from pool_server.store.tables import (
+    energy,
+    identity,
+    ledger,
+    papers,
+    payouts,
+    verification,
+    work,
+)
 
 METADATA = SQLModel.metadata
 
-__all__ = ["METADATA", "energy", "identity", "ledger", "payouts", "verification", "work"]
+__all__ = [
+    "METADATA",
+    "energy",
+    "identity",
+    "ledger",
+    "papers",
+    "payouts",
+    "verification",
+    "work",
+]
