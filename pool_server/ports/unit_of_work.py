@@ -12,6 +12,7 @@ from typing import Protocol
 from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
+from pool_server.ports.books import LedgerLog
 from pool_server.ports.classes import ClassRepository
 from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.energy import EnergyRepository
@@ -74,6 +75,11 @@ class UnitOfWork(Protocol):
     @property
     def ledger(self) -> LedgerRepository:
         """Accounts and transfers."""
+        ...
+
+    @property
+    def ledger_log(self) -> LedgerLog:
+        """The log by sequence number."""
         ...
 
     @property

@@ -17,13 +17,13 @@ from pool_server.store.driver import Driver
 from pool_server.store.statements import fetch_in, insert_many, stream, write_many
 from pool_server.store.tables.ledger import OUTSIDE_HOT_PATH
 
-_ACCOUNT_COLUMNS = (
+ACCOUNT_COLUMNS = (
     "account_id, name, code, state, debits_must_not_exceed_credits, credits_must_not_exceed_debits, "
     "sweep_to_account_id, debits_pending, debits_posted, credits_pending, credits_posted"
 )
-_TRANSFER_COLUMNS = ", ".join(TransferRow._fields)
+TRANSFER_COLUMNS = ", ".join(TransferRow._fields)
 _INSERT_ACCOUNT = (
-    f"INSERT INTO accounts ({_ACCOUNT_COLUMNS}, opened_at_us, chain_hash) VALUES ({','.join('?' * 13)})"
+    f"INSERT INTO accounts ({ACCOUNT_COLUMNS}, opened_at_us, chain_hash) VALUES ({','.join('?' * 13)})"
 )
 _ADD_COUNTERS = (
     "UPDATE accounts SET debits_pending = debits_pending + ?, debits_posted = debits_posted + ?, "
@@ -37,7 +37,8 @@ _PENDINGS = (
 _EXPIRED_THROUGH = "expired_through_us"
 
 
-def _account(row: Sequence[Any]) -> Account:
+def account_of(row: Sequence[Any]) -> Account:
+    """Make an account of a row that begins with `ACCOUNT_COLUMNS`."""
     return Account(
         account_id=row[0],
         name=row[1],
@@ -100,29 +101,29 @@ class SqlLedgerRepository:
         write_many(self._driver, _INSERT_ACCOUNT, rows)
 
     def accounts_by_name(self, names: Iterable[str]) -> dict[str, Account]:
-        statement = f"SELECT {_ACCOUNT_COLUMNS} FROM accounts WHERE name IN ({{marks}})"
-        return {row[1]: _account(row) for row in fetch_in(self._driver, statement, list(names))}
+        statement = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE name IN ({{marks}})"
+        return {row[1]: account_of(row) for row in fetch_in(self._driver, statement, list(names))}
 
     def accounts(self, account_ids: Iterable[int]) -> dict[int, Account]:
-        statement = f"SELECT {_ACCOUNT_COLUMNS} FROM accounts WHERE account_id IN ({{marks}})"
-        return {row[0]: _account(row) for row in fetch_in(self._driver, statement, list(account_ids))}
+        statement = f"SELECT {ACCOUNT_COLUMNS} FROM accounts WHERE account_id IN ({{marks}})"
+        return {row[0]: account_of(row) for row in fetch_in(self._driver, statement, list(account_ids))}
 
     def accounts_by_prefix(self, prefix: str) -> list[Account]:
         # Not LIKE: a prefix may hold its wildcards, and the index on names serves a range.
         rows = self._driver.run(
-            f"SELECT {_ACCOUNT_COLUMNS} FROM accounts "
+            f"SELECT {ACCOUNT_COLUMNS} FROM accounts "
             "WHERE name >= ? AND substr(name, 1, ?) = ? ORDER BY name",
             (prefix, len(prefix), prefix),
         )
-        return [_account(row) for row in rows]
+        return [account_of(row) for row in rows]
 
     def accounts_swept_to(self, account_id: int) -> list[Account]:
         rows = self._driver.run(
-            f"SELECT {_ACCOUNT_COLUMNS} FROM accounts "
+            f"SELECT {ACCOUNT_COLUMNS} FROM accounts "
             "WHERE sweep_to_account_id = ? AND sweep_to_account_id > 0 ORDER BY account_id",
             (account_id,),
         )
-        return [_account(row) for row in rows]
+        return [account_of(row) for row in rows]
 
     def totals_by_code(self) -> dict[int, tuple[int, int, int, int]]:
         rows = self._driver.run(
@@ -180,7 +181,7 @@ class SqlLedgerRepository:
         return known
 
     def append(self, decision: Decision) -> None:
-        insert_many(self._driver, "transfers", _TRANSFER_COLUMNS, decision.rows)
+        insert_many(self._driver, "transfers", TRANSFER_COLUMNS, decision.rows)
         write_many(self._driver, _ADD_COUNTERS, decision.deltas)
         if decision.keys:
             at_us = decision.rows[-1].recorded_at_us if decision.rows else 0
@@ -215,7 +216,7 @@ class SqlLedgerRepository:
     def account_transfers(self, account_id: int, *, from_us: int, until_us: int) -> list[TransferRow]:
         rows = self._driver.run(
             " UNION ALL ".join(
-                f"SELECT {_TRANSFER_COLUMNS} FROM transfers WHERE {side} = ? AND {OUTSIDE_HOT_PATH} "
+                f"SELECT {TRANSFER_COLUMNS} FROM transfers WHERE {side} = ? AND {OUTSIDE_HOT_PATH} "
                 "AND recorded_at_us >= ? AND recorded_at_us < ?"
                 for side in ("debit_account_id", "credit_account_id")
             ),
@@ -234,12 +235,12 @@ class SqlLedgerRepository:
         return int(total)
 
     def all_transfers(self) -> Iterator[TransferRow]:
-        statement = f"SELECT {_TRANSFER_COLUMNS} FROM transfers ORDER BY transfer_id"
+        statement = f"SELECT {TRANSFER_COLUMNS} FROM transfers ORDER BY transfer_id"
         return (TransferRow(*row) for row in stream(self._driver, statement))
 
     def all_accounts(self) -> Iterator[tuple[Account, int, bytes]]:
-        statement = f"SELECT {_ACCOUNT_COLUMNS}, opened_at_us, chain_hash FROM accounts ORDER BY account_id"
-        return ((_account(row), row[11], row[12]) for row in stream(self._driver, statement))
+        statement = f"SELECT {ACCOUNT_COLUMNS}, opened_at_us, chain_hash FROM accounts ORDER BY account_id"
+        return ((account_of(row), row[11], row[12]) for row in stream(self._driver, statement))
 
     def expired_through(self) -> int:
         value = self._driver.run(

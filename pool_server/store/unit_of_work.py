@@ -22,6 +22,7 @@ from pool_server.store.id_blocks import SqlIdBlocks
 from pool_server.store.identity_repository import SqlIdentityRepository
 from pool_server.store.job_repository import SqlJobRepository
 from pool_server.store.lease_repository import SqlLeaseRepository
+from pool_server.store.ledger_log import SqlLedgerLog
 from pool_server.store.ledger_repository import SqlLedgerRepository
 from pool_server.store.outlook_repository import SqlOutlookRepository
 from pool_server.store.paper_repository import SqlPaperRepository
@@ -47,6 +48,7 @@ class SqlUnitOfWork:
         driver = Driver(connection)
         self.ids = SqlIdBlocks(driver)
         self.ledger = SqlLedgerRepository(driver)
+        self.ledger_log = SqlLedgerLog(driver)
         self.receipts = SqlReceiptRepository(driver, issuer=receipt_issuer)
         self.payouts = SqlPayoutRepository(driver)
         self.prices = SqlPriceRepository(driver)
