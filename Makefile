@@ -51,6 +51,10 @@ bench-certificate: $(VENV)/.dev-installed ## certified products of 1024 x 1024: 
 bench-clearing: $(VENV)/.dev-installed ## the auction and the price's limiter on random books, each held against an oracle (BOOKS=30000)
 	@$(BIN)/python -m benchmarks.clearing --books $(or $(BOOKS),30000) --seed $(or $(SEED),1)
 
+.PHONY: ledger-audit
+ledger-audit: $(VENV)/.dev-installed ## random ledger operations against an independent auditor (OPERATIONS=100000 SEED=1 DATABASE_URL=postgresql://...)
+	@$(BIN)/python -m benchmarks.ledger_auditor --operations $(or $(OPERATIONS),100000) --seed $(or $(SEED),1) $(if $(DATABASE_URL),--database-url $(DATABASE_URL))
+
 ##-- Check
 
 .PHONY: test

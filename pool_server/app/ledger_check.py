@@ -10,6 +10,7 @@ from pool_protocol.limits import DAY_US
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.audit import (
     AccountsAudit,
+    ChartAudit,
     Check,
     Finding,
     LogAudit,
@@ -39,16 +40,17 @@ class LedgerReport:
 def check_ledger(uow: UnitOfWork) -> LedgerReport:
     """Check every invariant of the books.
 
-    The log against its chain, its sequence and itself; the accounts against the log, their limits and their
-    states; receipts against the postings that they stand for, against their signed roots and against the
-    daily sums; held money against unreleased receipts; questioned and clawed back money against the
-    look-backs' questions; what appeals granted against their findings; what is promised to stopped work
-    against what is reserved; fees against receipts; payout runs and files against the log.
+    The log against its chain, its sequence, itself and the chart of accounts; the accounts against the log,
+    their limits and their states; receipts against the postings that they stand for, against their signed
+    roots and against the daily sums; held money against unreleased receipts; questioned and clawed back money
+    against the look-backs' questions; what appeals granted against their findings; what is promised to
+    stopped work against what is reserved; fees against receipts; payout runs and files against the log.
     """
-    log = LogAudit()
+    log, flows = LogAudit(), ChartAudit(uow.ledger_log.account_codes())
     receipts = _ReceiptsAudit(uow, uow.receipts.all_receipts())
     for row in uow.ledger.all_transfers():
         log.take(row)
+        flows.take(row)
         if row.code == TransferCode.VERIFIED:
             receipts.take_posting(row)
     receipts.finish()
@@ -62,6 +64,7 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
     checks = [
         *log.checks(),
         *accounts.checks(),
+        flows.check(),
         check_open_pendings(log, expired_through_us=uow.ledger.expired_through()),
         *receipts.checks(log, held=held, released=released),
         *receipts.question_checks(log, questioned=questioned),

@@ -21,23 +21,29 @@ def bean_check() -> str | None:
     return str(beside) if beside.exists() else shutil.which("bean-check")
 
 
-def complaint(journal_format: JournalFormat, path: Path) -> str:
-    """Check a journal with the program that it is for; return what that says against it, empty for nothing.
+def complaint_of(journal_format: JournalFormat, path: Path) -> str | None:
+    """Check a journal with the program that it is for.
 
-    Skips the test where hledger is missing: it is a part of the system, not of Python's environment.
+    Returns what that says against it, empty for nothing; None when the program is not installed.
     """
-    if journal_format is JournalFormat.BEANCOUNT:
-        program = bean_check()
-        assert program is not None, "bean-check is missing: install the development requirements"
-        command = [program, str(path)]
-    else:
-        program = shutil.which("hledger")
-        if program is None:
-            pytest.skip(HLEDGER_MISSING)
-        command = [program, "check", "--strict", "-f", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    program = bean_check() if journal_format is JournalFormat.BEANCOUNT else shutil.which("hledger")
+    if program is None:
+        return None
+    arguments = [] if journal_format is JournalFormat.BEANCOUNT else ["check", "--strict", "-f"]
+    done = subprocess.run(
+        [program, *arguments, str(path)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
     said = (done.stdout + done.stderr).strip()
     return "" if done.returncode == 0 and not said else said or f"exit status {done.returncode}"
+
+
+def complaint(journal_format: JournalFormat, path: Path) -> str:
+    """Do the same in a test; it is skipped without hledger, which is a part of the system, not of ours."""
+    said = complaint_of(journal_format, path)
+    if said is None and journal_format is JournalFormat.HLEDGER:
+        pytest.skip(HLEDGER_MISSING)
+    assert said is not None, "bean-check is missing: install the development requirements"
+    return said
 
 
 def write_journal(uow: SqlUnitOfWork, journal_format: JournalFormat, path: Path) -> Path:

@@ -4,7 +4,7 @@ It shares no arithmetic with `decision`: what one of them gets wrong, the other 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pool_server.core.ledger.chain import (
@@ -14,6 +14,7 @@ from pool_server.core.ledger.chain import (
     canonical_bytes,
     next_hash,
 )
+from pool_server.core.ledger.chart import FLOWS
 from pool_server.core.ledger.model import (
     Account,
     AccountCode,
@@ -255,6 +256,37 @@ class AccountsAudit:
             account.balance_micros or account.debits_pending_micros or account.credits_pending_micros
         ):
             self._ended.add(f"{account.name} is closed and not empty")
+
+
+class ChartAudit:
+    """Holds every transfer that moves or reserves money against the chart of accounts."""
+
+    def __init__(self, codes: Mapping[int, int]) -> None:
+        """Start; `codes` has the code of every account."""
+        self._codes = codes
+        self._flows = {
+            (code.value, debit.value, credit.value)
+            for code, pairs in FLOWS.items()
+            for debit, credit in pairs
+        }
+        self._count = 0
+        self._finding = Finding("transfers_follow_the_chart")
+
+    def take(self, row: TransferRow) -> None:
+        """Take the next row of the log; a void moves nothing."""
+        if row.kind == TransferKind.VOID:
+            return
+        self._count += 1
+        debit, credit = (
+            self._codes.get(row.debit_account_id, 0),
+            self._codes.get(row.credit_account_id, 0),
+        )
+        if (row.code, debit, credit) not in self._flows:
+            self._finding.add(f"transfer {row.transfer_id} of code {row.code} goes from {debit} to {credit}")
+
+    def check(self) -> Check:
+        """Return the verdict."""
+        return self._finding.check(f"{self._count} transfers that move or reserve money")
 
 
 def check_open_pendings(log: LogAudit, *, expired_through_us: int) -> Check:

@@ -10,6 +10,8 @@ Each request is checked in this order, and the first reason found is its outcome
  6. OVERFLOW
  7. EXCEEDS_CREDITS, EXCEEDS_DEBITS: a limit, reserved money included
 
+A balancing debit moves what is free, at most its amount: only when nothing is free it is EXCEEDS_CREDITS.
+
 A request with a key that fails for a reason of state (4 to 7) is remembered as failed: the same key never
 succeeds later. One that is wrong in itself (3) is not: it can be mended and sent again.
 
@@ -72,6 +74,8 @@ FAILED_FOR_EVER = frozenset(
 def input_hash(request: TransferRequest) -> bytes:
     """Return the hash of all that a request asks for, its key and its place in a chain aside."""
     fields = request[: TransferRequest._fields.index("key")]
+    if request.balancing_debit:
+        fields = (*fields, 1)
     return hashlib.sha256(repr(tuple(int(field) for field in fields)).encode()).digest()
 
 
@@ -218,6 +222,10 @@ class _Batch:
             return _refused(Outcome.CREDIT_ACCOUNT_CLOSED)
         debit_counters = self._working(debit)
         credit_counters = self._working(credit)
+        if request.balancing_debit:
+            amount = min(amount, debit_counters[3] - debit_counters[1] - debit_counters[0])
+            if amount <= 0:
+                return _refused(Outcome.EXCEEDS_CREDITS)
         if (
             debit_counters[0] + debit_counters[1] + amount > AMOUNT_MICROS_MAX
             or credit_counters[2] + credit_counters[3] + amount > AMOUNT_MICROS_MAX
@@ -247,6 +255,7 @@ class _Batch:
             request.debit_account_id
             or request.credit_account_id
             or request.expires_at_us
+            or request.balancing_debit
             or not request.pending_id
         ):
             return _refused(Outcome.REQUEST_MALFORMED)

@@ -217,6 +217,8 @@ class TransferRequest(NamedTuple):
     """The client's idempotency key; empty for transfers that are unique by structure."""
     linked: bool = False
     """Succeeds or fails together with the next request."""
+    balancing_debit: bool = False
+    """SINGLE and PENDING move what the debit account has free, `amount_micros` at most."""
 
 
 class TransferRow(NamedTuple):

@@ -15,6 +15,7 @@ from pool_server.app.money import release_job, void_attempts
 from pool_server.core.payouts.model import PayoutDetails
 from pool_server.core.settlement import Payer
 from pool_server.reports.journals import make_journal
+from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.accounting import complaint, write_journal
 from tests.support.books import Books, settlement
 
@@ -26,7 +27,7 @@ DETAILS = PayoutDetails(holder_name="Ada Lovelace", iban="DE89370400440532013000
 def pay_out(books: Books, owner_id: str) -> None:
     """Plan and approve a run, as two operators do."""
 
-    def plan(uow: payouts.UnitOfWork) -> payouts.PayoutView:
+    def plan(uow: SqlUnitOfWork) -> payouts.PayoutView:
         payouts.set_payout_details(uow, owner_id=owner_id, details=DETAILS, now_us=books.now_us)
         return payouts.plan_payout(uow, operator_id="op_a", idempotency_key="k", now_us=books.now_us)
 

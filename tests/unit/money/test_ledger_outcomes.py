@@ -120,6 +120,7 @@ IN_ORDER: list[tuple[str, TransferRequest, Outcome]] = [
     ("post of nothing, unknown", post(99, amount=0), Outcome.AMOUNT_NOT_POSITIVE),
     ("same accounts, unknown", single(1, debit=98, credit=98), Outcome.ACCOUNTS_NOT_DIFFERENT),
     ("timeout now, unknown account", reserve(1, debit=98, expires=NOW), Outcome.TIMEOUT_IN_THE_PAST),
+    ("post that balances", post(OPEN, balancing_debit=True), Outcome.REQUEST_MALFORMED),
     # 4. the pending transfer
     ("post unknown", post(99), Outcome.PENDING_NOT_FOUND),
     ("post posted, too much", post(POSTED, amount=101), Outcome.PENDING_ALREADY_POSTED),
@@ -181,6 +182,35 @@ def test_a_partial_post_releases_the_rest() -> None:
         CounterDelta(-100, 30, 0, 0, RICH),
         CounterDelta(0, 0, -100, 30, POOR),
     )
+
+
+@pytest.mark.parametrize(("free", "moved"), [(500, 300), (300, 300), (299, 299), (1, 1)])
+def test_a_balancing_debit_moves_what_is_free_and_never_more_than_it_may(free: int, moved: int) -> None:
+    books = state(accounts={RICH: account(RICH, has=free), POOR: account(POOR)})
+
+    decision = decide(books, [single(300, debit=RICH, credit=POOR, balancing_debit=True)], now_us=NOW)
+
+    assert outcomes(decision) == [Outcome.CREATED]
+    assert [row.amount_micros for row in decision.rows] == [moved]
+    assert canonical_bytes(decision.rows[0]) == decision.rows[0].canonical
+
+
+def test_a_balancing_debit_moves_nothing_that_is_reserved() -> None:
+    request = single(300, debit=RICH, credit=POOR, balancing_debit=True)
+
+    assert outcomes(decide(state(), [request], now_us=NOW)) == [Outcome.EXCEEDS_CREDITS]
+
+
+def test_an_account_without_a_limit_balances_down_to_nothing_too() -> None:
+    request = single(300, debit=CAPPED, credit=RICH, balancing_debit=True)
+
+    assert outcomes(decide(state(), [request], now_us=NOW)) == [Outcome.EXCEEDS_CREDITS]
+
+
+def test_a_balancing_request_is_another_than_one_for_the_whole_amount() -> None:
+    whole = single(300, debit=RICH, credit=POOR)
+
+    assert input_hash(whole) != input_hash(whole._replace(balancing_debit=True))
 
 
 def test_later_requests_see_what_earlier_ones_did() -> None:
