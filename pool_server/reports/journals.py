@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
-from pool_protocol.money import format_micros
+from pool_protocol.amounts import decimal
 from pool_server.app.books_export import BooksSnapshot, Journal, JournalFormat, JournalPiece
 from pool_server.core.ledger.about import about, code_name
 from pool_server.core.ledger.chart import NATURE, Nature
@@ -79,10 +79,10 @@ def _date(at_us: int) -> date:
 
 
 def _time(at_us: int) -> str:
-    seconds, micros = divmod(at_us, _MICROSECONDS)
+    seconds, fraction = divmod(at_us, _MICROSECONDS)
     if seconds > _LAST_SECOND:
         return f"{at_us} us"
-    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{fraction:06d}Z"
 
 
 def _plain(text: str) -> str:
@@ -156,7 +156,7 @@ class _PlainText(ABC):
         return _plain(f"{self._names[row.debit_account_id]} -> {self._names[row.credit_account_id]}")
 
     def _amount(self, micros: int) -> str:
-        return f"{format_micros(micros)} {self._books.currency}"
+        return f"{decimal(micros)} {self._books.currency}"
 
     def _sides(self, row: TransferRow) -> str:
         debit, credit = self._journal_names[row.debit_account_id], self._journal_names[row.credit_account_id]
@@ -188,7 +188,7 @@ class BeancountJournal(_PlainText):
             # Without `~ 0` a micro-unit more or less would be tolerated: the last digit counts as a guess.
             yield (
                 f"{day} balance {self._journal_names[account.account_id]} "
-                f"{format_micros(-account.balance_micros)} ~ 0.000000 {self._books.currency}\n"
+                f"{decimal(-account.balance_micros)} ~ 0.000000 {self._books.currency}\n"
             )
 
     def _transaction(self, row: TransferRow, piece: JournalPiece) -> str:
@@ -205,7 +205,7 @@ class HledgerJournal(_PlainText):
     def opening(self) -> Iterator[str]:
         """Declare the commodity and every account with its type."""
         yield self._heading()
-        yield f"commodity {format_micros(1_000 * _MICROSECONDS)} {self._books.currency}\n\n"
+        yield f"commodity {decimal(1_000 * _MICROSECONDS)} {self._books.currency}\n\n"
         for account, opened_at_us in self._books.accounts:
             kind = _HLEDGER_TYPES[NATURE[AccountCode(account.code)]]
             yield (
@@ -272,7 +272,7 @@ class CsvJournal:
         return iter(())
 
     def _line(self, row: TransferRow, piece: JournalPiece) -> tuple[str, ...]:
-        amount = format_micros(row.amount_micros)
+        amount = decimal(row.amount_micros)
         return (
             str(row.transfer_id),
             _time(row.recorded_at_us),
@@ -282,7 +282,7 @@ class CsvJournal:
             self._names[row.debit_account_id],
             self._names[row.credit_account_id],
             amount,
-            amount if row.kind in _POSTED else format_micros(0),
+            amount if row.kind in _POSTED else decimal(0),
             self._books.currency,
             str(row.pending_id or ""),
             about(row.code, row.reference_id),
