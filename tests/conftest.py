@@ -6,10 +6,13 @@ import ipaddress
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.support import databases
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -49,3 +52,18 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _databases_go_with_their_test() -> Iterator[None]:
+    before = databases.mark()
+    yield
+    databases.forget(before)
+
+
+@pytest.fixture(params=databases.DATABASES)
+def on_both_databases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test twice: its databases are SQLite, then PostgreSQL. Gives the name."""
+    name: str = request.param
+    monkeypatch.setenv(databases.CHOICE, name)
+    return name

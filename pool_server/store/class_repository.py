@@ -19,8 +19,8 @@ _SCOPES = {scope.value: scope for scope in Scope}
 _DISTINCT = (
     "WITH RECURSIVE found(name) AS (SELECT min(numeric_class) FROM fleet_vehicles WHERE numeric_class > '' "
     "UNION ALL SELECT (SELECT min(numeric_class) FROM fleet_vehicles WHERE numeric_class > found.name) "
-    f"FROM found WHERE found.name IS NOT NULL LIMIT {CLASSES_MAX}) "
-    "SELECT name FROM found WHERE name IS NOT NULL"
+    "FROM found WHERE found.name IS NOT NULL) "
+    f"SELECT name FROM found WHERE name IS NOT NULL LIMIT {CLASSES_MAX}"
 )
 _FINDING_COLUMNS = (
     "finding_id, vehicle_id, owner_id, attempt_id, task_id, job_id, task_index, kind, finding, "
@@ -36,8 +36,9 @@ _FIGURES = (
     "AND b.state = 'accepted' AND b.attempt_id <> a.attempt_id AND b.numeric_class <> a.numeric_class) "
     "AS other FROM attempts AS a WHERE a.numeric_class <> '' "
     "AND a.state IN ('accepted', 'rejected', 'discarded')) "
-    "SELECT own, sum(state = 'accepted' AND alike > 0), sum(state = 'accepted' AND other > 0), "
-    "sum(other > 0 AND (state = 'rejected' OR (state = 'discarded' AND reason = 'CLASS_FAULT'))) "
+    "SELECT own, count(CASE WHEN state = 'accepted' AND alike > 0 THEN 1 END), "
+    "count(CASE WHEN state = 'accepted' AND other > 0 THEN 1 END), count(CASE WHEN other > 0 AND "
+    "(state = 'rejected' OR (state = 'discarded' AND reason = 'CLASS_FAULT')) THEN 1 END) "
     "FROM checked GROUP BY own"
 )
 CLASS_FAULT = "CLASS_FAULT"
@@ -117,9 +118,9 @@ class SqlClassRepository:
         """
         rows = self._driver.run(
             "SELECT 1 FROM fleet_vehicles WHERE (numeric_class > ? OR numeric_class < ?) "
-            f"AND numeric_class NOT IN ({marks(len(but))}) AND state IN ({_ACTIVE}) AND owner_id <> ? "
+            f"AND numeric_class NOT IN ({marks(1 + len(but))}) AND state IN ({_ACTIVE}) AND owner_id <> ? "
             "LIMIT 1",
-            (numeric_class, numeric_class, *but, owner_id),
+            (numeric_class, numeric_class, numeric_class, *but, owner_id),
         )
         return bool(rows.fetchall())
 

@@ -1,9 +1,21 @@
-"""Column types that every table uses: integers are 64 bits wide on every database."""
+"""Column types that every table uses: the same on every database.
+
+Integers are 64 bits wide. Texts are compared and sorted by the numbers of their characters, never by the
+rules of a language: an operator's PostgreSQL may be set to any, and names that differ must not be equal.
+"""
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Integer, LargeBinary, String
 from sqlalchemy import text as condition_text
+from sqlalchemy.ext.compiler import compiles
+
+
+@compiles(String, "postgresql")
+def _text_on_postgresql(kind: String, compiler: Any, **options: Any) -> str:
+    """Write the type of a text; that of a column, those of the revisions included, with its order."""
+    written: str = compiler.visit_string(kind, **options)
+    return f'{written} COLLATE "C"' if "type_expression" in options else written
 
 
 def row_id(name: str | None = None) -> Column[Any]:
@@ -14,6 +26,12 @@ def row_id(name: str | None = None) -> Column[Any]:
         if name
         else Column(kind, primary_key=True, autoincrement=False)
     )
+
+
+def numbered_row_id() -> Column[Any]:
+    """Make a sequential primary key that the database allocates."""
+    kind = BigInteger().with_variant(Integer(), "sqlite")
+    return Column(kind, Identity(), primary_key=True, autoincrement=True)
 
 
 def big_int(

@@ -1,16 +1,24 @@
-"""The driver's own cursor, for the statements of the hot path.
+"""The driver's own cursor, for the statements of the hot path, on SQLite and on PostgreSQL.
 
 A command of a hundred tasks runs some fifty statements. SQLAlchemy opens the connection, begins and ends its
 transaction, and builds the statements of the quiet paths; for those of the hot path its execution context and
 result objects cost several times what SQLite does. Errors are SQLAlchemy's all the same.
+
+Statements are written once for both databases: parameters are `?`, integers and texts only, and a list of
+rows `(VALUES ...) AS new` has columns `column1`, `column2`, ...
 """
 
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, NoResultFound
+
+from pool_server.store.postgresql import cursor_of, translated
+
+#: Names of cursors that the server holds: two of one transaction never have the same.
+_STREAMS = count(1)
 
 
 class Answer:
@@ -59,14 +67,18 @@ class Answer:
 class Driver:
     """Runs statements with positional parameters inside a connection's transaction."""
 
-    __slots__ = ("_driver",)
+    __slots__ = ("_cursor", "_error", "_is_postgresql", "_words", "dialect")
 
     def __init__(self, connection: Connection) -> None:
         """Take a connection; a transaction is begun on it unless it has one, as SQLAlchemy would."""
         if not connection.in_transaction():
             connection.begin()
-        # Not `driver_connection`: a detached connection (every reader's) has none.
-        self._driver: Any = connection.connection.dbapi_connection
+        #: SQLAlchemy's name of the database: "sqlite" or "postgresql".
+        self.dialect = connection.dialect.name
+        self._is_postgresql = self.dialect == "postgresql"
+        self._error: Any = connection.dialect.loaded_dbapi.Error
+        self._cursor: Any = cursor_of(connection) if self._is_postgresql else _cursor(connection)
+        self._words: Callable[[str], str] = translated if self._is_postgresql else str
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
         """Run one statement and fetch all that it answers.
@@ -75,10 +87,10 @@ class Driver:
             DBAPIError: as SQLAlchemy would, for example IntegrityError.
         """
         try:
-            cursor = self._driver.execute(statement, parameters)
-            return Answer(cursor.fetchall(), cursor.rowcount)
-        except sqlite3.Error as error:
-            raise _wrapped(statement, parameters, error) from error
+            cursor = self._cursor.execute(self._words(statement), parameters)
+            return Answer([] if cursor.description is None else cursor.fetchall(), cursor.rowcount)
+        except self._error as error:
+            raise self._wrapped(statement, parameters, error) from error
 
     def run_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement once per row; return how many rows of the table it changed.
@@ -87,9 +99,10 @@ class Driver:
             DBAPIError: as SQLAlchemy would.
         """
         try:
-            changed: int = self._driver.executemany(statement, rows).rowcount
-        except sqlite3.Error as error:
-            raise _wrapped(statement, rows, error) from error
+            self._cursor.executemany(self._words(statement), rows)
+        except self._error as error:
+            raise self._wrapped(statement, rows, error) from error
+        changed: int = self._cursor.rowcount
         return changed
 
     def stream(self, statement: str, parameters: Sequence[Any], *, size: int) -> Iterator[Any]:
@@ -98,17 +111,36 @@ class Driver:
         Raises:
             DBAPIError: as SQLAlchemy would.
         """
+        if self._is_postgresql:
+            yield from self._stream_from_server(statement, parameters, size)
+            return
         try:
-            cursor = self._driver.execute(statement, parameters)
+            # A cursor of its own: other statements are run while the rows are read.
+            cursor = self._cursor.connection.cursor()
+            cursor.execute(statement, parameters)
             while rows := cursor.fetchmany(size):
                 yield from rows
-        except sqlite3.Error as error:
-            raise _wrapped(statement, parameters, error) from error
+        except self._error as error:
+            raise self._wrapped(statement, parameters, error) from error
+
+    def _stream_from_server(self, statement: str, parameters: Sequence[Any], size: int) -> Iterator[Any]:
+        # The driver's own would be closed by whoever collects it, in the midst of another transaction; this
+        # one ends with its transaction.
+        name = f"chargepool_stream_{next(_STREAMS)}"
+        self.run(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", parameters)
+        while rows := self.run(f"FETCH FORWARD {size} FROM {name}").fetchall():
+            yield from rows
+        self.run(f"CLOSE {name}")
+
+    def _wrapped(self, statement: str, parameters: Sequence[Any], error: Exception) -> Exception:
+        """Return what SQLAlchemy makes of a driver's error."""
+        wrapped: Exception = DBAPIError.instance(
+            statement, parameters, error, self._error, hide_parameters=True
+        )
+        return wrapped
 
 
-def _wrapped(statement: str, parameters: Sequence[Any], error: sqlite3.Error) -> Exception:
-    """Return what SQLAlchemy makes of a driver's error."""
-    wrapped: Exception = DBAPIError.instance(
-        statement, parameters, error, sqlite3.Error, hide_parameters=True
-    )
-    return wrapped
+def _cursor(connection: Connection) -> Any:
+    # Not `driver_connection`: a detached connection (every reader's) has none.
+    driver: Any = connection.connection.dbapi_connection
+    return driver.cursor()

@@ -1,4 +1,4 @@
-"""Opens the database the one way it may be opened.
+"""Opens the database the one way it may be opened: SQLite, embedded, or PostgreSQL (`store.postgresql`).
 
 SQLite: write-ahead log, `synchronous=FULL` (a commit is on disk before it is acknowledged), foreign keys on,
 and every transaction begun by us: `BEGIN IMMEDIATE` for writers, so that two of them never read the same row
@@ -9,9 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
 from pool_protocol.errors import ErrorCode, PoolError
+from pool_server.store.postgresql import begin_writing, make_engine, make_reader
 
 #: A writer in another process (an operator's tool) is waited for this long.
 BUSY_TIMEOUT_MS = 10_000
@@ -26,30 +28,58 @@ _READ_ONLY_OPTION = "chargepool_read_only"
 
 
 def open_engine(url: str) -> Engine:
-    """Open the database at `url`, for example `sqlite:////var/lib/chargepool/pool.sqlite3`.
+    """Open the database at `url`; nothing is read or written yet.
 
-    `sqlite://` is an empty database in memory with one shared connection, for tests.
+    `sqlite:////var/lib/chargepool/pool.sqlite3` is a file; `sqlite://` is an empty database in memory with
+    one shared connection, for tests. `postgresql://user:password@host/database` is on a server.
 
     Raises:
-        PoolError: INVALID_ARGUMENT for another database than SQLite.
+        PoolError: INVALID_ARGUMENT for what is no URL of these; INVALID_STATE when the driver for PostgreSQL
+            is not installed.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        raise PoolError(
-            ErrorCode.INVALID_ARGUMENT, f"only sqlite URLs are supported, not {parsed.get_backend_name()!r}"
-        )
-    engine = create_engine(parsed, **_pool_options(parsed))
-    event.listen(engine, "connect", _configure)
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, hide_parameters=True, **_pool_options(parsed))
+        event.listen(engine, "connect", _configure)
+    else:
+        engine = make_engine(parsed)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def parse_url(url: str) -> URL:
+    """Read a database's URL.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT; it never repeats the URL, which may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise PoolError(
+            ErrorCode.INVALID_ARGUMENT,
+            "the database's URL cannot be read",
+            advice="It looks like postgresql://user:password@host:5432/database; "
+            "write @ : / in a password as %40 %3A %2F.",
+        ) from error.with_traceback(None)
+    if backend not in {"sqlite", "postgresql"}:
+        raise PoolError(
+            ErrorCode.INVALID_ARGUMENT, f"only sqlite and postgresql URLs are supported, not {backend!r}"
+        )
+    return parsed
 
 
 def read_only(connection: Connection) -> Connection:
     """Make a connection a reader for the rest of its life: deferred transactions, writes refused."""
     connection.execution_options(**{_READ_ONLY_OPTION: True})
-    cursor = _driver_connection(connection).cursor()
-    cursor.execute("PRAGMA query_only = ON")
-    cursor.close()
+    driver_connection = _driver_connection(connection)
+    if connection.dialect.name == "postgresql":
+        make_reader(driver_connection)
+    else:
+        cursor = driver_connection.cursor()
+        cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
     # Out of the pool, so that closing it really does: nobody may get it back and wonder why it cannot write.
     connection.detach()
     return connection
@@ -90,4 +120,7 @@ def _configure(dbapi_connection: Any, _record: object) -> None:
 
 def _begin(connection: Connection) -> None:
     is_reader = connection.get_execution_options().get(_READ_ONLY_OPTION, False)
-    connection.exec_driver_sql("BEGIN" if is_reader else "BEGIN IMMEDIATE")
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN" if is_reader else "BEGIN IMMEDIATE")
+    elif not is_reader:
+        begin_writing(connection)

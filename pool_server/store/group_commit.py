@@ -1,8 +1,8 @@
 """Group commit: commands that wait together share one transaction on the one writer thread.
 
-Per group: BEGIN IMMEDIATE; each command in its own savepoint; COMMIT; then, and only then, the futures are
-resolved; then the effects of the commands that succeeded are handed on, in order. What can go wrong, and what
-then happens:
+Per group: BEGIN IMMEDIATE, or on PostgreSQL the lock of all writers; each command in its own savepoint;
+COMMIT; then, and only then, the futures are resolved; then the effects of the commands that succeeded are
+handed on, in order. What can go wrong, and what then happens:
 
 * a command raises `PoolError`: its savepoint is rolled back, its refusals are written, its future gets the
   error;
@@ -31,6 +31,7 @@ from pool_server.core.effects import Effect
 from pool_server.ports.unit_of_work import Refusal
 from pool_server.store.driver import Driver
 from pool_server.store.engine import read_only
+from pool_server.store.postgresql import is_broken
 
 #: Commands that may wait. At 2,000 commands/s this is two seconds: beyond, a caller had better come back.
 QUEUE_MAX = 4_096
@@ -309,14 +310,34 @@ class GroupCommitWriter(Generic[U]):
             _log.exception("the listener for effects failed")
 
     def _run_query(self, query: Callable[[U], T]) -> T:
+        try:
+            return self._try_query(query)
+        except SQLAlchemyError as error:
+            if getattr(self._reader, "connection", None) is not None:
+                raise _unavailable(error) from error
+        # The server ended the connection, perhaps long ago; a query changes nothing, so it is asked again.
+        try:
+            return self._try_query(query)
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def _try_query(self, query: Callable[[U], T]) -> T:
         connection = self._reader_connection()
         transaction = connection.begin()
         try:
             return query(self._make_uow(connection))
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from error
         finally:
-            transaction.rollback()
+            if is_broken(connection):
+                self._forget_reader(connection)
+            else:
+                transaction.rollback()
+
+    def _forget_reader(self, connection: Connection) -> None:
+        self._reader.connection = None
+        with self._counts_lock:
+            self._reader_connections.remove(connection)
+        connection.invalidate()
+        connection.close()
 
     def _reader_connection(self) -> Connection:
         connection: Connection | None = getattr(self._reader, "connection", None)

@@ -17,7 +17,8 @@ class SqlIdBlocks:
             return range(0)
         after = self._driver.run(
             "INSERT INTO id_counters (name, next_value) VALUES (?, ? + 1) "
-            "ON CONFLICT (name) DO UPDATE SET next_value = next_value + ? RETURNING next_value",
+            "ON CONFLICT (name) DO UPDATE SET next_value = id_counters.next_value + ? "
+            "RETURNING next_value",
             (name, count, count),
         ).scalar_one()
         if not isinstance(after, int):

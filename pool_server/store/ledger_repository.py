@@ -112,7 +112,7 @@ class SqlLedgerRepository:
         # Not LIKE: a prefix may hold its wildcards, and the index on names serves a range.
         rows = self._driver.run(
             f"SELECT {ACCOUNT_COLUMNS} FROM accounts "
-            "WHERE name >= ? AND substr(name, 1, ?) = ? ORDER BY name",
+            "WHERE name >= ? AND substr(name, 1, CAST(? AS INTEGER)) = ? ORDER BY name",
             (prefix, len(prefix), prefix),
         )
         return [account_of(row) for row in rows]
@@ -161,7 +161,7 @@ class SqlLedgerRepository:
     def advance_expired(self, through_us: int) -> None:
         self._driver.run(
             "INSERT INTO marks (name, value) VALUES (?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE excluded.value > value",
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE excluded.value > marks.value",
             (_EXPIRED_THROUGH, through_us),
         )
 

@@ -12,10 +12,11 @@ _BATCH_COLUMNS = "batch_id, first_receipt_id, leaf_count, merkle_root, signed, s
 _DAY_COLUMNS = ", ".join(DayRow._fields)
 _ADD_DAY = (
     f"INSERT INTO owner_days ({_DAY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?) "
-    "ON CONFLICT (owner_id, day, vehicle_id) DO UPDATE SET attempts = attempts + excluded.attempts, "
-    "work_uwu = work_uwu + excluded.work_uwu, "
-    "gross_micros = gross_micros + excluded.gross_micros, fee_micros = fee_micros + excluded.fee_micros, "
-    "net_micros = net_micros + excluded.net_micros"
+    "ON CONFLICT (owner_id, day, vehicle_id) DO UPDATE SET "
+    + ", ".join(
+        f"{name} = owner_days.{name} + excluded.{name}"
+        for name in ("attempts", "work_uwu", "gross_micros", "fee_micros", "net_micros")
+    )
 )
 _RELEASED_THROUGH = "released_through_receipt_id"
 

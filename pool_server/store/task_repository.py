@@ -83,7 +83,8 @@ _TAKE = (
     "UPDATE tasks SET wanted = wanted - 1, live_count = live_count + 1, attempt_count = attempt_count + 1, "
     "job_funded_count = job_funded_count + new.column2, "
     "state = CASE WHEN wanted = 1 THEN 'running' ELSE 'ready' END, "
-    f"rank = min(rank, {TaskRank.STARTED.value}) FROM (VALUES {{rows}}) AS new "
+    f"rank = CASE WHEN rank < {TaskRank.STARTED.value} THEN rank ELSE {TaskRank.STARTED.value} END "
+    "FROM (VALUES {rows}) AS new "
     "WHERE task_id = new.column1 AND state = 'ready'"
 )
 _CHANGED_COLUMNS = (

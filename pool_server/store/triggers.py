@@ -26,8 +26,8 @@ _RUN_FIGURES = "payout_id, currency, total_micros, row_count, idempotency_key, p
 #: What every trigger on PostgreSQL runs; its argument says what is refused.
 POSTGRESQL_FUNCTION = (
     "CREATE OR REPLACE FUNCTION chargepool_refuse() RETURNS trigger LANGUAGE plpgsql AS $refuse$ "
-    "BEGIN RAISE EXCEPTION '%: %', TG_TABLE_NAME, TG_ARGV[0] "
-    "USING ERRCODE = 'integrity_constraint_violation'; "
+    "BEGIN RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ': ' || TG_ARGV[0], "
+    "ERRCODE = 'integrity_constraint_violation'; "
     "END $refuse$"
 )
 
@@ -55,11 +55,20 @@ def refuse(dialect: str, name: str, moment: str, table: str, words: str, *, when
     )
 
 
-def append_only(dialect: str, table: str) -> tuple[str, str]:
+def append_only(dialect: str, table: str) -> tuple[str, ...]:
     """Return the statements that make a table's rows stay as they are."""
     return (
         refuse(dialect, f"{table}_no_update", "UPDATE", table, "rows are immutable"),
         refuse(dialect, f"{table}_no_delete", "DELETE", table, "rows are immutable"),
+        *((_no_truncate(table),) if dialect == "postgresql" else ()),
+    )
+
+
+def _no_truncate(table: str) -> str:
+    """Return the statement that refuses to empty a table: PostgreSQL does so past the triggers of rows."""
+    return (
+        f"CREATE OR REPLACE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
+        "EXECUTE FUNCTION chargepool_refuse('rows are immutable')"
     )
 
 

@@ -123,7 +123,7 @@ class SqlVerificationRepository:
     def class_rechecks(self, vehicle_id: str) -> list[ClassRecheck]:
         """What look-backs at its class questioned of a vehicle, oldest first."""
         rows = self._driver.run(
-            "SELECT b.opened_at_us, b.closed_at_us, count(*), sum(q.state = 'wrong') "
+            "SELECT b.opened_at_us, b.closed_at_us, count(*), count(CASE WHEN q.state = 'wrong' THEN 1 END) "
             "FROM questioned_attempts AS q JOIN look_backs AS b ON b.look_back_id = q.look_back_id "
             "WHERE q.vehicle_id = ? AND b.numeric_class > '' GROUP BY b.look_back_id ORDER BY b.look_back_id",
             (vehicle_id,),

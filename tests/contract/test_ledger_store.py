@@ -21,6 +21,9 @@ from pool_server.core.settlement import AttemptFunding, Payer
 from pool_server.ports.money import DayRow, ReceiptBatch, ReceiptRow
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.books import NEVER_US, Books, settlement
+from tests.support.databases import intrude
+
+pytestmark = pytest.mark.usefixtures("on_both_databases")
 
 
 @pytest.fixture
@@ -44,12 +47,18 @@ def settled(books: Books) -> Books:
         "UPDATE transfers SET amount_micros = amount_micros + 1",
         "UPDATE transfers SET chain_hash = zeroblob(32) WHERE transfer_id = 1",
         "DELETE FROM transfers WHERE transfer_id = (SELECT MAX(transfer_id) FROM transfers)",
-        "INSERT OR REPLACE INTO transfers SELECT * FROM transfers WHERE transfer_id = 1",
+        (
+            "INSERT INTO transfers SELECT * FROM transfers WHERE transfer_id = 1 "
+            "ON CONFLICT (transfer_id) DO UPDATE SET amount_micros = 7"
+        ),
         "UPDATE receipts SET net_micros = net_micros + 1, gross_micros = gross_micros + 1",
         "DELETE FROM receipts",
         "UPDATE receipt_batches SET merkle_root = zeroblob(32)",
         "DELETE FROM receipt_batches",
-        "INSERT OR REPLACE INTO receipts SELECT * FROM receipts",
+        (
+            "INSERT INTO receipts SELECT * FROM receipts WHERE receipt_id = 1 "
+            "ON CONFLICT (receipt_id) DO UPDATE SET net_micros = 7"
+        ),
         "UPDATE idempotency_keys SET transfer_id = 2",
         "DELETE FROM idempotency_keys",
         "DELETE FROM accounts",
@@ -66,6 +75,27 @@ def test_the_schema_refuses_what_would_rewrite_the_books(settled: Books, stateme
 
     with pytest.raises(IntegrityError):
         settled.sql(statement)
+
+    assert settled.balances() == before
+    settled.assert_sound()
+
+
+#: What each database has that would pass by the triggers of rows.
+_WAYS_AROUND = {
+    "sqlite": (
+        "INSERT OR REPLACE INTO transfers SELECT * FROM transfers WHERE transfer_id = 1",
+        "INSERT OR REPLACE INTO receipts SELECT * FROM receipts",
+    ),
+    "postgresql": ("TRUNCATE transfers CASCADE", "TRUNCATE receipts"),
+}
+
+
+def test_a_database_has_no_way_around_its_triggers(settled: Books, on_both_databases: str) -> None:
+    before = settled.balances()
+
+    for statement in _WAYS_AROUND[on_both_databases]:
+        with pytest.raises(IntegrityError, match="rows are immutable"):
+            settled.sql(statement)
 
     assert settled.balances() == before
     settled.assert_sound()
@@ -162,7 +192,7 @@ def test_an_attempt_that_was_given_back_is_funded_again_and_paid_once(books: Boo
 
 
 def test_two_fundings_of_one_attempt_in_one_command_stop_the_store(books: Books) -> None:
-    with pytest.raises(InvariantError, match="UNIQUE"):
+    with pytest.raises(InvariantError, match=r"UNIQUE|transfer_funds_attempt_once"):
         books.fund([7, 7])
 
     books.assert_sound()
@@ -331,13 +361,6 @@ def test_another_buyers_job_is_refused(books: Books) -> None:
         assert refusal.value.code is ErrorCode.PERMISSION_DENIED
 
 
-def drop_triggers(books: Books) -> None:
-    with books.engine.begin() as connection:
-        triggers = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        for (name,) in triggers.fetchall():
-            connection.exec_driver_sql(f"DROP TRIGGER {name}")
-
-
 @pytest.mark.parametrize(
     ("statement", "found_by"),
     [
@@ -371,12 +394,7 @@ def test_the_check_finds_what_someone_with_the_file_changed(
 ) -> None:
     settled.fund([50])
     settled.assert_sound()
-    drop_triggers(settled)
-    with settled.engine.connect() as connection:
-        connection.exec_driver_sql("COMMIT")
-        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-        connection.exec_driver_sql(statement)
-        connection.exec_driver_sql("BEGIN")
+    intrude(settled.engine, statement)
 
     report = settled.check()
 
@@ -398,7 +416,7 @@ def test_a_repository_turns_a_broken_constraint_into_an_invariant_error(settled:
     )
     row = ReceiptRow(2, 2, 1, None, "owner_a", "vehicle_v", 1, 0, 0, 0, 0, 0, 1, b"")
 
-    with pytest.raises(InvariantError, match=r"receipts\.attempt_id"):
+    with pytest.raises(InvariantError, match=r"receipts\.attempt_id|receipt_attempt"):
         settled.run(lambda uow: uow.receipts.append(batch, [row], [DayRow("o", 1, "v", 1, 0, 0, 0, 0)]))
 
 

@@ -127,7 +127,7 @@ class Auditor:
                 "pending_transfer_id FROM attempts"
             ).fetchall()
             tasks = connection.exec_driver_sql(
-                "SELECT t.job_id, t.task_index, t.state, coalesce(a.output_digest, x''), "
+                "SELECT t.job_id, t.task_index, t.state, a.output_digest, "
                 "t.canonical_attempt_id, t.cost_micros, t.task_id, j.level, j.price_micros_per_wu, "
                 "t.replaced_count, t.evidence "
                 "FROM tasks AS t JOIN jobs AS j ON j.job_id = t.job_id "
@@ -182,7 +182,7 @@ class Auditor:
                 self._require(not paid[task_id, "job"] and not paid[task_id, "verification"], "paid and open")
             if state in {"accepted", "failed", "cancelled"}:
                 key = (int(str(job_id)), int(str(index)), int(str(replaced)))
-                fact = (str(state), bytes(digest), int(str(canonical)))
+                fact = (str(state), bytes(digest or b""), int(str(canonical)))
                 self._require(self.decided.setdefault(key, fact) == fact, f"task {key} was decided again")
 
     def _check_money(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
 
 from pool_protocol.errors import PoolError
 from pool_server.app.deposits import record_deposit
@@ -14,9 +14,8 @@ from pool_server.app.ledger_check import LedgerReport, check_ledger
 from pool_server.app.money import fund_attempts, reserve_job, settle_attempts
 from pool_server.core.settlement import AttemptFunding, AttemptSettlement, MoneyTerms, Payer
 from pool_server.ports.money import ReceiptFields
-from pool_server.store.engine import open_engine
-from pool_server.store.schema import create_all
 from pool_server.store.unit_of_work import SqlUnitOfWork
+from tests.support import databases
 from tests.support.clock import START_US
 
 T = TypeVar("T")
@@ -42,19 +41,12 @@ class PlainIssuer:
         return f"batch {batch_id} of {count} at {now_us}: ".encode() + root
 
 
-def _do_not_wait_for_the_disk(dbapi_connection: Any, _record: object) -> None:
-    dbapi_connection.execute("PRAGMA synchronous = OFF")
-
-
 class Books:
     """One database, one command at a time, and a clock that only the test moves."""
 
     def __init__(self, path: Path, *, terms: MoneyTerms = TERMS, durable: bool = False) -> None:
         """Open books at `path`; durable ones wait for the disk as the pool does, others do not."""
-        self.engine: Engine = open_engine(f"sqlite:///{path}")
-        if not durable:
-            event.listen(self.engine, "connect", _do_not_wait_for_the_disk)
-        create_all(self.engine)
+        self.engine: Engine = databases.open_at(path, durable=durable)
         self.terms = terms
         self.now_us = START_US
 
@@ -86,11 +78,15 @@ class Books:
     def sql(self, statement: str) -> None:
         """Run one statement as an intruder would."""
         with self.engine.begin() as connection:
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(databases.spelled(statement))
 
     def scalar(self, statement: str) -> object:
         with self.engine.begin() as connection:
             return connection.exec_driver_sql(statement).scalar()
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.engine.begin() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
     def balances(self) -> dict[str, int]:
         """Credits minus debits of every account that is not empty, by name."""

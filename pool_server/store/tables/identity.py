@@ -15,9 +15,10 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
-    text,
 )
 from sqlmodel import Field, SQLModel
+
+from pool_server.store.columns import partial_index
 
 
 def _id(name: str, target: str | None = None, *, primary: bool = False) -> Column[str]:
@@ -79,13 +80,7 @@ class EnrolmentRow(SQLModel, table=True):
             name="enrolment_approved_is_whole",
         ),
         # Two devices never show the same code at the same time.
-        Index(
-            "enrolments_pending_code",
-            "user_code",
-            unique=True,
-            sqlite_where=text("state = 'pending'"),
-            postgresql_where=text("state = 'pending'"),
-        ),
+        partial_index("enrolments_pending_code", "user_code", unique=True, where="state = 'pending'"),
         Index("enrolments_by_code", "user_code"),
         Index("enrolments_by_vehicle", "vehicle_id"),
     )

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, Index
 from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
-from pool_server.store.columns import big_int, blob, row_id, text
+from pool_server.store.columns import big_int, blob, partial_index, row_id, text
 from pool_server.store.tables.work import not_negative, row_of
 
 
@@ -24,14 +24,14 @@ class LookBackTable(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("state IN ('opening', 'checking', 'done')", name="look_back_state_known"),
         not_negative("look_back_counters_sign", "cursor_receipt_id", "questioned_count", "wrong_count"),
-        Index("look_backs_open", "look_back_id", sqlite_where=sql("state <> 'done'")),
+        partial_index("look_backs_open", "look_back_id", where="state <> 'done'"),
         Index("look_backs_by_vehicle", "vehicle_id", "look_back_id"),
-        Index(
+        partial_index(
             "look_backs_by_class",
             "numeric_class",
             "program_sha256",
             unique=True,
-            sqlite_where=sql("numeric_class > ''"),
+            where="numeric_class > ''",
         ),
         CheckConstraint("(vehicle_id = '') = (numeric_class > '')", name="look_back_of_vehicle_or_class"),
     )
@@ -60,7 +60,7 @@ class QuestionedTable(SQLModel, table=True):
         Index("questioned_by_vehicle", "vehicle_id", "attempt_id"),
         Index("questioned_by_look_back", "look_back_id", "attempt_id"),
         Index("questioned_by_receipt", "receipt_id"),
-        Index("questioned_by_time", "opened_at_us", "attempt_id", sqlite_where=sql("state = 'open'")),
+        partial_index("questioned_by_time", "opened_at_us", "attempt_id", where="state = 'open'"),
     )
     attempt_id: int = Field(sa_column=row_of("attempts.attempt_id"))
     look_back_id: int = Field(sa_column=big_int(foreign_key="look_backs.look_back_id"))
@@ -150,7 +150,7 @@ class DisputeTable(SQLModel, table=True):
             "(state IN ('asking', 'refereeing', 'checking')) = (closed_at_us = 0)", name="dispute_has_end"
         ),
         Index("disputes_by_task", "task_id", "dispute_id"),
-        Index("disputes_refereeing", "dispute_id", sqlite_where=sql("state = 'refereeing'")),
+        partial_index("disputes_refereeing", "dispute_id", where="state = 'refereeing'"),
     )
     dispute_id: int = Field(sa_column=row_id())
     task_id: int = Field(sa_column=big_int())
@@ -183,7 +183,7 @@ class PrefixClaimTable(SQLModel, table=True):
             "(state IN ('waiting', 'asking', 'standing')) = (closed_at_us = 0)", name="prefix_has_end"
         ),
         CheckConstraint("unit_count > 0 AND work_uwu > 0 AND gross_micros > 0", name="prefix_is_something"),
-        Index("prefix_claims_open", "look_at_us", "attempt_id", sqlite_where=sql("closed_at_us = 0")),
+        partial_index("prefix_claims_open", "look_at_us", "attempt_id", where="closed_at_us = 0"),
         Index("prefix_claims_by_task", "task_id", "attempt_id"),
         Index("prefix_claims_by_vehicle", "vehicle_id", "attempt_id"),
     )
@@ -211,8 +211,8 @@ class UnitQueryTable(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("state IN ('asked', 'answered', 'withheld')", name="unit_query_state_known"),
         Index("unit_queries_by_attempt", "attempt_id", "query_id"),
-        Index("unit_queries_open", "vehicle_id", "query_id", sqlite_where=sql("state = 'asked'")),
-        Index("unit_queries_by_time", "expires_at_us", "query_id", sqlite_where=sql("state = 'asked'")),
+        partial_index("unit_queries_open", "vehicle_id", "query_id", where="state = 'asked'"),
+        partial_index("unit_queries_by_time", "expires_at_us", "query_id", where="state = 'asked'"),
     )
     query_id: int = Field(sa_column=row_id())
     task_id: int = Field(sa_column=big_int())
@@ -244,7 +244,7 @@ class UnitCheckTable(SQLModel, table=True):
             "(state IN ('asking', 'refereeing')) = (closed_at_us = 0)", name="unit_check_has_end"
         ),
         Index("unit_checks_by_attempt", "attempt_id", "unit_index", unique=True),
-        Index("unit_checks_refereeing", "check_id", sqlite_where=sql("state = 'refereeing'")),
+        partial_index("unit_checks_refereeing", "check_id", where="state = 'refereeing'"),
     )
     check_id: int = Field(sa_column=row_id())
     task_id: int = Field(sa_column=big_int())
@@ -267,9 +267,9 @@ class PoolRunTable(SQLModel, table=True):
         CheckConstraint("state IN ('wanted', 'done', 'failed')", name="pool_run_state_known"),
         CheckConstraint("cause IN ('contradiction', 'audit')", name="pool_run_cause_known"),
         CheckConstraint("(state = 'wanted') = (ended_at_us = 0)", name="pool_run_has_end"),
-        Index("pool_runs_wanted", "task_id", sqlite_where=sql("state = 'wanted'")),
-        Index("pool_runs_done", "ended_at_us", sqlite_where=sql("state = 'done'")),
-        Index("pool_runs_failed", "task_id", sqlite_where=sql("state = 'failed'")),
+        partial_index("pool_runs_wanted", "task_id", where="state = 'wanted'"),
+        partial_index("pool_runs_done", "ended_at_us", where="state = 'done'"),
+        partial_index("pool_runs_failed", "task_id", where="state = 'failed'"),
     )
     task_id: int = Field(sa_column=row_of("tasks.task_id"))
     cause: str = Field(sa_column=text())

@@ -17,7 +17,7 @@ from pool_server.core.fleet import VehicleState
 from pool_server.core.jobs import AttemptState, JobState, LeaseState, PriceMode, TaskState
 from pool_server.core.settlement import Payer
 from pool_server.core.verification import VerificationLevel
-from pool_server.store.columns import big_int, blob, row_id, text
+from pool_server.store.columns import big_int, blob, numbered_row_id, partial_index, row_id, text
 
 #: Jobs that matching looks at; queries must repeat this text for the database to use the index.
 JOB_HAS_READY_TASKS = "ready_count > 0 AND state IN ('open', 'closing')"
@@ -147,12 +147,12 @@ class JobTable(SQLModel, table=True):
         ),
         Index("jobs_by_key", "buyer_id", "idempotency_key", unique=True),
         Index("jobs_by_buyer", "buyer_id", "job_id"),
-        Index("jobs_with_ready_tasks", "job_id", sqlite_where=sql(JOB_HAS_READY_TASKS)),
-        Index(
+        partial_index("jobs_with_ready_tasks", "job_id", where=JOB_HAS_READY_TASKS),
+        partial_index(
             "jobs_by_deadline",
             "deadline_us",
             "job_id",
-            sqlite_where=sql("deadline_us > 0 AND state IN ('open', 'closing')"),
+            where="deadline_us > 0 AND state IN ('open', 'closing')",
         ),
         Index("jobs_by_state", "state"),
     )
@@ -234,8 +234,8 @@ class TaskTable(SQLModel, table=True):
         CheckConstraint("agreement_needed BETWEEN 1 AND 8", name="task_agreement_range"),
         CheckConstraint("rank BETWEEN 0 AND 2", name="task_rank_range"),
         Index("tasks_by_index", "job_id", "task_index", unique=True),
-        Index("tasks_ready", "job_id", "rank", "task_id", sqlite_where=sql(TASK_IS_READY)),
-        Index("tasks_decided", "job_id", "decided_seq", unique=True, sqlite_where=sql("decided_seq > 0")),
+        partial_index("tasks_ready", "job_id", "rank", "task_id", where=TASK_IS_READY),
+        partial_index("tasks_decided", "job_id", "decided_seq", unique=True, where="decided_seq > 0"),
     )
     task_id: int = Field(sa_column=row_id())
     job_id: int = Field(sa_column=big_int(foreign_key="jobs.job_id"))
@@ -281,8 +281,8 @@ class LeaseTable(SQLModel, table=True):
         CheckConstraint("open_count = 0 OR state = 'live'", name="lease_ended_is_quiet"),
         CheckConstraint("(state = 'live') = (ended_at_us = 0)", name="lease_end_has_time"),
         CheckConstraint("price_micros_per_wu >= 0", name="lease_price_sign"),
-        Index("leases_live_by_vehicle", "vehicle_id", "lease_id", sqlite_where=sql(LEASE_IS_LIVE)),
-        Index("leases_live_by_end", "expires_at_us", "lease_id", sqlite_where=sql(LEASE_IS_LIVE)),
+        partial_index("leases_live_by_vehicle", "vehicle_id", "lease_id", where=LEASE_IS_LIVE),
+        partial_index("leases_live_by_end", "expires_at_us", "lease_id", where=LEASE_IS_LIVE),
     )
     lease_id: int = Field(sa_column=row_id())
     vehicle_id: str = Field(sa_column=text())
@@ -312,12 +312,10 @@ class AttemptTable(SQLModel, table=True):
         not_negative("attempt_money_sign", "amount_micros", "pending_transfer_id"),
         CheckConstraint("(state = 'leased') = (ended_at_us = 0)", name="attempt_end_has_time"),
         CheckConstraint("length(output_digest) IN (0, 32)", name="attempt_digest_length"),
-        Index("attempts_counting", "task_id", "owner_id", unique=True, sqlite_where=sql("counting = 1")),
-        Index("attempts_not_counting", "task_id", "owner_id", sqlite_where=sql("counting = 0")),
-        Index("attempts_returned_by_vehicle", "vehicle_id", sqlite_where=sql("state = 'returned'")),
-        Index(
-            "attempts_returned_by_time", "ended_at_us", "attempt_id", sqlite_where=sql("state = 'returned'")
-        ),
+        partial_index("attempts_counting", "task_id", "owner_id", unique=True, where="counting = 1"),
+        partial_index("attempts_not_counting", "task_id", "owner_id", where="counting = 0"),
+        partial_index("attempts_returned_by_vehicle", "vehicle_id", where="state = 'returned'"),
+        partial_index("attempts_returned_by_time", "ended_at_us", "attempt_id", where="state = 'returned'"),
     )
     attempt_id: int = Field(sa_column=row_id())
     task_id: int = Field(sa_column=big_int(foreign_key="tasks.task_id"))
@@ -365,7 +363,7 @@ class WorkEventTable(SQLModel, table=True):
 
     __tablename__ = "work_events"
     __table_args__ = (Index("work_events_by_entity", "entity", "entity_id", "event_id"),)
-    event_id: int = Field(sa_column=row_id())
+    event_id: int = Field(sa_column=numbered_row_id())
     entity: str = Field(sa_column=text())
     entity_id: str = Field(sa_column=text())
     from_state: str = Field(sa_column=text())

@@ -16,6 +16,8 @@ from pool_server.core.matching import JOBS_ASKED_MAX, LIVE_LEASES_PER_VEHICLE_MA
 from pool_server.core.verification import VerificationLevel
 from tests.support.workshop import TASK_MICROS, InOrder, Workshop, computed, inputs_of
 
+pytestmark = pytest.mark.usefixtures("on_both_databases")
+
 
 def reason(answer: LeaseGranted | NoWorkNow) -> NoWorkReason:
     assert isinstance(answer, NoWorkNow), answer

@@ -188,8 +188,12 @@ class Story:
         return money.held_micros + money.available_micros + money.paid_micros
 
 
-@pytest.mark.parametrize("seed", range(1, 5))
-def test_random_commands_leave_the_books_sound(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("on_both_databases", "seed"),
+    [*(("sqlite", seed) for seed in range(1, 5)), ("postgresql", 5)],
+    indirect=["on_both_databases"],
+)
+def test_random_commands_leave_the_books_sound(on_both_databases: str, tmp_path: Path, seed: int) -> None:
     books = Books(tmp_path / "pool.sqlite3")
     story = Story(books, random.Random(seed))
     details = PayoutDetails(

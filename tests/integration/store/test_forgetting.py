@@ -13,6 +13,8 @@ from pool_server.app.forgetting import FORGOTTEN_PER_SWEEP, REMEMBERED_US, forge
 from pool_server.ports.shell import Enrolment, EnrolmentState, Principal, ProgramRecord, QuoteRecord, Role
 from tests.support.books import Books
 
+pytestmark = pytest.mark.usefixtures("on_both_databases")
+
 
 @pytest.fixture
 def books(tmp_path: Path) -> Iterator[Books]:
@@ -86,9 +88,9 @@ def test_quotes_and_enrolments_go_a_day_after_their_end(books: Books) -> None:
     # 2. The sweep takes what is old and was not approved, once.
     assert books.run(lambda uow: forget_ended(uow, now_us=books.now_us)) == 3
     assert books.run(lambda uow: forget_ended(uow, now_us=books.now_us)) == 0
-    assert books.scalar("SELECT group_concat(quote_id) FROM quotes") == "quote_1"
-    left = books.scalar("SELECT group_concat(user_code) FROM (SELECT * FROM enrolments ORDER BY user_code)")
-    assert left == "CODE-2,CODE-3"
+    assert books.rows("SELECT quote_id FROM quotes") == [("quote_1",)]
+    left = books.rows("SELECT user_code FROM enrolments ORDER BY user_code")
+    assert left == [("CODE-2",), ("CODE-3",)]
 
 
 def test_one_sweep_takes_a_bounded_number(books: Books) -> None:

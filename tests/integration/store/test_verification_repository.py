@@ -17,6 +17,8 @@ from pool_server.ports.verification import (
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.workshop import Workshop
 
+pytestmark = pytest.mark.usefixtures("on_both_databases")
+
 FIRST = LookBackRow(1, "vehicle_a", "owner_a", 7, LookBackState.OPENING, 0, 0, 0, 10, 0)
 
 

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from pool_server.store.triggers import POSTGRESQL_FUNCTION, append_only, refuse
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -10,101 +12,41 @@ depends_on = None
 
 
 #: What was written to the books stays as it was written.
-_TRIGGERS = (
+_APPEND_ONLY = (
+    "transfers",
+    "idempotency_keys",
+    "failed_ids",
+    "receipt_batches",
+    "receipts",
+    "posted_prices",
+    "payout_rows",
+    "payout_files",
+)
+_ACCOUNT_IDENTITY = (
+    "account_id, name, code, debits_must_not_exceed_credits, credits_must_not_exceed_debits, "
+    "sweep_to_account_id, opened_at_us, chain_hash"
+)
+_RUN_FIGURES = "payout_id, currency, total_micros, row_count, idempotency_key, planned_by, planned_at_us"
+#: Name, moment, table, what is refused, when.
+_REFUSED = (
+    ("accounts_no_delete", "DELETE", "accounts", "rows are immutable", ""),
+    ("accounts_identity", f"UPDATE OF {_ACCOUNT_IDENTITY}", "accounts", "identity is immutable", ""),
     (
-        "CREATE TRIGGER IF NOT EXISTS transfers_no_update BEFORE UPDATE ON transfers BEGIN SELECT "
-        "RAISE(ABORT, 'transfers: rows are immutable'); END"
+        "accounts_state_forward",
+        "UPDATE OF state",
+        "accounts",
+        "state only goes forward",
+        "NEW.state < OLD.state",
     ),
+    ("marks_forward", "UPDATE", "marks", "only goes forward", "NEW.value < OLD.value"),
+    ("payout_runs_no_delete", "DELETE", "payout_runs", "rows are immutable", ""),
+    ("payout_runs_figures", f"UPDATE OF {_RUN_FIGURES}", "payout_runs", "figures are immutable", ""),
     (
-        "CREATE TRIGGER IF NOT EXISTS idempotency_keys_no_update BEFORE UPDATE ON idempotency_keys BEGIN"
-        " SELECT RAISE(ABORT, 'idempotency_keys: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS failed_ids_no_update BEFORE UPDATE ON failed_ids BEGIN SELECT "
-        "RAISE(ABORT, 'failed_ids: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS receipt_batches_no_update BEFORE UPDATE ON receipt_batches BEGIN "
-        "SELECT RAISE(ABORT, 'receipt_batches: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS receipts_no_update BEFORE UPDATE ON receipts BEGIN SELECT "
-        "RAISE(ABORT, 'receipts: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS posted_prices_no_update BEFORE UPDATE ON posted_prices BEGIN "
-        "SELECT RAISE(ABORT, 'posted_prices: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS payout_rows_no_update BEFORE UPDATE ON payout_rows BEGIN SELECT "
-        "RAISE(ABORT, 'payout_rows: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS payout_files_no_update BEFORE UPDATE ON payout_files BEGIN SELECT "
-        "RAISE(ABORT, 'payout_files: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS transfers_no_delete BEFORE DELETE ON transfers BEGIN SELECT "
-        "RAISE(ABORT, 'transfers: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS idempotency_keys_no_delete BEFORE DELETE ON idempotency_keys BEGIN"
-        " SELECT RAISE(ABORT, 'idempotency_keys: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS failed_ids_no_delete BEFORE DELETE ON failed_ids BEGIN SELECT "
-        "RAISE(ABORT, 'failed_ids: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS receipt_batches_no_delete BEFORE DELETE ON receipt_batches BEGIN "
-        "SELECT RAISE(ABORT, 'receipt_batches: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS receipts_no_delete BEFORE DELETE ON receipts BEGIN SELECT "
-        "RAISE(ABORT, 'receipts: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS posted_prices_no_delete BEFORE DELETE ON posted_prices BEGIN "
-        "SELECT RAISE(ABORT, 'posted_prices: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS payout_rows_no_delete BEFORE DELETE ON payout_rows BEGIN SELECT "
-        "RAISE(ABORT, 'payout_rows: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS payout_files_no_delete BEFORE DELETE ON payout_files BEGIN SELECT "
-        "RAISE(ABORT, 'payout_files: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS accounts_no_delete BEFORE DELETE ON accounts BEGIN SELECT "
-        "RAISE(ABORT, 'accounts: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS accounts_identity BEFORE UPDATE OF account_id, name, code, "
-        "debits_must_not_exceed_credits, credits_must_not_exceed_debits, sweep_to_account_id, "
-        "opened_at_us, chain_hash ON accounts BEGIN SELECT RAISE(ABORT, 'accounts: identity is "
-        "immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS accounts_state_forward BEFORE UPDATE OF state ON accounts WHEN "
-        "NEW.state < OLD.state BEGIN SELECT RAISE(ABORT, 'accounts: state only goes forward'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS marks_forward BEFORE UPDATE ON marks WHEN NEW.value < OLD.value "
-        "BEGIN SELECT RAISE(ABORT, 'marks: only goes forward'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS payout_runs_no_delete BEFORE DELETE ON payout_runs BEGIN SELECT "
-        "RAISE(ABORT, 'payout_runs: rows are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS payout_runs_figures BEFORE UPDATE OF payout_id, currency, "
-        "total_micros, row_count, idempotency_key, planned_by, planned_at_us ON payout_runs BEGIN SELECT"
-        " RAISE(ABORT, 'payout_runs: figures are immutable'); END"
-    ),
-    (
-        "CREATE TRIGGER IF NOT EXISTS payout_runs_ended BEFORE UPDATE ON payout_runs WHEN OLD.state IN "
-        "('exported', 'cancelled') BEGIN SELECT RAISE(ABORT, 'payout_runs: the run has ended'); END"
+        "payout_runs_ended",
+        "UPDATE",
+        "payout_runs",
+        "the run has ended",
+        "OLD.state IN ('exported', 'cancelled')",
     ),
 )
 
@@ -343,6 +285,7 @@ def upgrade() -> None:
         ["deadline_us", "job_id"],
         unique=False,
         sqlite_where=sa.text("deadline_us > 0 AND state IN ('open', 'closing')"),
+        postgresql_where=sa.text("deadline_us > 0 AND state IN ('open', 'closing')"),
     )
     op.create_index("jobs_by_key", "jobs", ["buyer_id", "idempotency_key"], unique=True)
     op.create_index("jobs_by_state", "jobs", ["state"], unique=False)
@@ -352,6 +295,7 @@ def upgrade() -> None:
         ["job_id"],
         unique=False,
         sqlite_where=sa.text("ready_count > 0 AND state IN ('open', 'closing')"),
+        postgresql_where=sa.text("ready_count > 0 AND state IN ('open', 'closing')"),
     )
     op.create_table(
         "marks",
@@ -492,7 +436,8 @@ def upgrade() -> None:
         sa.Column(
             "event_id",
             sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=False,
+            sa.Identity(),
+            autoincrement=True,
             nullable=False,
         ),
         sa.Column("entity", sa.String(), nullable=False),
@@ -557,6 +502,7 @@ def upgrade() -> None:
         ["expires_at_us", "lease_id"],
         unique=False,
         sqlite_where=sa.text("state = 'live'"),
+        postgresql_where=sa.text("state = 'live'"),
     )
     op.create_index(
         "leases_live_by_vehicle",
@@ -564,6 +510,7 @@ def upgrade() -> None:
         ["vehicle_id", "lease_id"],
         unique=False,
         sqlite_where=sa.text("state = 'live'"),
+        postgresql_where=sa.text("state = 'live'"),
     )
     op.create_table(
         "payout_files",
@@ -684,6 +631,7 @@ def upgrade() -> None:
         ["job_id", "decided_seq"],
         unique=True,
         sqlite_where=sa.text("decided_seq > 0"),
+        postgresql_where=sa.text("decided_seq > 0"),
     )
     op.create_index(
         "tasks_ready",
@@ -691,6 +639,7 @@ def upgrade() -> None:
         ["job_id", "rank", "task_id"],
         unique=False,
         sqlite_where=sa.text("state = 'ready'"),
+        postgresql_where=sa.text("state = 'ready'"),
     )
     op.create_table(
         "tokens",
@@ -879,6 +828,7 @@ def upgrade() -> None:
         ["task_id", "owner_id"],
         unique=True,
         sqlite_where=sa.text("counting = 1"),
+        postgresql_where=sa.text("counting = 1"),
     )
     op.create_index(
         "attempts_not_counting",
@@ -886,6 +836,7 @@ def upgrade() -> None:
         ["task_id", "owner_id"],
         unique=False,
         sqlite_where=sa.text("counting = 0"),
+        postgresql_where=sa.text("counting = 0"),
     )
     op.create_index(
         "attempts_returned_by_time",
@@ -893,6 +844,7 @@ def upgrade() -> None:
         ["ended_at_us", "attempt_id"],
         unique=False,
         sqlite_where=sa.text("state = 'returned'"),
+        postgresql_where=sa.text("state = 'returned'"),
     )
     op.create_index(
         "attempts_returned_by_vehicle",
@@ -900,6 +852,7 @@ def upgrade() -> None:
         ["vehicle_id"],
         unique=False,
         sqlite_where=sa.text("state = 'returned'"),
+        postgresql_where=sa.text("state = 'returned'"),
     )
     op.create_table(
         "idempotency_keys",
@@ -1010,9 +963,14 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("attempt_id"),
     )
-    if op.get_context().dialect.name == "sqlite":
-        for statement in _TRIGGERS:
+    dialect = op.get_context().dialect.name
+    if dialect == "postgresql":
+        op.execute(POSTGRESQL_FUNCTION)
+    for table in _APPEND_ONLY:
+        for statement in append_only(dialect, table):
             op.execute(statement)
+    for name, moment, table, words, when in _REFUSED:
+        op.execute(refuse(dialect, name, moment, table, words, when=when))
 
 
 def downgrade() -> None:

@@ -93,6 +93,7 @@ def upgrade() -> None:
         ["numeric_class", "program_sha256"],
         unique=True,
         sqlite_where=sa.text("numeric_class > ''"),
+        postgresql_where=sa.text("numeric_class > ''"),
     )
     op.create_index("look_backs_by_vehicle", "look_backs", ["vehicle_id", "look_back_id"], unique=False)
     op.create_index(
@@ -101,6 +102,7 @@ def upgrade() -> None:
         ["look_back_id"],
         unique=False,
         sqlite_where=sa.text("state <> 'done'"),
+        postgresql_where=sa.text("state <> 'done'"),
     )
     op.create_table(
         "disputes",
@@ -142,6 +144,7 @@ def upgrade() -> None:
         ["dispute_id"],
         unique=False,
         sqlite_where=sa.text("state = 'refereeing'"),
+        postgresql_where=sa.text("state = 'refereeing'"),
     )
     op.create_table(
         "unit_queries",
@@ -175,6 +178,7 @@ def upgrade() -> None:
         ["expires_at_us", "query_id"],
         unique=False,
         sqlite_where=sa.text("state = 'asked'"),
+        postgresql_where=sa.text("state = 'asked'"),
     )
     op.create_index(
         "unit_queries_open",
@@ -182,6 +186,7 @@ def upgrade() -> None:
         ["vehicle_id", "query_id"],
         unique=False,
         sqlite_where=sa.text("state = 'asked'"),
+        postgresql_where=sa.text("state = 'asked'"),
     )
     op.create_table(
         "prefix_claims",
@@ -228,6 +233,7 @@ def upgrade() -> None:
         ["look_at_us", "attempt_id"],
         unique=False,
         sqlite_where=sa.text("closed_at_us = 0"),
+        postgresql_where=sa.text("closed_at_us = 0"),
     )
     op.create_table(
         "unit_checks",
@@ -263,6 +269,7 @@ def upgrade() -> None:
         ["check_id"],
         unique=False,
         sqlite_where=sa.text("state = 'refereeing'"),
+        postgresql_where=sa.text("state = 'refereeing'"),
     )
     op.create_table(
         "class_asks",
@@ -324,6 +331,7 @@ def upgrade() -> None:
         ["opened_at_us", "attempt_id"],
         unique=False,
         sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
     )
     op.create_index(
         "questioned_by_vehicle", "questioned_attempts", ["vehicle_id", "attempt_id"], unique=False
@@ -362,6 +370,7 @@ def upgrade() -> None:
         ["ended_at_us"],
         unique=False,
         sqlite_where=sa.text("state = 'done'"),
+        postgresql_where=sa.text("state = 'done'"),
     )
     op.create_index(
         "pool_runs_failed",
@@ -369,6 +378,7 @@ def upgrade() -> None:
         ["task_id"],
         unique=False,
         sqlite_where=sa.text("state = 'failed'"),
+        postgresql_where=sa.text("state = 'failed'"),
     )
     op.create_index(
         "pool_runs_wanted",
@@ -376,6 +386,7 @@ def upgrade() -> None:
         ["task_id"],
         unique=False,
         sqlite_where=sa.text("state = 'wanted'"),
+        postgresql_where=sa.text("state = 'wanted'"),
     )
     op.add_column(
         "attempts", sa.Column("odometer_uwu", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
