@@ -89,7 +89,7 @@ def journal_piece(uow: UnitOfWork, *, after: int, through: int) -> JournalPiece:
     return JournalPiece(
         rows=rows,
         keys=uow.ledger_log.keys_of(transfer_ids),
-        reasons={},
+        reasons=uow.entries.reasons_of(transfer_ids),
     )
 
 

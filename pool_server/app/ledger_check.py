@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pool_protocol.digests import merkle_root
 from pool_protocol.limits import DAY_US
+from pool_server.app.entries_check import EntriesAudit
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.audit import (
     AccountsAudit,
@@ -46,11 +47,12 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
     against the look-backs' questions; what appeals granted against their findings; what is promised to
     stopped work against what is reserved; fees against receipts; payout runs and files against the log.
     """
-    log, flows = LogAudit(), ChartAudit(uow.ledger_log.account_codes())
+    log, flows, entries = LogAudit(), ChartAudit(uow.ledger_log.account_codes()), EntriesAudit(uow)
     receipts = _ReceiptsAudit(uow, uow.receipts.all_receipts())
     for row in uow.ledger.all_transfers():
         log.take(row)
         flows.take(row)
+        entries.take(row)
         if row.code == TransferCode.VERIFIED:
             receipts.take_posting(row)
     receipts.finish()
@@ -65,6 +67,7 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
         *log.checks(),
         *accounts.checks(),
         flows.check(),
+        entries.check(),
         check_open_pendings(log, expired_through_us=uow.ledger.expired_through()),
         *receipts.checks(log, held=held, released=released),
         *receipts.question_checks(log, questioned=questioned),

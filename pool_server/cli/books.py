@@ -1,12 +1,10 @@
-"""Operator commands for the books, the price and the keys."""
-
-import sys
+"""Operator commands for deposits, the price and the keys."""
 
 import click
 
 from pool_protocol.money import AMOUNT_MICROS_MAX
 from pool_protocol.v1 import admin_service_pb2 as pb
-from pool_server.cli.output import json_option, print_json, print_pairs, print_table
+from pool_server.cli.output import json_option, print_json, print_pairs
 from pool_server.cli.remote import Remote
 
 
@@ -39,57 +37,6 @@ def deposit(
         return
     click.echo(
         f"Booked as transfer {answer.transfer_id}; {buyer} has {answer.available_micros} micros free now."
-    )
-
-
-@click.group()
-def ledger() -> None:
-    """The books."""
-
-
-@ledger.command()
-@json_option
-@click.pass_obj
-def check(remote: Remote, *, as_json: bool) -> None:
-    """Check every invariant of the books; exit status 1 when one is broken."""
-    if not as_json:
-        click.echo("Checking every transfer, receipt and payout...", err=True)
-    answer: pb.CheckLedgerResponse = remote.call("CheckLedger", pb.CheckLedgerRequest())
-    if as_json:
-        print_json(answer)
-    else:
-        print_table(
-            ["invariant", "holds", "figures"],
-            [[entry.name, "yes" if entry.ok else "NO", entry.detail] for entry in answer.checks],
-        )
-        click.echo(f"\n{answer.transfer_count} transfers, sum {answer.sum_micros}")
-        click.echo("The books balance." if answer.ok else "THE BOOKS ARE BROKEN: stop paying out and look.")
-    if not answer.ok:
-        sys.exit(1)
-
-
-@ledger.command()
-@click.option("--prefix", default="", help="Only accounts whose name begins so, for example owner:")
-@json_option
-@click.pass_obj
-def accounts(remote: Remote, *, prefix: str, as_json: bool) -> None:
-    """List accounts and their counters, in micro-units."""
-    answer: pb.ListAccountsResponse = remote.call("ListAccounts", pb.ListAccountsRequest(prefix=prefix))
-    if as_json:
-        print_json(answer)
-        return
-    print_table(
-        ["account", "debits pending", "debits posted", "credits pending", "credits posted"],
-        [
-            [
-                account.name,
-                str(account.debits_pending_micros),
-                str(account.debits_posted_micros),
-                str(account.credits_pending_micros),
-                str(account.credits_posted_micros),
-            ]
-            for account in answer.accounts
-        ],
     )
 
 

@@ -1,7 +1,8 @@
 """How operator commands reach a pool: over TLS, with an operator's token."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,13 +12,14 @@ import grpc
 
 from pool_protocol import limits
 from pool_protocol.grpc_status import from_rpc_error
-from pool_protocol.v1 import admin_service_pb2_grpc
+from pool_protocol.v1 import admin_service_pb2_grpc, books_service_pb2_grpc
 from pool_server.identity.directory import PoolDirectory
 
 #: Longer than any honest call but the check of large books.
 TIMEOUT_S = 120.0
 Q = TypeVar("Q")
 R = TypeVar("R")
+_Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +38,45 @@ class Remote:
             PoolError: what the pool answers; UNAVAILABLE when it cannot be reached.
             click.UsageError: the options do not say where the pool is.
         """
+        with self._stub(admin_service_pb2_grpc.AdminServiceStub) as (stub, metadata):
+            unary: Callable[..., Any] = getattr(stub, method)
+            try:
+                return unary(request, metadata=metadata, timeout=TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+
+    def books(self, method: str, request: Any) -> Any:
+        """Make one call of BooksService and return its answer.
+
+        Raises:
+            PoolError, click.UsageError: as `call` does.
+        """
+        with self._stub(books_service_pb2_grpc.BooksServiceStub) as (stub, metadata):
+            unary: Callable[..., Any] = getattr(stub, method)
+            try:
+                return unary(request, metadata=metadata, timeout=TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+
+    def books_stream(self, method: str, request: Any) -> Iterator[Any]:
+        """Make one call of BooksService and yield its answers as they come, however long it takes.
+
+        Raises:
+            PoolError, click.UsageError: as `call` does.
+        """
+        with self._stub(books_service_pb2_grpc.BooksServiceStub) as (stub, metadata):
+            streaming: Callable[..., Any] = getattr(stub, method)
+            try:
+                yield from streaming(request, metadata=metadata)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+
+    @contextmanager
+    def _stub(self, make_stub: Callable[[grpc.Channel], Any]) -> Iterator[tuple[Any, _Metadata]]:
         address, ca_pem, token = self._address(), self._ca_pem(), self._token()
         options = (("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),)
         with grpc.secure_channel(address, grpc.ssl_channel_credentials(ca_pem), options=options) as channel:
-            stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-            unary: Callable[..., Any] = getattr(stub, method)
-            try:
-                return unary(request, metadata=(("authorization", f"Bearer {token}"),), timeout=TIMEOUT_S)
-            except grpc.RpcError as error:
-                raise from_rpc_error(error) from error
+            yield make_stub(channel), (("authorization", f"Bearer {token}"),)
 
     def _address(self) -> str:
         if self.address is not None:

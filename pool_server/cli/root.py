@@ -6,7 +6,19 @@ from pathlib import Path
 import click
 
 from pool_protocol.errors import PoolError
-from pool_server.cli import books, classes, fleet, init, payouts, principals, report, run, simulate, vehicles
+from pool_server.cli import (
+    books,
+    classes,
+    fleet,
+    init,
+    ledger,
+    payouts,
+    principals,
+    report,
+    run,
+    simulate,
+    vehicles,
+)
 from pool_server.cli.remote import Remote
 
 _EPILOG = """\b
@@ -58,7 +70,7 @@ for command in (
     classes.classes,
     payouts.payouts,
     report.report,
-    books.ledger,
+    ledger.ledger,
     books.price,
     books.keys,
     simulate.simulate,

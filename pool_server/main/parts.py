@@ -16,11 +16,12 @@ from pool_server.rails.csv_file import CsvRail
 from pool_server.referee.bench import RefereeBench
 from pool_server.referee.lanes import RefereeLanes
 from pool_server.referee.units import RefereeUnits
-from pool_server.reports import pool_csv
+from pool_server.reports import journals, pool_csv
 from pool_server.rpc.account_servicer import AccountServicer
 from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.appeal_desk import AppealDesk
 from pool_server.rpc.blob_transfer import BlobTransfer
+from pool_server.rpc.books_servicer import BooksServicer
 from pool_server.rpc.certificate_desk import CertificateDesk
 from pool_server.rpc.dispute_desk import DisputeDesk
 from pool_server.rpc.enrolment_desk import EnrolmentDesk
@@ -145,6 +146,12 @@ class ServerParts:
                 policy=self.policy,
                 blob_reader=self.blob_store,
             ),
+        )
+
+    def books(self) -> BooksServicer:
+        """Make BooksService."""
+        return BooksServicer(
+            store=self.store, make_journal=journals.make_journal, currency=self.facts.currency
         )
 
     def admin(self) -> AdminServicer:

@@ -151,7 +151,11 @@ class PoolServer:
         )
         fleet = parts.fleet(edges[Listener.FLEET])
         servicers = Servicers(
-            fleet=fleet, market=parts.market(), account=parts.account(), admin=parts.admin()
+            fleet=fleet,
+            market=parts.market(),
+            account=parts.account(),
+            admin=parts.admin(),
+            books=parts.books(),
         )
         server_key = self._authority.issue_server(server_hosts(self._config), now_us=self._clock.now_us())
         listeners = self._listeners = Listeners(

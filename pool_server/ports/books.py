@@ -7,6 +7,7 @@ short transaction of its own: nothing that it has yet to read can change any mor
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from pool_server.core.ledger.entries import Entry
 from pool_server.core.ledger.model import Account, TransferRow
 
 
@@ -61,4 +62,40 @@ class LedgerLog(Protocol):
 
     def account_codes(self) -> dict[int, int]:
         """Return each account's code, by id."""
+        ...
+
+
+class EntryRepository(Protocol):
+    """What operators enter by hand."""
+
+    def add(self, entry: Entry) -> None:
+        """Store a proposed entry.
+
+        Raises:
+            InvariantError: its id or key is there already.
+        """
+        ...
+
+    def end(self, entry: Entry) -> None:
+        """Store how an entry ended.
+
+        Raises:
+            InvariantError: it has ended before, or its proposer approved it.
+        """
+        ...
+
+    def entry(self, entry_id: int) -> Entry | None:
+        """Return an entry."""
+        ...
+
+    def entry_by_key(self, key: str) -> Entry | None:
+        """Return the entry that was proposed with this key."""
+        ...
+
+    def entries(self, *, before_entry_id: int, limit: int) -> list[Entry]:
+        """Return entries, newest first, older than an entry (0: from the newest)."""
+        ...
+
+    def reasons_of(self, transfer_ids: Sequence[int]) -> dict[int, str]:
+        """Return why these transfers were entered, where an operator entered them."""
         ...

@@ -12,7 +12,7 @@ from typing import Protocol
 from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
-from pool_server.ports.books import LedgerLog
+from pool_server.ports.books import EntryRepository, LedgerLog
 from pool_server.ports.classes import ClassRepository
 from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.energy import EnergyRepository
@@ -80,6 +80,11 @@ class UnitOfWork(Protocol):
     @property
     def ledger_log(self) -> LedgerLog:
         """The log by sequence number."""
+        ...
+
+    @property
+    def entries(self) -> EntryRepository:
+        """What operators enter by hand."""
         ...
 
     @property

@@ -128,6 +128,18 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         ),
         Rule(_API, Who.OPERATOR),
     ),
+    f"{_PACKAGE}.BooksService": dict.fromkeys(
+        (
+            "GetAccountAt",
+            "GetAccountHistory",
+            "ExportBooks",
+            "ProposeEntry",
+            "ApproveEntry",
+            "WithdrawEntry",
+            "ListEntries",
+        ),
+        Rule(_API, Who.OPERATOR),
+    ),
     "grpc.health.v1.Health": {
         "Check": Rule(_BOTH, Who.ANYONE),
         "Watch": Rule(_BOTH, Who.ANYONE),

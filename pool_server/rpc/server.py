@@ -19,6 +19,8 @@ from pool_protocol.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2,
     admin_service_pb2_grpc,
+    books_service_pb2,
+    books_service_pb2_grpc,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
     market_service_pb2,
@@ -32,6 +34,7 @@ from pool_server.rpc.interceptor import EdgeInterceptor
 _FLEET = fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name
 _MARKET = market_service_pb2.DESCRIPTOR.services_by_name["MarketService"].full_name
 _ACCOUNT = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name
+_BOOKS = books_service_pb2.DESCRIPTOR.services_by_name["BooksService"].full_name
 _ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 
 #: Calls that are answered at once on one listener, streams included; more wait in the transport.
@@ -61,6 +64,7 @@ class Servicers:
     market: market_service_pb2_grpc.MarketServiceServicer
     account: account_service_pb2_grpc.AccountServiceServicer
     admin: admin_service_pb2_grpc.AdminServiceServicer
+    books: books_service_pb2_grpc.BooksServiceServicer
 
 
 class Listeners:
@@ -86,9 +90,10 @@ class Listeners:
         market_service_pb2_grpc.add_MarketServiceServicer_to_server(servicers.market, self._api)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(servicers.account, self._api)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, self._api)
+        books_service_pb2_grpc.add_BooksServiceServicer_to_server(servicers.books, self._api)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicers.fleet, self._fleet)
         if with_reflection:
-            names = (_FLEET, _MARKET, _ACCOUNT, _ADMIN, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (_FLEET, _MARKET, _ACCOUNT, _ADMIN, _BOOKS, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._api)
         pair = [(server_key.private_key_pem, server_key.certificate_pem)]
         self._api_credentials = grpc.ssl_server_credentials(pair)
@@ -118,7 +123,7 @@ class Listeners:
         """Serve."""
         await self._api.start()
         await self._fleet.start()
-        for service in ("", _FLEET, _MARKET, _ACCOUNT, _ADMIN):
+        for service in ("", _FLEET, _MARKET, _ACCOUNT, _ADMIN, _BOOKS):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, *, grace_s: float) -> None:

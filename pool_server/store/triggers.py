@@ -14,6 +14,8 @@ APPEND_ONLY = (
     "posted_prices",
     "payout_rows",
     "payout_files",
+    "operator_entries",
+    "operator_entry_ends",
     "attempt_energy",
     "buyer_documents",
 )

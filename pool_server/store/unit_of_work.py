@@ -17,6 +17,7 @@ from pool_server.store.content_repository import (
 from pool_server.store.dispute_repository import SqlDisputeRepository
 from pool_server.store.driver import Driver
 from pool_server.store.energy_repository import SqlEnergyRepository
+from pool_server.store.entry_repository import SqlEntryRepository
 from pool_server.store.fleet_repository import SqlEventRepository, SqlFleetRepository
 from pool_server.store.id_blocks import SqlIdBlocks
 from pool_server.store.identity_repository import SqlIdentityRepository
@@ -49,6 +50,7 @@ class SqlUnitOfWork:
         self.ids = SqlIdBlocks(driver)
         self.ledger = SqlLedgerRepository(driver)
         self.ledger_log = SqlLedgerLog(driver)
+        self.entries = SqlEntryRepository(driver)
         self.receipts = SqlReceiptRepository(driver, issuer=receipt_issuer)
         self.payouts = SqlPayoutRepository(driver)
         self.prices = SqlPriceRepository(driver)

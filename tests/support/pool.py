@@ -32,6 +32,7 @@ from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2_grpc,
+    books_service_pb2_grpc,
     fleet_service_pb2_grpc,
     market_service_pb2_grpc,
 )
@@ -246,6 +247,10 @@ class PoolHandle:
     def admin(self) -> admin_service_pb2_grpc.AdminServiceStub:
         """AdminService."""
         return admin_service_pb2_grpc.AdminServiceStub(self.api_channel())
+
+    def books(self) -> books_service_pb2_grpc.BooksServiceStub:
+        """The keepers' stub."""
+        return books_service_pb2_grpc.BooksServiceStub(self.api_channel())
 
     def account(self) -> account_service_pb2_grpc.AccountServiceStub:
         """AccountService."""

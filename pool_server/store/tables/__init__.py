@@ -3,6 +3,7 @@
 from sqlmodel import SQLModel
 
 from pool_server.store.tables import (
+    books,
     energy,
     identity,
     ledger,
@@ -16,6 +17,7 @@ METADATA = SQLModel.metadata
 
 __all__ = [
     "METADATA",
+    "books",
     "energy",
     "identity",
     "ledger",

@@ -99,7 +99,11 @@ class IdempotencyKeyTable(SQLModel, table=True):
     """Keys of money commands that succeeded, each with the hash of its inputs and its answer."""
 
     __tablename__ = "idempotency_keys"
-    __table_args__ = (CheckConstraint("length(input_hash) = 32", name="idempotency_key_hash_size"),)
+    __table_args__ = (
+        CheckConstraint("length(input_hash) = 32", name="idempotency_key_hash_size"),
+        # A history shows the bank's reference of a deposit.
+        Index("idempotency_key_transfer", "transfer_id"),
+    )
     key: str = Field(sa_column=text(primary_key=True))
     input_hash: bytes = Field(sa_column=blob())
     transfer_id: int = Field(sa_column=big_int(foreign_key="transfers.transfer_id"))

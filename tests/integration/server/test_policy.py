@@ -15,6 +15,7 @@ from pool_protocol.errors import ErrorCode
 from pool_protocol.v1 import (
     account_service_pb2,
     admin_service_pb2,
+    books_service_pb2,
     fleet_service_pb2,
     market_service_pb2,
 )
@@ -23,7 +24,14 @@ from pool_server.rpc.policy import POLICY, Listener, Who
 from tests.support.fake_car import FakeCar, vet_without_jax
 from tests.support.pool import PoolHandle, PrincipalHandle, code_of, running_pool
 
-FILES = (account_service_pb2, admin_service_pb2, fleet_service_pb2, market_service_pb2, health_pb2)
+FILES = (
+    account_service_pb2,
+    admin_service_pb2,
+    books_service_pb2,
+    fleet_service_pb2,
+    market_service_pb2,
+    health_pb2,
+)
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()] + list(
     reflection_pb2.DESCRIPTOR.services_by_name.values()
 )
