@@ -1,13 +1,15 @@
-"""Which job gets the next lease when cars are scarce: the higher bid, then the buyer that has had less work.
+"""Which buyer gets the next lease when cars are scarce: equal work for equal bids.
 
-Everybody pays the posted price. Among jobs that bid enough for it, those that bid more go first, as in the
-auction. At equal bids the pool shares by **work**, not by turns: start-time fair queueing, one queue for each
-bid. A buyer has a tag in the queue, the work leased to it on a scale that all in the queue share; the lowest
-tag is next, and a lease raises it by the lease's work. The scale's zero, the queue's **virtual work**, is the
-lowest tag of those that wait. Who comes starts there, so idle time saves up nothing; who leaves and returns
-keeps the lead it had, so coming and going gains nothing.
+Everybody pays the posted price, so at equal bids the pool shares by **work**, not by turns: start-time fair
+queueing. A buyer has a tag, the work leased to it on a scale that all in the queue share; the lowest tag is
+next, and a lease raises it by the lease's work. The scale's zero, the queue's **virtual work**, is the lowest
+tag of those that wait. Who comes starts there, so idle time saves up nothing; who leaves and returns keeps
+the lead it had, so coming and going gains nothing.
 
 Two buyers with equal bids and endless work thus never differ by more than one lease, whatever others do.
+
+There is one queue for each bid, and higher bids go first. Whether a higher bid should buy precedence is the
+caller's choice: who gives all jobs that bid enough the same number puts them into one queue.
 
 Work counts when it is leased, and is given back when a lease ends without it.
 """
@@ -80,12 +82,15 @@ class FairShares:
 
         1. The higher bid. 2. The buyer with the lower tag, then by buyer id. 3. The older job.
         """
+        return sorted(jobs, key=self._place)
 
-        def key(job: WaitingJob) -> tuple[int, int, str, int]:
-            tag_uwu = self._queue(job.bid_micros_per_wu).tag_uwu(job.buyer_id)
-            return (-job.bid_micros_per_wu, tag_uwu, job.buyer_id, job.job_id)
+    def first(self, jobs: Iterable[WaitingJob]) -> WaitingJob:
+        """Return the first of `order`; there must be one."""
+        return min(jobs, key=self._place)
 
-        return sorted(jobs, key=key)
+    def _place(self, job: WaitingJob) -> tuple[int, int, str, int]:
+        tag_uwu = self._queue(job.bid_micros_per_wu).tag_uwu(job.buyer_id)
+        return (-job.bid_micros_per_wu, tag_uwu, job.buyer_id, job.job_id)
 
     def leased(self, job: WaitingJob, work_uwu: int) -> "FairShares":
         """Return the shares after a lease of a job's work.

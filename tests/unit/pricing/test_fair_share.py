@@ -21,7 +21,8 @@ def job(number: int, buyer: str, bid: int = 20) -> WaitingJob:
 def serve(shares: FairShares, jobs: list[WaitingJob], work: int) -> tuple[FairShares, WaitingJob]:
     """Give the next lease, of `work`, to the first in order."""
     shares = shares.waiting(jobs)
-    first = shares.order(jobs)[0]
+    first = shares.first(jobs)
+    assert first == shares.order(jobs)[0]
     return shares.leased(first, work), first
 
 
