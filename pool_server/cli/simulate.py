@@ -10,6 +10,7 @@ import click
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.money import work_price_micros
 from pool_server.cli.output import json_option, print_json, print_table
+from pool_server.cli.simulate_market import market
 from pool_server.core.verification import LEVELS, HistoryAuditRule, VerificationLevel
 from pool_server.core.verification.deterrence import Deterrence, deterrence
 
@@ -24,6 +25,9 @@ _WU = 1_000_000
 @click.group()
 def simulate() -> None:
     """Run the pool's own rules against simulated vehicles."""
+
+
+simulate.add_command(market)
 
 
 class _Count(click.ParamType["int"]):
