@@ -16,7 +16,7 @@ import grpc.aio
 
 from car_agent.core.policy import VerdictKind
 from car_agent.core.signals import VehicleSignals
-from car_agent.core.status import AgentSnapshot
+from car_agent.core.status import AgentSnapshot, EnergyFigures
 from pool_protocol.errors import PoolError
 from pool_protocol.grpc_status import to_grpc_status
 from pool_protocol.v1 import agent_control_service_pb2 as pb
@@ -196,6 +196,7 @@ def status_message(snapshot: AgentSnapshot) -> pb.AgentStatus:
             compute_total_ms=compute.compute_total_ms,
             attempt_progress=compute.attempt_progress,
         ),
+        energy=_energy_message(snapshot.energy),
         pool=pb.PoolStatus(
             address=pool.address,
             connected=pool.connected,
@@ -219,6 +220,27 @@ def status_message(snapshot: AgentSnapshot) -> pb.AgentStatus:
     if snapshot.signals is not None:
         status.signals.CopyFrom(_signals_message(snapshot.signals, snapshot))
     return status
+
+
+def _energy_message(energy: EnergyFigures) -> pb.EnergyStatus:
+    return pb.EnergyStatus(
+        source=energy.source,
+        not_measured=energy.not_measured,
+        watts=energy.watts,
+        idle_watts=energy.idle_watts if energy.idle_watts >= 0 else None,
+        today_mj=energy.today_mj,
+        electricity_today_micros=energy.electricity_today_micros,
+        unpriced_today_mj=energy.unpriced_today_mj,
+        joules_per_wu=energy.joules_per_wu,
+        wu_per_hour=energy.wu_per_hour,
+        estimated=energy.estimated,
+        tariff=energy.tariff,
+        tariff_currency=energy.tariff_currency,
+        tariff_micros_per_kwh=energy.tariff_micros_per_kwh,
+        net_micros_per_hour=energy.net_micros_per_hour,
+        reserve_price_micros_per_wu=energy.reserve_price_micros_per_wu,
+        refusal=energy.refusal,
+    )
 
 
 def _signals_message(signals: VehicleSignals, snapshot: AgentSnapshot) -> pb.VehicleSignals:

@@ -65,6 +65,13 @@ UNIT_STEPS_MAX = 1_000_000_000
 #: Units of one step task: bounds the Merkle tree of committed states.
 UNITS_PER_TASK_MAX = 65_536
 
+# --- energy --------------------------------------------------------------------------------------
+
+#: More than any vehicle's computer and everything around it draws; a figure beyond is a mistake.
+COMPUTE_WATTS_MAX = 20_000
+#: Dearer than electricity is in any currency: 100,000 units per kWh. A tariff may be as far below nothing.
+TARIFF_MICROS_PER_KWH_MAX = 10**11
+
 # --- identity and signatures --------------------------------------------------------------------
 
 #: How far two honest clocks may differ. Cars set theirs from GNSS or the mobile network.

@@ -4,12 +4,9 @@ import asyncio
 import json
 import os
 import re
-import sqlite3
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -22,7 +19,9 @@ from car_agent.cli.client import (
     plain,
     unreachable,
 )
+from car_agent.cli.explained import explained
 from car_agent.cli.show import status_text
+from car_agent.cli.tariff import tariff_group
 from car_agent.journal.consent import ConsentFile
 from car_agent.journal.lock import exclusive
 from car_agent.journal.settings import SOURCES, PolicyFile, parse_policy, policy_toml, read_settings
@@ -31,9 +30,6 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.system import SystemClock, SystemIds
 from pool_protocol.v1 import agent_control_service_pb2 as pb
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _DURATION: Final = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
 
 
@@ -41,27 +37,6 @@ def default_state_directory() -> Path:
     """Return where the agent of this user keeps its state."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "chargepool-agent"
-
-
-def _fail(error: PoolError) -> NoReturn:
-    click.echo(f"car-agent: {error.detail} ({error.code.value})", err=True)
-    click.echo(f"  next: {error.next_step}", err=True)
-    sys.exit(1)
-
-
-def explained(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn expected failures into a sentence, a next step and exit status 1."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except PoolError as error:
-            _fail(error)
-        except (OSError, sqlite3.Error) as error:
-            _fail(PoolError(ErrorCode.UNAVAILABLE, f"the system refused: {error}"))
-
-    return run
 
 
 def parse_duration_s(text: str) -> int:
@@ -379,3 +354,6 @@ def doctor_command(directory: StateDirectory, *, as_json: bool) -> None:
             click.echo(f"{finding.level.value:<5} {finding.check}: {finding.text}")
     if any(finding.level is Level.FAIL for finding in findings):
         sys.exit(1)
+
+
+main.add_command(tariff_group)

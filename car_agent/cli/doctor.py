@@ -18,6 +18,8 @@ import grpc.aio
 
 from car_agent.cli.client import AgentNotRunningError, get_status
 from car_agent.core.signals import ChargeState, PlugState, VehicleSignals
+from car_agent.energy.find import find_counter
+from car_agent.energy.owner_tariff import OwnerTariff
 from car_agent.journal.consent import ConsentFile
 from car_agent.journal.identity import Identity, certificate_span_us, load_identity
 from car_agent.journal.probe_file import ProbeFile
@@ -31,6 +33,7 @@ from car_agent.session.channel import open_channel
 from pool_protocol.clock import Clock
 from pool_protocol.errors import PoolError
 from pool_protocol.grpc_status import from_rpc_error
+from pool_protocol.money import format_micros
 from pool_protocol.system import SystemClock
 from pool_protocol.v1 import fleet_service_pb2
 from pool_protocol.v1.fleet_service_pb2_grpc import FleetServiceStub
@@ -74,6 +77,7 @@ async def examine(directory: StateDirectory) -> list[Finding]:
         findings.append(Finding(Level.FAIL, "settings", f"{error.detail}; correct {directory.settings}"))
         settings = AgentSettings()
     findings.append(_policy(directory))
+    findings += _energy(directory, settings)
     findings.append(_consent(directory))
     findings.append(_journal(directory))
     findings.append(_clock(clock))
@@ -107,6 +111,27 @@ def _policy(directory: StateDirectory) -> Finding:
         f"reserve {policy.min_soc_percent:.0f} % (resumes at {policy.resume_soc_percent:.0f} %),"
         f" starts after {policy.start_after_s:.0f} s of charging",
     )
+
+
+def _energy(directory: StateDirectory, settings: AgentSettings) -> list[Finding]:
+    found = find_counter(
+        source=settings.energy_source, platforms=settings.platforms, rapl_root=Path(settings.rapl_root)
+    )
+    if found.counter is None:
+        text = f"declared: {settings.watts:g} W (set `watts` in {directory.settings.name}); {found.why_not}"
+        findings = [Finding(Level.OK, "energy", text)]
+    else:
+        text = f"measured: {found.counter.source.value}, times {settings.wall_factor:g} for the wall"
+        found.counter.close()
+        findings = [Finding(Level.OK, "energy", f"{text}; {found.why_not}" if found.why_not else text)]
+    clock = SystemClock()
+    tariff = OwnerTariff(directory.tariff, clock)
+    tariff.refresh()
+    price = tariff.price(clock.now_us())
+    if price.micros_per_kwh is not None:
+        now = f"{format_micros(price.micros_per_kwh)} {tariff.currency} per kWh now ({tariff.describe()})"
+        return [*findings, Finding(Level.OK, "tariff", now)]
+    return [*findings, Finding(Level.WARN if tariff.is_set else Level.OK, "tariff", price.why_not)]
 
 
 def _consent(directory: StateDirectory) -> Finding:

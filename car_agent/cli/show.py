@@ -4,6 +4,8 @@ import datetime as dt
 
 from pool_protocol.v1 import agent_control_service_pb2 as pb
 
+MILLIJOULES_PER_KWH = 3_600_000_000
+
 
 def status_text(status: pb.AgentStatus) -> str:
     """Return the status in lines for people."""
@@ -14,6 +16,7 @@ def status_text(status: pb.AgentStatus) -> str:
     lines.append(_switches(status))
     lines.append(_car(status))
     lines.append(_compute(status))
+    lines += _energy(status.energy)
     lines.append(_pool(status))
     if status.events:
         event = status.events[0]
@@ -72,6 +75,39 @@ def _compute(status: pb.AgentStatus) -> str:
     if compute.sandbox_missing:
         text += f"; sandbox lacks {', '.join(compute.sandbox_missing)}"
     return text + "."
+
+
+def _energy(energy: pb.EnergyStatus) -> list[str]:
+    """Write what computing takes, what it costs and what it leaves; nothing of an agent that does not say."""
+    if not energy.source:
+        return []
+    draw = f"{energy.watts:.0f} W for the work now" if energy.watts else "no work now"
+    how = "declared watts" if energy.source == "declared" else f"measured, {energy.source}"
+    today = f"{energy.today_mj / MILLIJOULES_PER_KWH:.3f} kWh today"
+    if energy.HasField("electricity_today_micros"):
+        today += f" for {_money(energy.electricity_today_micros)} {energy.tariff_currency}"
+        if energy.unpriced_today_mj:
+            today += " and some that had no price"
+    lines = [f"Energy: {draw} ({how}); {today}."]
+    if energy.not_measured:
+        lines.append(f"  not measured: {energy.not_measured}.")
+    guess = " (a guess: nothing was measured lately)" if energy.estimated else ""
+    lines.append(f"  {energy.joules_per_wu:.1f} J per WU, {energy.wu_per_hour:,.2f} WU an hour{guess}")
+    lines.append(_electricity(energy))
+    return lines
+
+
+def _electricity(energy: pb.EnergyStatus) -> str:
+    if not energy.tariff:
+        return "Electricity: no tariff is set, so nobody knows what is left: `car-agent tariff set --help`."
+    if not energy.HasField("tariff_micros_per_kwh"):
+        return f"Electricity: {energy.tariff}; no price now: `car-agent tariff show` says why."
+    price = f"{_money(energy.tariff_micros_per_kwh)} {energy.tariff_currency} per kWh ({energy.tariff})"
+    left = ""
+    if energy.HasField("net_micros_per_hour"):
+        left = f"; an hour leaves {_money(energy.net_micros_per_hour)} after fee and electricity"
+    works_from = f"; works from {_money(energy.reserve_price_micros_per_wu)} per WU"
+    return f"Electricity: {price}{left}{works_from}."
 
 
 def _pool(status: pb.AgentStatus) -> str:

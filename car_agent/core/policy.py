@@ -94,6 +94,10 @@ class Policy:
     """Stop this many minutes before the battery is full, where the source estimates it."""
     at_home_only: bool = False
     """Compute only where the car says that it is at home."""
+    electricity_margin: float | None = 0.10
+    """With a tariff: work must pay electricity and this share more; None works at a loss too."""
+    min_net_per_hour: float | None = None
+    """With a tariff: what an hour must leave after fee and electricity, units of the pool's currency."""
 
     def __post_init__(self) -> None:
         """Check values and pairs."""
@@ -128,6 +132,7 @@ _HIGHEST: Final[dict[str, float]] = {
     "resume_soc_percent": 100,
     "max_share_of_charge_power": 1,
     "stop_when_eta_under_min": 24 * 60,
+    "electricity_margin": 10,
 }
 _HIGHEST_OTHER: Final = 1_000_000.0
 #: Pairs that must ascend: the first may not exceed the second.

@@ -29,6 +29,41 @@ class ComputeFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyFigures:
+    """What computing takes and leaves."""
+
+    source: str = ""
+    """How energy is found: rapl, nvml, rapl+nvml, declared."""
+    not_measured: str = ""
+    """Why not by a counter; empty where it is."""
+    watts: float = 0.0
+    """What the work draws now; 0 when nothing is computed."""
+    idle_watts: float = -1.0
+    """What the machine draws without work; negative when unknown."""
+    today_mj: int = 0
+    """Energy of this day (UTC)."""
+    electricity_today_micros: int | None = None
+    """What it cost; None when none of it had a price."""
+    unpriced_today_mj: int = 0
+    """The part of today's energy that had no price."""
+    joules_per_wu: float = 0.0
+    wu_per_hour: float = 0.0
+    estimated: bool = True
+    """Whether these two are the defaults: nothing was measured lately."""
+    tariff: str = ""
+    """The tariff in a few words; empty when none is set."""
+    tariff_currency: str = ""
+    tariff_micros_per_kwh: int | None = None
+    """The price now."""
+    net_micros_per_hour: int | None = None
+    """What an hour leaves at the posted price, after fee and electricity."""
+    reserve_price_micros_per_wu: int = 0
+    """The lowest price that is asked for."""
+    refusal: str = ""
+    """Code of why no work is wanted for its price; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolContact:
     """The pool as last heard."""
 
@@ -69,6 +104,7 @@ class AgentSnapshot:
     signals_fresh: bool
     signals_age_ms: int
     compute: ComputeFigures
+    energy: EnergyFigures
     pool: PoolContact
     events: tuple[AgentEvent, ...]
     at_us: int

@@ -17,6 +17,8 @@ from pool_protocol import limits
 from pool_protocol.errors import ErrorCode, PoolError
 
 SOURCES: Final = ("simulated", "file", "sysfs")
+ENERGY_SOURCES: Final = ("auto", "declared")
+_WALL_FACTOR_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,16 @@ class AgentSettings:
     """At most this many attempts in one lease."""
     reserve_price_micros_per_wu: int = 0
     """The lowest price to work for, micro-units per work unit."""
+    energy_source: str = "auto"
+    """How energy is found: auto (the machine's counters, else the declared watts), or declared."""
+    watts: float = 65.0
+    """What the machine draws at the wall for computing: counts where nothing is measured."""
+    wall_factor: float = 1.2
+    """Energy at the wall per energy at a counter: what charger, converters and the other parts take."""
+    count_idle: bool = False
+    """Whether work carries what the machine would draw anyway; false where it is on without computing too."""
+    rapl_root: str = "/sys/class/powercap"
+    """Where the processor's energy counters are."""
     flush_after_s: float = 0.25
     """Results wait at most this long for others of their lease before they are signed and sent."""
     blob_cache_bytes: int = 1 * limits.GIB
@@ -58,6 +70,14 @@ class AgentSettings:
             raise _refuse("log_level", f"{self.log_level!r} is not debug, info, warning or error")
         if not 1 <= self.lease_attempts_max <= limits.LEASE_TASKS_MAX:
             raise _refuse("lease_attempts_max", f"it is 1 to {limits.LEASE_TASKS_MAX}")
+        if self.energy_source not in ENERGY_SOURCES:
+            raise _refuse(
+                "energy_source", f"{self.energy_source!r} is not one of {', '.join(ENERGY_SOURCES)}"
+            )
+        if not 0 < self.watts <= limits.COMPUTE_WATTS_MAX:
+            raise _refuse("watts", f"it is more than 0, and at most {limits.COMPUTE_WATTS_MAX}")
+        if not 1 <= self.wall_factor <= _WALL_FACTOR_MAX:
+            raise _refuse("wall_factor", f"it is 1 to {_WALL_FACTOR_MAX}")
         for name in ("source_fresh_for_s", "attempt_deadline_s", "idle_unload_s", "worker_memory_bytes"):
             if not getattr(self, name) > 0:
                 raise _refuse(name, "it is more than 0")

@@ -55,6 +55,11 @@ class StateDirectory:
         return self.path / "policy.toml"
 
     @property
+    def tariff(self) -> Path:
+        """What electricity costs the owner."""
+        return self.path / "tariff.toml"
+
+    @property
     def consent(self) -> Path:
         """The owner's switches."""
         return self.path / "consent.json"

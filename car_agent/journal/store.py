@@ -17,14 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from car_agent.journal import commitments
+from car_agent.journal import commitments, energy_days
 from car_agent.journal.commitments import KeptCommitment
 from car_agent.journal.durable import sync_directory
+from car_agent.journal.energy_days import EnergyUsed
 from pool_protocol import limits
 from pool_protocol.errors import ErrorCode, PoolError
 
 _EVENTS_MAX: Final = 500
-_SCHEMA_VERSION: Final = 2
+_SCHEMA_VERSION: Final = 3
 _SCHEMA_1: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -51,7 +52,7 @@ CREATE TABLE events (
 ) STRICT;
 """
 #: What leads from each version to the next.
-_UPGRADES: Final = {0: _SCHEMA_1, 1: commitments.COMMITMENTS_SCHEMA}
+_UPGRADES: Final = {0: _SCHEMA_1, 1: commitments.COMMITMENTS_SCHEMA, 2: energy_days.ENERGY_SCHEMA}
 _MICROSECONDS_PER_DAY: Final = limits.DAY_US
 RESULTS_SEQUENCE: Final = "results_sequence"
 _LEASE_SEQUENCE: Final = "lease_sequence"
@@ -102,6 +103,8 @@ class BundleFacts:
     """Outputs too large for the message, by SHA-256: uploaded before the bundle is sent."""
     commitments: Mapping[int, bytes] = field(default_factory=dict)
     """Digests of the units of step attempts, joined, by attempt."""
+    energy: EnergyUsed = field(default_factory=EnergyUsed)
+    """What the attempts took."""
 
 
 class Journal:
@@ -252,6 +255,7 @@ class Journal:
             self._bump("completed_total", facts.completed)
             self._bump("abandoned_total", facts.abandoned)
             self._add_compute_time(run_time_us, now_us)
+            energy_days.add(connection, facts.energy, now_us=now_us)
         return JournalledBundle(
             bundle_id=bundle_id, lease_id=facts.lease_id, envelope=envelope, attempts=len(facts.attempt_ids)
         )
@@ -313,6 +317,15 @@ class Journal:
             "SELECT compute_us FROM compute_days WHERE day = ?", now_us // _MICROSECONDS_PER_DAY
         )
         return int(rows[0][0]) if rows else 0
+
+    def add_energy(self, used: EnergyUsed, *, now_us: int) -> None:
+        """Add energy that no attempt is reported with: starting a worker, answering questions."""
+        with self._transaction() as connection:
+            energy_days.add(connection, used, now_us=now_us)
+
+    def energy_today(self, *, now_us: int) -> EnergyUsed:
+        """Return what computing took on this day (UTC)."""
+        return energy_days.of_day(self._connection, now_us=now_us)
 
     def counter(self, name: str) -> int:
         """Return a counter; 0 when it never counted."""

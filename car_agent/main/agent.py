@@ -34,16 +34,17 @@ from car_agent.core.lifecycle import (
     WorkerRetryDue,
     step,
 )
-from car_agent.core.policy import OwnerSwitches, Policy, PolicyState, Verdict
+from car_agent.core.policy import OwnerSwitches, Policy, PolicyState
 from car_agent.core.reasons import ReasonCode
 from car_agent.core.signals import VehicleSignals
 from car_agent.core.status import AgentSnapshot
 from car_agent.journal.settings import AgentSettings
 from car_agent.journal.store import JournalledEvent, JournalledLease
 from car_agent.main.books import Books
+from car_agent.main.economy import Economy
 from car_agent.main.news import News
 from car_agent.main.numeric import NumericProbes
-from car_agent.main.pace import Pace
+from car_agent.main.pace import Backoff, Pace
 from car_agent.main.pool_link import PoolLink
 from car_agent.main.view import WorkerMood, take_snapshot
 from car_agent.runner.driver import WorkDriver
@@ -54,8 +55,6 @@ from pool_protocol.clock import Clock
 
 _NS_PER_S: Final = 1_000_000_000
 _TICK_S: Final = 0.25
-_RETRY_S_MIN: Final = 1.0
-_RETRY_S_MAX: Final = 60.0
 #: A running attempt that the pool cancelled may finish within this time; then its worker is replaced.
 _CANCEL_GRACE_S: Final = 2.0
 #: At a start these say nothing yet about whether leases of the last run may go on.
@@ -76,6 +75,7 @@ class Agent:
         switches: OwnerSwitches,
         books: Books,
         forecast: DepartureForecast,
+        economy: Economy,
         clock: Clock,
         probes: NumericProbes | None = None,
     ) -> None:
@@ -85,6 +85,7 @@ class Agent:
         self._switches = switches
         self._books = books
         self._forecast = forecast
+        self._economy = economy
         self._clock = clock
         self._state = AgentState()
         self._policy_state = PolicyState()
@@ -102,14 +103,11 @@ class Agent:
         self._recovered: list[JournalledLease] = []
         self._figures = PoolFigures()
         self._news = News(books, clock)
-        self._sandbox_missing: tuple[str, ...] = ()
-        self._jaxlib_version = ""
-        self._progress = -1.0
+        self._mood = WorkerMood()
         self._idle_since_ns: int | None = None
         self._last_outcome_ns: int | None = None
         self._stop_began_ns: int | None = None
-        self._last_stop_ms = -1.0
-        self._retry_s = _RETRY_S_MIN
+        self._retry = Backoff()
         self._no_worker = asyncio.Event()
         self._no_worker.set()
         self._changed = asyncio.Event()
@@ -138,10 +136,12 @@ class Agent:
             case StartWorker():
                 self._no_worker.clear()
                 self._idle_since_ns = None
+                self._economy.worker_starts()
                 self._driver.start()
             case KillWorker(reason):
                 self._stop_began_ns = self._clock.monotonic_ns()
                 self._driver.kill()
+                self._driver.stopped = self._economy.stopped(self._driver.stopped)
                 _log.info("worker killed", extra={"reason": reason})
             case AbandonLeases(lease_ids, reason):
                 self._abandon(lease_ids, reason)
@@ -183,16 +183,9 @@ class Agent:
                 self._probes.look()
                 self.probe_ended()
             self._apply(VerdictGiven(evaluation.verdict))
-            self._tell_verdict(before, evaluation.verdict)
+            self._news.verdict(before, evaluation.verdict)
+            self._mark_changed()
         self._settle_recovered()
-
-    def _tell_verdict(self, before: Verdict, after: Verdict) -> None:
-        if before.kind is after.kind and before.headline is after.headline:
-            return
-        if after.runs:
-            self.happened("STARTED", "The car charges and may compute.")
-        elif after.reasons and (before.runs or after.headline is not ReasonCode.SETTLING):
-            self.happened(after.reasons[0].code.value, after.reasons[0].message)
 
     def set_switches(self, switches: OwnerSwitches) -> None:
         """Take over opt-in and pause; a worker that may not live is killed before this returns."""
@@ -208,6 +201,7 @@ class Agent:
     def set_policy(self, policy: Policy) -> None:
         """Take over the owner's limits."""
         self._policy = policy
+        self._economy.set_policy(policy)
         self.reevaluate()
 
     @property
@@ -220,6 +214,7 @@ class Agent:
         while True:
             await asyncio.sleep(_TICK_S)
             self.reevaluate()
+            self._economy.tick()
             self._driver.check_deadlines()
             if self._idle_since_ns is not None:
                 idle_s = (self._clock.monotonic_ns() - self._idle_since_ns) / _NS_PER_S
@@ -256,7 +251,7 @@ class Agent:
         """Take a pool, with what the journal kept of it."""
         self._link = link
         self._recovered = recovered
-        self._figures = figures
+        self.figures_changed(figures)
         self._apply(Paired())
         self.reevaluate()
 
@@ -280,15 +275,15 @@ class Agent:
             remaining=self._link.desk.remaining,
             available_ms=available_ms,
         )
-        if attempts == 0:
+        if attempts == 0 or not self._news.worth_it(self._economy.refusal()):
             return None
         return WorkWish(
             attempts_max=attempts,
             available_ms=available_ms,
             warm_programs=self._driver.warm_programs,
-            reserve_price_micros_per_wu=self._settings.reserve_price_micros_per_wu,
-            sandbox_missing=self._sandbox_missing,
-            jaxlib_version=self._jaxlib_version,
+            reserve_price_micros_per_wu=self._economy.now.reserve_price_micros_per_wu,
+            sandbox_missing=self._mood.sandbox_missing,
+            jaxlib_version=self._mood.jaxlib_version,
             platforms=(self._settings.platforms,),
             numeric=None if self._probes is None else self._probes.current,
         )
@@ -309,6 +304,10 @@ class Agent:
             self.happened("POOL_LOST", f"The connection to the pool broke: {cause}.")
         self._apply(Disconnected())
 
+    def loses_at(self, price_micros_per_wu: int) -> str:
+        """Say why work at this price would lose money; nothing when it would not."""
+        return self._economy.now.loses_at(price_micros_per_wu)
+
     def lease_taken(self, lease_id: str) -> None:
         """A lease is in the journal."""
         self._apply(LeaseTaken(lease_id))
@@ -319,6 +318,7 @@ class Agent:
             self._idle_since_ns = None
             if not self._driver.queued:
                 self._last_outcome_ns = None
+                self._economy.worker_resumes()
             self._driver.feed(work)
 
     def attempts_cancelled(self, attempt_ids: frozenset[int], reason: str) -> None:
@@ -330,8 +330,7 @@ class Agent:
         self._link.flush_now()
         self.happened("WORK_CANCELLED", f"The pool no longer needs {len(attempt_ids)} tasks: {reason}.")
         if running:
-            loop = asyncio.get_running_loop()
-            loop.call_later(_CANCEL_GRACE_S, self._driver.interrupt, attempt_ids)
+            asyncio.get_running_loop().call_later(_CANCEL_GRACE_S, self._driver.interrupt, attempt_ids)
 
     def outcomes_added(self) -> None:
         """Outcomes wait to be sealed."""
@@ -350,6 +349,7 @@ class Agent:
     def figures_changed(self, figures: PoolFigures) -> None:
         """The pool told money and counts."""
         self._figures = figures
+        self._economy.heard(figures)
         self._mark_changed()
 
     def happened(self, code: str, message: str) -> None:
@@ -365,33 +365,36 @@ class Agent:
 
     def worker_ready(self, sandbox_missing: tuple[str, ...], jaxlib_version: str) -> None:
         """The worker takes programs."""
-        self._sandbox_missing = sandbox_missing
-        self._jaxlib_version = jaxlib_version
-        self._retry_s = _RETRY_S_MIN
+        self._mood.sandbox_missing = sandbox_missing
+        self._mood.jaxlib_version = jaxlib_version
+        self._retry.reset()
         self._apply(WorkerReady())
         self.probe_ended()
 
     def worker_exited(self, cause: str, *, crashed: bool) -> None:
         """No worker process is left."""
         self._no_worker.set()
-        self._progress = -1.0
+        self._economy.worker_gone()
+        self._mood.attempt_progress = -1.0
         if self._stop_began_ns is not None:
-            self._last_stop_ms = (self._clock.monotonic_ns() - self._stop_began_ns) / 1e6
+            self._mood.last_stop_ms = (self._clock.monotonic_ns() - self._stop_began_ns) / 1e6
             self._stop_began_ns = None
         if crashed:
             self.happened("WORKER_LOST", f"The worker ended by itself: {cause[:120]}.")
         self._apply(WorkerExited())
         self.probe_ended()
         if self._state.worker_barred:
-            asyncio.get_running_loop().call_later(self._retry_s, self._apply, WorkerRetryDue())
-            self._retry_s = min(_RETRY_S_MAX, self._retry_s * 2)
+            asyncio.get_running_loop().call_later(self._retry.next_s(), self._apply, WorkerRetryDue())
 
     def attempt_ended(self, outcome: AttemptOutcome) -> None:
         """An attempt has its outcome."""
-        self._progress = -1.0
+        self._mood.attempt_progress = -1.0
+        outcome = self._economy.measured(outcome)
         if self._link is not None and self._link.questions.take(outcome):
+            self._economy.spent(outcome.energy)
             self._mark_changed()
             return
+        self._economy.learn(outcome)
         now_ns = self._clock.monotonic_ns()
         if self._last_outcome_ns is not None:
             self._pace.took((now_ns - self._last_outcome_ns) / _NS_PER_S)
@@ -407,7 +410,7 @@ class Agent:
     def progressed(self, attempt_id: int, share: float) -> None:
         """The running attempt has come this far."""
         del attempt_id
-        self._progress = share
+        self._mood.attempt_progress = share
         self._mark_changed()
 
     def probe_ended(self) -> None:
@@ -419,6 +422,7 @@ class Agent:
         """Nothing is left to compute."""
         self._idle_since_ns = self._clock.monotonic_ns()
         self._last_outcome_ns = None
+        self._economy.worker_rests()
 
     # --- what people see -----------------------------------------------------------------------
 
@@ -437,14 +441,10 @@ class Agent:
             signals=self._signals,
             driver=self._driver,
             books=self._books,
+            economy=self._economy,
             link=self._link,
             figures=self._figures,
-            mood=WorkerMood(
-                last_stop_ms=self._last_stop_ms,
-                sandbox_missing=self._sandbox_missing,
-                attempt_progress=self._progress,
-            ),
+            mood=self._mood,
             events=self._news.shown(),
-            now_us=self._clock.now_us(),
-            now_mono_ns=self._clock.monotonic_ns(),
+            clock=self._clock,
         )

@@ -26,6 +26,7 @@ from car_agent.journal.store import Journal, JournalledLease
 from car_agent.journal.thread import JournalThread
 from car_agent.main.agent import Agent
 from car_agent.main.books import Books
+from car_agent.main.economy import Economy, open_economy
 from car_agent.main.numeric import NumericProbes
 from car_agent.main.pool_link import PoolLink
 from car_agent.main.switchboard import Switchboard
@@ -74,6 +75,9 @@ class Daemon:
                 books = Books(thread, self.clock)
                 consent = ConsentFile(self.directory.consent)
                 worker = self._worker_settings()
+                economy = await open_economy(
+                    self.settings, self.directory, policy, books=books, journal=thread, clock=self.clock
+                )
                 agent = Agent(
                     settings=self.settings,
                     worker=worker,
@@ -82,6 +86,7 @@ class Daemon:
                     switches=consent.read(),
                     books=books,
                     forecast=EtaForecast(),
+                    economy=economy,
                     clock=self.clock,
                 )
                 agent.recall(await thread.do(partial(Journal.events, limit=_EVENTS_SHOWN)))
@@ -89,7 +94,10 @@ class Daemon:
                 switchboard = Switchboard(
                     agent, consent=consent, policy_file=PolicyFile(self.directory.policy), clock=self.clock
                 )
-                await self._run(agent, books, thread, identity, ControlServer(switchboard, socket_path))
+                control = ControlServer(switchboard, socket_path)
+                await self._run(
+                    agent, books=books, thread=thread, identity=identity, control=control, economy=economy
+                )
             finally:
                 thread.close()
 
@@ -104,10 +112,12 @@ class Daemon:
     async def _run(
         self,
         agent: Agent,
+        *,
         books: Books,
         thread: JournalThread,
         identity: Identity | None,
         control: ControlServer,
+        economy: Economy,
     ) -> None:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -119,6 +129,7 @@ class Daemon:
             tasks.start("clockwork", agent.run())
             tasks.start("source", self.source.run(agent.report))
             tasks.start("events", books.run())
+            tasks.start("economy", economy.run())
             if identity is None:
                 identity = await self._paired_later(tasks, stopping)
             if identity is not None:
@@ -134,6 +145,7 @@ class Daemon:
             await agent.close()
             await tasks.end()
             await control.stop()
+            economy.keep()
             with contextlib.suppress(sqlite3.Error):  # what ended the daemon may be the disk
                 await books.flush()
 

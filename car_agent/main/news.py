@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+from car_agent.core.policy import Verdict
+from car_agent.core.reasons import Reason, ReasonCode
 from car_agent.core.status import AgentEvent
 from car_agent.journal.store import JournalledEvent
 from car_agent.main.books import Books
@@ -23,6 +25,7 @@ class News:
         self._books = books
         self._clock = clock
         self._events: deque[AgentEvent] = deque(maxlen=_SHOWN)
+        self._refused: ReasonCode | None = None
 
     def shown(self) -> tuple[AgentEvent, ...]:
         """Return the newest."""
@@ -34,6 +37,24 @@ class News:
         self._events.appendleft(AgentEvent(at_us=now_us, code=code, message=message))
         self._books.add_event(code, message, now_us=now_us)
         _log.info("event", extra={"code": code, "message_text": message})
+
+    def verdict(self, before: Verdict, after: Verdict) -> None:
+        """Tell what the policy says now, where that is news."""
+        if before.kind is after.kind and before.headline is after.headline:
+            return
+        if after.runs:
+            self.add("STARTED", "The car charges and may compute.")
+        elif after.reasons and (before.runs or after.headline is not ReasonCode.SETTLING):
+            self.add(after.reasons[0].code.value, after.reasons[0].message)
+
+    def worth_it(self, refusal: Reason | None) -> bool:
+        """Tell once why no work is wanted for its price; return whether it is."""
+        code = None if refusal is None else refusal.code
+        if code is not self._refused:
+            self._refused = code
+            if refusal is not None:
+                self.add(refusal.code.value, refusal.message)
+        return refusal is None
 
     def recall(self, events: Iterable[JournalledEvent]) -> None:
         """Take up the events of earlier runs, newest first."""

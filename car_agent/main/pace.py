@@ -1,7 +1,7 @@
 """How much work to ask for: enough that the worker never waits, not more than a moment's worth.
 
 Leases are sized by the time that attempts have taken here lately, so that little is lost on unplug and other
-cars find work too. Plain arithmetic; nothing here reads a clock.
+cars find work too. Here too: how long to wait after a failure. Plain arithmetic; nothing here reads a clock.
 """
 
 from typing import Final
@@ -48,3 +48,23 @@ class Pace:
             left_s = available_ms / 1_000 - remaining * self._attempt_s
             target_s = min(target_s, left_s)
         return max(1, min(self._attempts_max, int(target_s / self._attempt_s)))
+
+
+class Backoff:
+    """How long to wait before the next try of something that keeps failing: twice as long each time."""
+
+    S_MIN: Final = 1.0
+    S_MAX: Final = 60.0
+
+    def __init__(self) -> None:
+        """Begin with the shortest."""
+        self._s = self.S_MIN
+
+    def next_s(self) -> float:
+        """Return how long to wait now."""
+        now_s, self._s = self._s, min(self.S_MAX, self._s * 2)
+        return now_s
+
+    def reset(self) -> None:
+        """It worked."""
+        self._s = self.S_MIN

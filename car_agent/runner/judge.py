@@ -46,6 +46,7 @@ def _judge(frame: Frame, work: AttemptWork, manifest: ProgramManifest) -> Attemp
         unit_count=len(unit_digests),
         unit_digests=tuple(unit_digests),
         run_time_us=frame.number("run_time_us"),
+        work_uwu=work.work_uwu,
     )
 
 
@@ -66,14 +67,12 @@ def walked_units(frame: Frame, *, work: AttemptWork, before: int) -> list[bytes]
     return _unit_digests(frame, expected=units_done - before)
 
 
-def stopped_outcome(work: AttemptWork, walked: Sequence[bytes], *, run_time_us: int) -> AttemptOutcome | None:
-    """Return the outcome of an attempt that was stopped after these units; None when they are worth nothing.
+def stopped_outcome(work: AttemptWork, walked: Sequence[bytes], *, run_time_us: int) -> AttemptOutcome:
+    """Return the outcome of an attempt that was stopped after these units; it claims none without any.
 
     All units without a result are no part of the task: then the last one is not claimed.
     """
-    unit_digests = tuple(walked[: unit_count(work) - 1])
-    if not unit_digests:
-        return None
+    unit_digests = tuple(walked[: max(0, unit_count(work) - 1)])
     return AttemptOutcome(
         lease_id=work.lease_id,
         attempt_id=work.attempt_id,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Protocol
 
+from car_agent.core.energy import AttemptEnergy
 from pool_protocol.program.manifest import ProgramManifest
 
 
@@ -22,6 +23,8 @@ class AttemptWork:
     """Units that are made already: of a state that the pool asks for after another one."""
     start: bytes = b""
     """safetensors: the state after those, in the place of the initial one."""
+    work_uwu: int = 0
+    """Metered work, as the lease says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,10 @@ class AttemptOutcome:
     run_time_us: int = 0
     reason: str = ""
     detail: str = ""
+    work_uwu: int = 0
+    """Metered work that it brought; 0 when it brought none."""
+    energy: AttemptEnergy | None = None
+    """What it took; None when it never ran."""
 
 
 class ProbeDesk(Protocol):

@@ -148,6 +148,8 @@ class Caretaker:
             verified_attempts=answer.verified_attempts,
             rejected_attempts=answer.rejected_attempts,
             quarantine_reason=answer.quarantine_reason,
+            posted_price_micros_per_wu=answer.posted_price_micros_per_wu or None,
+            fee_ppm=answer.fee_ppm,
         )
         self._on_figures(figures)
         await self._journal.do(partial(Journal.put_meta, key=FIGURES_META, value=asdict(figures)))

@@ -103,8 +103,15 @@ class LeaseIntake:
                 raise  # the line broke while asking for keys; the pool sends the lease again
             self._refuse(error)
             return
-        if is_new:  # else it was sent again before the pool had heard that we hold it
-            await self._supply(lease, frozenset(), stub, caretaker)
+        if not is_new:  # it was sent again before the pool had heard that we hold it
+            return
+        loss = self._listener.loses_at(lease.price_micros_per_wu)
+        if loss:
+            self._listener.happened("WORK_WOULD_LOSE", f"Lease {lease.lease_id} goes back: {loss}.")
+            self._give_back(lease.lease_id, Outcome.ABANDONED, "PRICE_BELOW_RESERVE", loss)
+            self._on_refused(_REFUSED_PAUSE_MS)
+            return
+        await self._supply(lease, frozenset(), stub, caretaker)
 
     async def _keep_even_if_cancelled(self, lease: VerifiedLease) -> bool:
         """Journal a lease and tell the agent; a line that breaks meanwhile must not leave it half taken."""
@@ -187,7 +194,7 @@ class LeaseIntake:
             verified = self._verify(common_pb2.Envelope.FromString(lease.envelope), caretaker)
         except (PoolError, DecodeError) as error:
             code = error.code if isinstance(error, PoolError) else ErrorCode.JOURNAL_CORRUPT
-            self._give_back(lease.lease_id, Outcome.ABANDONED, code, str(error))
+            self._give_back(lease.lease_id, Outcome.ABANDONED, code.value, str(error))
             return
         await self._supply(verified, lease.reported, stub, caretaker)
 
@@ -206,7 +213,7 @@ class LeaseIntake:
             self._listener.happened(
                 "LEASE_REFUSED", f"Lease {lease.lease_id} cannot be worked on: {error.code.value}."
             )
-            self._give_back(lease.lease_id, outcome, error.code, error.detail)
+            self._give_back(lease.lease_id, outcome, error.code.value, error.detail)
             self._on_refused(_REFUSED_PAUSE_MS)
             return
         except asyncio.CancelledError:
@@ -215,8 +222,8 @@ class LeaseIntake:
         if self._desk.is_open(lease.lease_id):
             self._listener.lease_supplied(work)
 
-    def _give_back(self, lease_id: str, outcome: Outcome, code: ErrorCode, detail: str) -> None:
-        self._desk.abandon([lease_id], outcome=outcome, reason=code.value, detail=detail)
+    def _give_back(self, lease_id: str, outcome: Outcome, reason: str, detail: str) -> None:
+        self._desk.abandon([lease_id], outcome=outcome, reason=reason, detail=detail)
         self._listener.outcomes_added()
 
 

@@ -44,6 +44,8 @@ class LeasedAttempt:
     inputs: BundleRef
     steps: int
     unit_steps: int
+    work_uwu: int
+    """Metered work, as the lease says it; never negative."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class VerifiedLease:
     expires_at_us: int
     sequence: int
     envelope_bytes: bytes
+    price_micros_per_wu: int = 0
 
 
 def verify_lease(
@@ -113,6 +116,7 @@ def verify_lease(
         expires_at_us=body.expires_at_us,
         sequence=opened.header.sequence,
         envelope_bytes=envelope.SerializeToString(),
+        price_micros_per_wu=body.price_micros_per_wu,
     )
 
 
@@ -163,6 +167,7 @@ def _attempt_of(spec: fleet_service_pb2.AttemptSpec) -> LeasedAttempt:
         inputs=_bundle_of(spec.inputs),
         steps=spec.steps,
         unit_steps=spec.unit_steps,
+        work_uwu=max(0, spec.work_uwu),
     )
 
 

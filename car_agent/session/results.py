@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
+from car_agent.core.energy import EnergySource
+from car_agent.journal.energy_days import used
 from car_agent.journal.store import BundleFacts, Journal, JournalledBundle
 from car_agent.journal.thread import JournalThread
 from car_agent.runner.work import AttemptOutcome, Outcome
@@ -31,6 +33,13 @@ _OUTCOMES: Final = {
     Outcome.WORKER_FAILED: fleet_service_pb2.ATTEMPT_OUTCOME_WORKER_FAILED,
     Outcome.ABANDONED: fleet_service_pb2.ATTEMPT_OUTCOME_ABANDONED,
     Outcome.REFUSED: fleet_service_pb2.ATTEMPT_OUTCOME_REFUSED,
+}
+
+_ENERGY_SOURCES: Final = {
+    EnergySource.RAPL: common_pb2.ENERGY_SOURCE_RAPL,
+    EnergySource.NVML: common_pb2.ENERGY_SOURCE_NVML,
+    EnergySource.RAPL_NVML: common_pb2.ENERGY_SOURCE_RAPL_NVML,
+    EnergySource.DECLARED: common_pb2.ENERGY_SOURCE_DECLARED,
 }
 
 
@@ -185,6 +194,7 @@ class ResultDesk:
                 for outcome in outcomes
                 if outcome.unit_digests
             },
+            energy=used(outcome.energy for outcome in outcomes if outcome.energy is not None),
         )
         run_time_us = sum(outcome.run_time_us for outcome in outcomes)
         nonce = self._source.nonce()
@@ -238,6 +248,11 @@ def _message(outcome: AttemptOutcome, uploads: dict[str, bytes]) -> fleet_servic
         reason=outcome.reason,
         detail=outcome.detail[:_DETAIL_CHARACTERS_MAX],
     )
+    if outcome.energy is not None:
+        result.energy_mj = outcome.energy.energy_mj
+        result.energy_source = _ENERGY_SOURCES[outcome.energy.source]
+        if outcome.energy.electricity_micros is not None:
+            result.electricity_micros = outcome.energy.electricity_micros
     if outcome.outcome is Outcome.COMPLETED:
         result.outputs.CopyFrom(_bundle(outcome.outputs, uploads))
     return result

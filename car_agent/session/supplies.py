@@ -88,6 +88,7 @@ class Supplies:
             inputs=await self._tensors(attempt.inputs, stub),
             steps=attempt.steps,
             unit_steps=attempt.unit_steps,
+            work_uwu=attempt.work_uwu,
         )
 
     # --- programs ------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ class PoolFigures:
     verified_attempts: int = 0
     rejected_attempts: int = 0
     quarantine_reason: str = ""
+    posted_price_micros_per_wu: int | None = None
+    """What the pool pays for new work; None when it has not told."""
+    fee_ppm: int = 0
 
 
 class SessionListener(Protocol):
@@ -54,6 +57,10 @@ class SessionListener(Protocol):
 
     def disconnected(self, cause: str) -> None:
         """The stream is down; `cause` is empty when we closed it."""
+        ...
+
+    def loses_at(self, price_micros_per_wu: int) -> str:
+        """Return why work at this price would lose the owner money; empty when it would not."""
         ...
 
     def lease_taken(self, lease_id: str) -> None:

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,pool_protocol/v1/agent_control_service.proto\x12\x10pool_protocol.v1\"\x12\n\x10GetStatusRequest\"B\n\x11GetStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\"\x14\n\x12WatchStatusRequest\"D\n\x13WatchStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\"7\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\"\xd8\x03\n\x0b\x41gentStatus\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x12\n\nvehicle_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x11\n\tcomputing\x18\x04 \x01(\x08\x12.\n\x07verdict\x18\x05 \x01(\x0e\x32\x1d.pool_protocol.v1.VerdictKind\x12)\n\x07reasons\x18\x06 \x03(\x0b\x32\x18.pool_protocol.v1.Reason\x12\x10\n\x08opted_in\x18\x07 \x01(\x08\x12\x19\n\x11opt_in_changed_us\x18\x08 \x01(\x03\x12\x0e\n\x06paused\x18\t \x01(\x08\x12\x16\n\x0epause_until_us\x18\n \x01(\x03\x12\x31\n\x07signals\x18\x0b \x01(\x0b\x32 .pool_protocol.v1.VehicleSignals\x12\x30\n\x07\x63ompute\x18\x0c \x01(\x0b\x32\x1f.pool_protocol.v1.ComputeStatus\x12*\n\x04pool\x18\r \x01(\x0b\x32\x1c.pool_protocol.v1.PoolStatus\x12,\n\x06\x65vents\x18\x0e \x03(\x0b\x32\x1c.pool_protocol.v1.AgentEvent\x12\r\n\x05\x61t_us\x18\x0f \x01(\x03\"\xc9\x03\n\x0eVehicleSignals\x12\x0c\n\x04plug\x18\x01 \x01(\t\x12\x0e\n\x06\x63harge\x18\x02 \x01(\t\x12\x18\n\x0b\x64ischarging\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06moving\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x0bsoc_percent\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11soc_limit_percent\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x1b\n\x0e\x63harge_power_w\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1c\n\x0f\x62\x61ttery_power_w\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x17\n\neta_full_s\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x0e\n\x06source\x18\n \x01(\t\x12\x14\n\x0csource_class\x18\x0b \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x0c \x01(\x03\x12\r\n\x05\x66resh\x18\r \x01(\x08\x12\x14\n\x07\x61t_home\x18\x0e \x01(\x08H\x07\x88\x01\x01\x42\x0e\n\x0c_dischargingB\t\n\x07_movingB\x0e\n\x0c_soc_percentB\x14\n\x12_soc_limit_percentB\x11\n\x0f_charge_power_wB\x12\n\x10_battery_power_wB\r\n\x0b_eta_full_sB\n\n\x08_at_home\"\xbf\x02\n\rComputeStatus\x12\x14\n\x0cworker_alive\x18\x01 \x01(\x08\x12\x16\n\x0eprogram_sha256\x18\x02 \x01(\t\x12\x16\n\x0elease_attempts\x18\x03 \x01(\r\x12\x12\n\nlease_done\x18\x04 \x01(\r\x12\x17\n\x0f\x63ompleted_total\x18\x05 \x01(\x04\x12\x17\n\x0f\x61\x62\x61ndoned_total\x18\x06 \x01(\x04\x12\x16\n\x0eunacknowledged\x18\x07 \x01(\r\x12\x18\n\x10\x63ompute_today_ms\x18\x08 \x01(\x03\x12\x14\n\x0clast_stop_ms\x18\t \x01(\x01\x12\r\n\x05watts\x18\n \x01(\x01\x12\x17\n\x0fsandbox_missing\x18\x0b \x03(\t\x12\x18\n\x10\x63ompute_total_ms\x18\x0c \x01(\x03\x12\x18\n\x10\x61ttempt_progress\x18\r \x01(\x01\"\xa4\x02\n\nPoolStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x17\n\x0flast_contact_us\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x13\n\x0bheld_micros\x18\x05 \x01(\x03\x12\x18\n\x10\x61vailable_micros\x18\x06 \x01(\x03\x12\x13\n\x0bpaid_micros\x18\x07 \x01(\x03\x12\x1a\n\x12vehicle_net_micros\x18\x08 \x01(\x03\x12\x19\n\x11verified_attempts\x18\t \x01(\x04\x12\x19\n\x11rejected_attempts\x18\n \x01(\x04\x12\x19\n\x11quarantine_reason\x18\x0b \x01(\t\x12\x16\n\x0eno_work_reason\x18\x0c \x01(\t\":\n\nAgentEvent\x12\r\n\x05\x61t_us\x18\x01 \x01(\x03\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"#\n\x0fSetOptInRequest\x12\x10\n\x08opted_in\x18\x01 \x01(\x08\"R\n\x10SetOptInResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\x12\x0f\n\x07stop_ms\x18\x02 \x01(\x01\"\"\n\x0cPauseRequest\x12\x12\n\nduration_s\x18\x01 \x01(\x04\"O\n\rPauseResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\x12\x0f\n\x07stop_ms\x18\x02 \x01(\x01\"\x0f\n\rResumeRequest\"?\n\x0eResumeResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\"\x12\n\x10GetPolicyRequest\"(\n\x11GetPolicyResponse\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\t\"\'\n\x10SetPolicyRequest\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\t\"W\n\x11SetPolicyResponse\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus*o\n\x0bVerdictKind\x12\x1c\n\x18VERDICT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_KIND_RUN\x10\x01\x12\x15\n\x11VERDICT_KIND_WAIT\x10\x02\x12\x15\n\x11VERDICT_KIND_STOP\x10\x03\x32\xdf\x04\n\x13\x41gentControlService\x12T\n\tGetStatus\x12\".pool_protocol.v1.GetStatusRequest\x1a#.pool_protocol.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.pool_protocol.v1.WatchStatusRequest\x1a%.pool_protocol.v1.WatchStatusResponse0\x01\x12Q\n\x08SetOptIn\x12!.pool_protocol.v1.SetOptInRequest\x1a\".pool_protocol.v1.SetOptInResponse\x12H\n\x05Pause\x12\x1e.pool_protocol.v1.PauseRequest\x1a\x1f.pool_protocol.v1.PauseResponse\x12K\n\x06Resume\x12\x1f.pool_protocol.v1.ResumeRequest\x1a .pool_protocol.v1.ResumeResponse\x12T\n\tGetPolicy\x12\".pool_protocol.v1.GetPolicyRequest\x1a#.pool_protocol.v1.GetPolicyResponse\x12T\n\tSetPolicy\x12\".pool_protocol.v1.SetPolicyRequest\x1a#.pool_protocol.v1.SetPolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,pool_protocol/v1/agent_control_service.proto\x12\x10pool_protocol.v1\"\x12\n\x10GetStatusRequest\"B\n\x11GetStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\"\x14\n\x12WatchStatusRequest\"D\n\x13WatchStatusResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\"7\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\"\x88\x04\n\x0b\x41gentStatus\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x12\n\nvehicle_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x11\n\tcomputing\x18\x04 \x01(\x08\x12.\n\x07verdict\x18\x05 \x01(\x0e\x32\x1d.pool_protocol.v1.VerdictKind\x12)\n\x07reasons\x18\x06 \x03(\x0b\x32\x18.pool_protocol.v1.Reason\x12\x10\n\x08opted_in\x18\x07 \x01(\x08\x12\x19\n\x11opt_in_changed_us\x18\x08 \x01(\x03\x12\x0e\n\x06paused\x18\t \x01(\x08\x12\x16\n\x0epause_until_us\x18\n \x01(\x03\x12\x31\n\x07signals\x18\x0b \x01(\x0b\x32 .pool_protocol.v1.VehicleSignals\x12\x30\n\x07\x63ompute\x18\x0c \x01(\x0b\x32\x1f.pool_protocol.v1.ComputeStatus\x12*\n\x04pool\x18\r \x01(\x0b\x32\x1c.pool_protocol.v1.PoolStatus\x12,\n\x06\x65vents\x18\x0e \x03(\x0b\x32\x1c.pool_protocol.v1.AgentEvent\x12\r\n\x05\x61t_us\x18\x0f \x01(\x03\x12.\n\x06\x65nergy\x18\x10 \x01(\x0b\x32\x1e.pool_protocol.v1.EnergyStatus\"\xc9\x03\n\x0eVehicleSignals\x12\x0c\n\x04plug\x18\x01 \x01(\t\x12\x0e\n\x06\x63harge\x18\x02 \x01(\t\x12\x18\n\x0b\x64ischarging\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06moving\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x0bsoc_percent\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11soc_limit_percent\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x1b\n\x0e\x63harge_power_w\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1c\n\x0f\x62\x61ttery_power_w\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x17\n\neta_full_s\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x0e\n\x06source\x18\n \x01(\t\x12\x14\n\x0csource_class\x18\x0b \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x0c \x01(\x03\x12\r\n\x05\x66resh\x18\r \x01(\x08\x12\x14\n\x07\x61t_home\x18\x0e \x01(\x08H\x07\x88\x01\x01\x42\x0e\n\x0c_dischargingB\t\n\x07_movingB\x0e\n\x0c_soc_percentB\x14\n\x12_soc_limit_percentB\x11\n\x0f_charge_power_wB\x12\n\x10_battery_power_wB\r\n\x0b_eta_full_sB\n\n\x08_at_home\"\xbf\x02\n\rComputeStatus\x12\x14\n\x0cworker_alive\x18\x01 \x01(\x08\x12\x16\n\x0eprogram_sha256\x18\x02 \x01(\t\x12\x16\n\x0elease_attempts\x18\x03 \x01(\r\x12\x12\n\nlease_done\x18\x04 \x01(\r\x12\x17\n\x0f\x63ompleted_total\x18\x05 \x01(\x04\x12\x17\n\x0f\x61\x62\x61ndoned_total\x18\x06 \x01(\x04\x12\x16\n\x0eunacknowledged\x18\x07 \x01(\r\x12\x18\n\x10\x63ompute_today_ms\x18\x08 \x01(\x03\x12\x14\n\x0clast_stop_ms\x18\t \x01(\x01\x12\r\n\x05watts\x18\n \x01(\x01\x12\x17\n\x0fsandbox_missing\x18\x0b \x03(\t\x12\x18\n\x10\x63ompute_total_ms\x18\x0c \x01(\x03\x12\x18\n\x10\x61ttempt_progress\x18\r \x01(\x01\"\xf2\x03\n\x0c\x45nergyStatus\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x14\n\x0cnot_measured\x18\x02 \x01(\t\x12\r\n\x05watts\x18\x03 \x01(\x01\x12\x17\n\nidle_watts\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08today_mj\x18\x05 \x01(\x03\x12%\n\x18\x65lectricity_today_micros\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x11unpriced_today_mj\x18\x07 \x01(\x03\x12\x15\n\rjoules_per_wu\x18\x08 \x01(\x01\x12\x13\n\x0bwu_per_hour\x18\t \x01(\x01\x12\x11\n\testimated\x18\n \x01(\x08\x12\x0e\n\x06tariff\x18\x0b \x01(\t\x12\x17\n\x0ftariff_currency\x18\x0c \x01(\t\x12\"\n\x15tariff_micros_per_kwh\x18\r \x01(\x03H\x02\x88\x01\x01\x12 \n\x13net_micros_per_hour\x18\x0e \x01(\x03H\x03\x88\x01\x01\x12#\n\x1breserve_price_micros_per_wu\x18\x0f \x01(\x03\x12\x0f\n\x07refusal\x18\x10 \x01(\tB\r\n\x0b_idle_wattsB\x1b\n\x19_electricity_today_microsB\x18\n\x16_tariff_micros_per_kwhB\x16\n\x14_net_micros_per_hour\"\xa4\x02\n\nPoolStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x17\n\x0flast_contact_us\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x13\n\x0bheld_micros\x18\x05 \x01(\x03\x12\x18\n\x10\x61vailable_micros\x18\x06 \x01(\x03\x12\x13\n\x0bpaid_micros\x18\x07 \x01(\x03\x12\x1a\n\x12vehicle_net_micros\x18\x08 \x01(\x03\x12\x19\n\x11verified_attempts\x18\t \x01(\x04\x12\x19\n\x11rejected_attempts\x18\n \x01(\x04\x12\x19\n\x11quarantine_reason\x18\x0b \x01(\t\x12\x16\n\x0eno_work_reason\x18\x0c \x01(\t\":\n\nAgentEvent\x12\r\n\x05\x61t_us\x18\x01 \x01(\x03\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"#\n\x0fSetOptInRequest\x12\x10\n\x08opted_in\x18\x01 \x01(\x08\"R\n\x10SetOptInResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\x12\x0f\n\x07stop_ms\x18\x02 \x01(\x01\"\"\n\x0cPauseRequest\x12\x12\n\nduration_s\x18\x01 \x01(\x04\"O\n\rPauseResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\x12\x0f\n\x07stop_ms\x18\x02 \x01(\x01\"\x0f\n\rResumeRequest\"?\n\x0eResumeResponse\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus\"\x12\n\x10GetPolicyRequest\"(\n\x11GetPolicyResponse\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\t\"\'\n\x10SetPolicyRequest\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\t\"W\n\x11SetPolicyResponse\x12\x13\n\x0bpolicy_toml\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0b\x32\x1d.pool_protocol.v1.AgentStatus*o\n\x0bVerdictKind\x12\x1c\n\x18VERDICT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_KIND_RUN\x10\x01\x12\x15\n\x11VERDICT_KIND_WAIT\x10\x02\x12\x15\n\x11VERDICT_KIND_STOP\x10\x03\x32\xdf\x04\n\x13\x41gentControlService\x12T\n\tGetStatus\x12\".pool_protocol.v1.GetStatusRequest\x1a#.pool_protocol.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12$.pool_protocol.v1.WatchStatusRequest\x1a%.pool_protocol.v1.WatchStatusResponse0\x01\x12Q\n\x08SetOptIn\x12!.pool_protocol.v1.SetOptInRequest\x1a\".pool_protocol.v1.SetOptInResponse\x12H\n\x05Pause\x12\x1e.pool_protocol.v1.PauseRequest\x1a\x1f.pool_protocol.v1.PauseResponse\x12K\n\x06Resume\x12\x1f.pool_protocol.v1.ResumeRequest\x1a .pool_protocol.v1.ResumeResponse\x12T\n\tGetPolicy\x12\".pool_protocol.v1.GetPolicyRequest\x1a#.pool_protocol.v1.GetPolicyResponse\x12T\n\tSetPolicy\x12\".pool_protocol.v1.SetPolicyRequest\x1a#.pool_protocol.v1.SetPolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pool_protocol.v1.agent_control_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICTKIND']._serialized_start=2427
-  _globals['_VERDICTKIND']._serialized_end=2538
+  _globals['_VERDICTKIND']._serialized_start=2976
+  _globals['_VERDICTKIND']._serialized_end=3087
   _globals['_GETSTATUSREQUEST']._serialized_start=66
   _globals['_GETSTATUSREQUEST']._serialized_end=84
   _globals['_GETSTATUSRESPONSE']._serialized_start=86
@@ -44,35 +44,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REASON']._serialized_start=246
   _globals['_REASON']._serialized_end=301
   _globals['_AGENTSTATUS']._serialized_start=304
-  _globals['_AGENTSTATUS']._serialized_end=776
-  _globals['_VEHICLESIGNALS']._serialized_start=779
-  _globals['_VEHICLESIGNALS']._serialized_end=1236
-  _globals['_COMPUTESTATUS']._serialized_start=1239
-  _globals['_COMPUTESTATUS']._serialized_end=1558
-  _globals['_POOLSTATUS']._serialized_start=1561
-  _globals['_POOLSTATUS']._serialized_end=1853
-  _globals['_AGENTEVENT']._serialized_start=1855
-  _globals['_AGENTEVENT']._serialized_end=1913
-  _globals['_SETOPTINREQUEST']._serialized_start=1915
-  _globals['_SETOPTINREQUEST']._serialized_end=1950
-  _globals['_SETOPTINRESPONSE']._serialized_start=1952
-  _globals['_SETOPTINRESPONSE']._serialized_end=2034
-  _globals['_PAUSEREQUEST']._serialized_start=2036
-  _globals['_PAUSEREQUEST']._serialized_end=2070
-  _globals['_PAUSERESPONSE']._serialized_start=2072
-  _globals['_PAUSERESPONSE']._serialized_end=2151
-  _globals['_RESUMEREQUEST']._serialized_start=2153
-  _globals['_RESUMEREQUEST']._serialized_end=2168
-  _globals['_RESUMERESPONSE']._serialized_start=2170
-  _globals['_RESUMERESPONSE']._serialized_end=2233
-  _globals['_GETPOLICYREQUEST']._serialized_start=2235
-  _globals['_GETPOLICYREQUEST']._serialized_end=2253
-  _globals['_GETPOLICYRESPONSE']._serialized_start=2255
-  _globals['_GETPOLICYRESPONSE']._serialized_end=2295
-  _globals['_SETPOLICYREQUEST']._serialized_start=2297
-  _globals['_SETPOLICYREQUEST']._serialized_end=2336
-  _globals['_SETPOLICYRESPONSE']._serialized_start=2338
-  _globals['_SETPOLICYRESPONSE']._serialized_end=2425
-  _globals['_AGENTCONTROLSERVICE']._serialized_start=2541
-  _globals['_AGENTCONTROLSERVICE']._serialized_end=3148
+  _globals['_AGENTSTATUS']._serialized_end=824
+  _globals['_VEHICLESIGNALS']._serialized_start=827
+  _globals['_VEHICLESIGNALS']._serialized_end=1284
+  _globals['_COMPUTESTATUS']._serialized_start=1287
+  _globals['_COMPUTESTATUS']._serialized_end=1606
+  _globals['_ENERGYSTATUS']._serialized_start=1609
+  _globals['_ENERGYSTATUS']._serialized_end=2107
+  _globals['_POOLSTATUS']._serialized_start=2110
+  _globals['_POOLSTATUS']._serialized_end=2402
+  _globals['_AGENTEVENT']._serialized_start=2404
+  _globals['_AGENTEVENT']._serialized_end=2462
+  _globals['_SETOPTINREQUEST']._serialized_start=2464
+  _globals['_SETOPTINREQUEST']._serialized_end=2499
+  _globals['_SETOPTINRESPONSE']._serialized_start=2501
+  _globals['_SETOPTINRESPONSE']._serialized_end=2583
+  _globals['_PAUSEREQUEST']._serialized_start=2585
+  _globals['_PAUSEREQUEST']._serialized_end=2619
+  _globals['_PAUSERESPONSE']._serialized_start=2621
+  _globals['_PAUSERESPONSE']._serialized_end=2700
+  _globals['_RESUMEREQUEST']._serialized_start=2702
+  _globals['_RESUMEREQUEST']._serialized_end=2717
+  _globals['_RESUMERESPONSE']._serialized_start=2719
+  _globals['_RESUMERESPONSE']._serialized_end=2782
+  _globals['_GETPOLICYREQUEST']._serialized_start=2784
+  _globals['_GETPOLICYREQUEST']._serialized_end=2802
+  _globals['_GETPOLICYRESPONSE']._serialized_start=2804
+  _globals['_GETPOLICYRESPONSE']._serialized_end=2844
+  _globals['_SETPOLICYREQUEST']._serialized_start=2846
+  _globals['_SETPOLICYREQUEST']._serialized_end=2885
+  _globals['_SETPOLICYRESPONSE']._serialized_start=2887
+  _globals['_SETPOLICYRESPONSE']._serialized_end=2974
+  _globals['_AGENTCONTROLSERVICE']._serialized_start=3090
+  _globals['_AGENTCONTROLSERVICE']._serialized_end=3697
 # @@protoc_insertion_point(module_scope)

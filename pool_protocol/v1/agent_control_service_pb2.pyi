@@ -180,6 +180,7 @@ class AgentStatus(_message.Message):
     POOL_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     AT_US_FIELD_NUMBER: _builtins.int
+    ENERGY_FIELD_NUMBER: _builtins.int
     agent_version: _builtins.str
     """Agent version."""
     vehicle_id: _builtins.str
@@ -220,6 +221,10 @@ class AgentStatus(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentEvent]:
         """Last things that happened, newest first, at most 20."""
 
+    @_builtins.property
+    def energy(self) -> Global___EnergyStatus:
+        """What computing takes and leaves."""
+
     def __init__(
         self,
         *,
@@ -238,10 +243,11 @@ class AgentStatus(_message.Message):
         pool: Global___PoolStatus | None = ...,
         events: _abc.Iterable[Global___AgentEvent] | None = ...,
         at_us: _builtins.int = ...,
+        energy: Global___EnergyStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "pool", b"pool", "signals", b"signals"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "energy", b"energy", "pool", b"pool", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "at_us", b"at_us", "compute", b"compute", "computing", b"computing", "events", b"events", "opt_in_changed_us", b"opt_in_changed_us", "opted_in", b"opted_in", "pause_until_us", b"pause_until_us", "paused", b"paused", "pool", b"pool", "reasons", b"reasons", "signals", b"signals", "state", b"state", "vehicle_id", b"vehicle_id", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "at_us", b"at_us", "compute", b"compute", "computing", b"computing", "energy", b"energy", "events", b"events", "opt_in_changed_us", b"opt_in_changed_us", "opted_in", b"opted_in", "pause_until_us", b"pause_until_us", "paused", b"paused", "pool", b"pool", "reasons", b"reasons", "signals", b"signals", "state", b"state", "vehicle_id", b"vehicle_id", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,6 +429,105 @@ class ComputeStatus(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ComputeStatus: _TypeAlias = ComputeStatus  # noqa: Y015
+
+@_typing.final
+class EnergyStatus(_message.Message):
+    """What computing takes and leaves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    NOT_MEASURED_FIELD_NUMBER: _builtins.int
+    WATTS_FIELD_NUMBER: _builtins.int
+    IDLE_WATTS_FIELD_NUMBER: _builtins.int
+    TODAY_MJ_FIELD_NUMBER: _builtins.int
+    ELECTRICITY_TODAY_MICROS_FIELD_NUMBER: _builtins.int
+    UNPRICED_TODAY_MJ_FIELD_NUMBER: _builtins.int
+    JOULES_PER_WU_FIELD_NUMBER: _builtins.int
+    WU_PER_HOUR_FIELD_NUMBER: _builtins.int
+    ESTIMATED_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    TARIFF_CURRENCY_FIELD_NUMBER: _builtins.int
+    TARIFF_MICROS_PER_KWH_FIELD_NUMBER: _builtins.int
+    NET_MICROS_PER_HOUR_FIELD_NUMBER: _builtins.int
+    RESERVE_PRICE_MICROS_PER_WU_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """How energy is found: rapl, nvml, rapl+nvml (measured), declared (the owner's watts, times the time)."""
+    not_measured: _builtins.str
+    """Why no counter measures; empty where one does."""
+    watts: _builtins.float
+    """What the work draws now, watts; 0 when nothing is computed."""
+    idle_watts: _builtins.float
+    """What the machine draws without work, watts; absent when that is not known."""
+    today_mj: _builtins.int
+    """Energy of this day (UTC), millijoules at the wall."""
+    electricity_today_micros: _builtins.int
+    """What it cost by the owner's tariff, micro-units; absent when none of it had a price."""
+    unpriced_today_mj: _builtins.int
+    """The part of today's energy that had no price."""
+    joules_per_wu: _builtins.float
+    """What a work unit takes, joules."""
+    wu_per_hour: _builtins.float
+    """How many work units an hour makes."""
+    estimated: _builtins.bool
+    """Whether these two are defaults: nothing was measured in the last day."""
+    tariff: _builtins.str
+    """The tariff in a few words; empty when none is set."""
+    tariff_currency: _builtins.str
+    """Its currency, an ISO 4217 code."""
+    tariff_micros_per_kwh: _builtins.int
+    """The price now, micro-units per kWh; absent when there is none."""
+    net_micros_per_hour: _builtins.int
+    """What an hour leaves at the pool's posted price, after fee and electricity; absent while a part is not known."""
+    reserve_price_micros_per_wu: _builtins.int
+    """The lowest price that the car asks for, micro-units per WU."""
+    refusal: _builtins.str
+    """Code of why no work is wanted for its price: TARIFF_UNKNOWN, PRICE_BELOW_RESERVE, NET_BELOW_MINIMUM; empty when
+    it is wanted.
+    """
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        not_measured: _builtins.str = ...,
+        watts: _builtins.float = ...,
+        idle_watts: _builtins.float | None = ...,
+        today_mj: _builtins.int = ...,
+        electricity_today_micros: _builtins.int | None = ...,
+        unpriced_today_mj: _builtins.int = ...,
+        joules_per_wu: _builtins.float = ...,
+        wu_per_hour: _builtins.float = ...,
+        estimated: _builtins.bool = ...,
+        tariff: _builtins.str = ...,
+        tariff_currency: _builtins.str = ...,
+        tariff_micros_per_kwh: _builtins.int | None = ...,
+        net_micros_per_hour: _builtins.int | None = ...,
+        reserve_price_micros_per_wu: _builtins.int = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_electricity_today_micros", b"_electricity_today_micros", "_idle_watts", b"_idle_watts", "_net_micros_per_hour", b"_net_micros_per_hour", "_tariff_micros_per_kwh", b"_tariff_micros_per_kwh", "electricity_today_micros", b"electricity_today_micros", "idle_watts", b"idle_watts", "net_micros_per_hour", b"net_micros_per_hour", "tariff_micros_per_kwh", b"tariff_micros_per_kwh"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_electricity_today_micros", b"_electricity_today_micros", "_idle_watts", b"_idle_watts", "_net_micros_per_hour", b"_net_micros_per_hour", "_tariff_micros_per_kwh", b"_tariff_micros_per_kwh", "electricity_today_micros", b"electricity_today_micros", "estimated", b"estimated", "idle_watts", b"idle_watts", "joules_per_wu", b"joules_per_wu", "net_micros_per_hour", b"net_micros_per_hour", "not_measured", b"not_measured", "refusal", b"refusal", "reserve_price_micros_per_wu", b"reserve_price_micros_per_wu", "source", b"source", "tariff", b"tariff", "tariff_currency", b"tariff_currency", "tariff_micros_per_kwh", b"tariff_micros_per_kwh", "today_mj", b"today_mj", "unpriced_today_mj", b"unpriced_today_mj", "watts", b"watts", "wu_per_hour", b"wu_per_hour"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__electricity_today_micros: _TypeAlias = _typing.Literal["electricity_today_micros"]  # noqa: Y015
+    _WhichOneofArgType__electricity_today_micros: _TypeAlias = _typing.Literal["_electricity_today_micros", b"_electricity_today_micros"]  # noqa: Y015
+    _WhichOneofReturnType__idle_watts: _TypeAlias = _typing.Literal["idle_watts"]  # noqa: Y015
+    _WhichOneofArgType__idle_watts: _TypeAlias = _typing.Literal["_idle_watts", b"_idle_watts"]  # noqa: Y015
+    _WhichOneofReturnType__net_micros_per_hour: _TypeAlias = _typing.Literal["net_micros_per_hour"]  # noqa: Y015
+    _WhichOneofArgType__net_micros_per_hour: _TypeAlias = _typing.Literal["_net_micros_per_hour", b"_net_micros_per_hour"]  # noqa: Y015
+    _WhichOneofReturnType__tariff_micros_per_kwh: _TypeAlias = _typing.Literal["tariff_micros_per_kwh"]  # noqa: Y015
+    _WhichOneofArgType__tariff_micros_per_kwh: _TypeAlias = _typing.Literal["_tariff_micros_per_kwh", b"_tariff_micros_per_kwh"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__electricity_today_micros) -> _WhichOneofReturnType__electricity_today_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_watts) -> _WhichOneofReturnType__idle_watts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__net_micros_per_hour) -> _WhichOneofReturnType__net_micros_per_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tariff_micros_per_kwh) -> _WhichOneofReturnType__tariff_micros_per_kwh | None: ...
+
+Global___EnergyStatus: _TypeAlias = EnergyStatus  # noqa: Y015
 
 @_typing.final
 class PoolStatus(_message.Message):

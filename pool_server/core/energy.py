@@ -9,13 +9,9 @@ from collections.abc import Iterable
 from enum import StrEnum, unique
 from typing import NamedTuple
 
-from pool_protocol.limits import SECOND_US
+from pool_protocol.limits import COMPUTE_WATTS_MAX, SECOND_US, TARIFF_MICROS_PER_KWH_MAX
 from pool_protocol.money import ceil_div
 
-#: More than any vehicle's computer and everything around it draws; a figure beyond is a mistake.
-WATTS_MAX = 20_000
-#: Dearer than electricity is in any currency: 100,000 units per kWh.
-TARIFF_MICROS_PER_KWH_MAX = 10**11
 MILLIJOULES_PER_KWH = 3_600_000_000
 _MILLIJOULES_PER_JOULE = 1_000
 
@@ -103,7 +99,7 @@ def judge_energy(
         told = energy_mj != 0 or electricity_micros is not None
         return None, EnergyRefusal.ENERGY_NOT_LABELLED if told else None
     # A second more: a clock may have been set, and a lease is younger than the start of its first attempt.
-    most_mj = WATTS_MAX * _MILLIJOULES_PER_JOULE * (max(0, elapsed_us) + SECOND_US) // SECOND_US
+    most_mj = COMPUTE_WATTS_MAX * _MILLIJOULES_PER_JOULE * (max(0, elapsed_us) + SECOND_US) // SECOND_US
     if not 0 <= energy_mj <= most_mj:
         return None, EnergyRefusal.ENERGY_OUT_OF_BOUNDS
     if electricity_micros is not None and abs(electricity_micros) > _cost_max_micros(energy_mj):

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from pool_protocol.errors import InvariantError
-from pool_protocol.limits import DAY_US, SECOND_US
+from pool_protocol.limits import COMPUTE_WATTS_MAX, DAY_US, SECOND_US
 from pool_server.app.earnings import Earnings, owner_earnings
 from pool_server.app.statements import owner_statement
 from pool_server.app.work_commands import AckStatus, AttemptAckValue, AttemptReport, LeaseGranted
-from pool_server.core.energy import WATTS_MAX, EnergyFigures, EnergySource, EnergySums
+from pool_server.core.energy import EnergyFigures, EnergySource, EnergySums
 from pool_server.core.jobs import AttemptOutcome
 from pool_server.core.statement import LineKind, Statement
 from pool_server.core.verification import VerificationLevel
@@ -114,7 +114,7 @@ def test_energy_of_a_result_that_waits_is_in_no_statement_line_yet(pool: Worksho
         # millijoules, source, cost
         ((-5, EnergySource.RAPL, None), "ENERGY_OUT_OF_BOUNDS", None),
         ((2**63 - 1, EnergySource.RAPL, 2**63 - 1), "ENERGY_OUT_OF_BOUNDS", None),
-        ((WATTS_MAX * 1_000 + 1, EnergySource.DECLARED, None), "ENERGY_OUT_OF_BOUNDS", None),
+        ((COMPUTE_WATTS_MAX * 1_000 + 1, EnergySource.DECLARED, None), "ENERGY_OUT_OF_BOUNDS", None),
         ((36_000, None, 3), "ENERGY_NOT_LABELLED", None),
         ((36_000, EnergySource.NVML, -(2**63)), "ELECTRICITY_OUT_OF_BOUNDS", (36_000, None)),
     ],

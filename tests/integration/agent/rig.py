@@ -38,6 +38,7 @@ from car_agent.journal.store import Journal
 from car_agent.journal.thread import JournalThread
 from car_agent.main.agent import Agent
 from car_agent.main.books import Books
+from car_agent.main.economy import open_economy
 from car_agent.main.numeric import NumericProbes
 from car_agent.main.pool_link import PoolLink
 from car_agent.main.switchboard import Switchboard
@@ -148,6 +149,7 @@ class FakeFleet(fleet_service_pb2_grpc.FleetServiceServicer):
         #: What a request for work is answered with, one after another.
         self.offers: list[common_pb2.Envelope] = []
         self.no_work_retry_ms = 20
+        self.posted_price_micros_per_wu = 1_000
         self.answers_results = True
         self.refuse_results: PoolError | None = None
         self.results_before_refusal = 0
@@ -323,7 +325,12 @@ class FakeFleet(fleet_service_pb2_grpc.FleetServiceServicer):
     async def GetVehicleEarnings(
         self, request: Any, context: Any
     ) -> fleet_service_pb2.GetVehicleEarningsResponse:
-        return fleet_service_pb2.GetVehicleEarningsResponse(currency="EUR", held_micros=len(self.bundles))
+        return fleet_service_pb2.GetVehicleEarningsResponse(
+            currency="EUR",
+            held_micros=len(self.bundles),
+            posted_price_micros_per_wu=self.posted_price_micros_per_wu,
+            fee_ppm=100_000,
+        )
 
     async def Exchange(
         self, requests: Any, context: Any
@@ -453,13 +460,18 @@ class Rig:
             consent.opt_in(now_us=self.clock.now_us())
         self._thread = JournalThread(Journal(self.directory.journal, now_us=self.clock.now_us()))
         books = Books(self._thread, self.clock)
+        policy = Policy(start_after_s=0)
+        self.economy = await open_economy(
+            self.settings, self.directory, policy, books=books, journal=self._thread, clock=self.clock
+        )
         self.agent = Agent(
             settings=self.settings,
             worker=self.worker,
-            policy=Policy(start_after_s=0),
+            policy=policy,
             switches=consent.read(),
             books=books,
             forecast=EtaForecast(),
+            economy=self.economy,
             clock=self.clock,
             probes=NumericProbes(ProbeFile(self.directory.numeric), self.worker),
         )
@@ -483,7 +495,13 @@ class Rig:
             left = set(attempt_ids_of(lease)) - lease.reported
             self.link.desk.open(lease.lease_id, left, attempts_total=lease.attempts_total)
         self.agent.pair_with(self.link, leases, PoolFigures())
-        work = (self.agent.run(), books.run(), self.link.run_sealing(), self.link.session.run())
+        work = (
+            self.agent.run(),
+            books.run(),
+            self.economy.run(),
+            self.link.run_sealing(),
+            self.link.session.run(),
+        )
         self._tasks = [asyncio.create_task(item) for item in work]
 
     def report(self, **changes: Any) -> None:

@@ -440,7 +440,7 @@ async def test_a_hostile_worker_is_not_believed(
 async def test_a_worker_that_cannot_start_any_more_gives_the_lease_back(
     fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("car_agent.main.agent._RETRY_S_MIN", 0.01)
+    monkeypatch.setattr("car_agent.main.pace.Backoff.S_MIN", 0.01)
     rig = Rig(tmp_path / "car", "starts once")
     identity = fleet.identity()
     await rig.start(identity)
@@ -458,7 +458,7 @@ async def test_a_worker_that_cannot_start_any_more_gives_the_lease_back(
 async def test_a_worker_that_never_starts_asks_for_no_work(
     fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("car_agent.main.agent._RETRY_S_MIN", 0.01)
+    monkeypatch.setattr("car_agent.main.pace.Backoff.S_MIN", 0.01)
     rig = Rig(tmp_path / "car", "dies at start")
     identity = fleet.identity()
     fleet.offers = [fleet.lease(1, 11, 12)]

@@ -311,7 +311,9 @@ async def test_a_worker_that_has_made_no_unit_leaves_nothing_to_claim(tmp_path: 
     )
     await until(lambda: killed.driver.running_attempt is not None)
     killed.driver.kill()
-    assert killed.driver.stopped is None
+    stopped = killed.driver.stopped
+    assert stopped is not None
+    assert (stopped.unit_count, stopped.unit_digests) == (0, ())
     await until(lambda: killed.listener.exits == [False])
     feeding.cancel()
     await asyncio.gather(feeding, return_exceptions=True)

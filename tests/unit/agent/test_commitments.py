@@ -84,7 +84,9 @@ def test_a_journal_of_the_first_version_learns_to_keep_them(tmp_path: Path) -> N
     first.put_meta("owner", "Olga")
     first.close()
     with sqlite3.connect(path) as connection:
-        connection.executescript("DROP TABLE commitments; DROP TABLE kept_leases; PRAGMA user_version = 1;")
+        connection.executescript(
+            "DROP TABLE commitments; DROP TABLE kept_leases; DROP TABLE energy_days; PRAGMA user_version = 1;"
+        )
     connection.close()
     second = Journal(path, now_us=NOW_US)
     assert second.quarantined is None

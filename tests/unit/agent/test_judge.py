@@ -51,7 +51,6 @@ def test_a_worker_that_tells_of_other_units_is_not_believed(
 @pytest.mark.parametrize(("walked", "claimed"), [(1, 1), (3, 3), (4, 3)])
 def test_whole_units_are_claimed_but_never_the_whole_task(walked: int, claimed: int) -> None:
     outcome = stopped_outcome(work(), DIGESTS[:walked], run_time_us=5)
-    assert outcome is not None
     assert (outcome.outcome, outcome.attempt_id, outcome.run_time_us) == (Outcome.ABANDONED, 7, 5)
     assert outcome.unit_digests == tuple(DIGESTS[:claimed])
     assert outcome.unit_count == claimed
@@ -60,4 +59,5 @@ def test_whole_units_are_claimed_but_never_the_whole_task(walked: int, claimed: 
 @pytest.mark.parametrize("of", [work(), work(10, 10), work(0, 0)], ids=["no unit", "one unit", "a map task"])
 def test_without_a_unit_nothing_is_claimed(of: AttemptWork) -> None:
     walked = DIGESTS[:1] if of.steps == 10 else []
-    assert stopped_outcome(of, walked, run_time_us=5) is None
+    outcome = stopped_outcome(of, walked, run_time_us=5)
+    assert (outcome.unit_count, outcome.unit_digests, outcome.run_time_us) == (0, (), 5)

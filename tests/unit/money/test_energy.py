@@ -4,13 +4,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from pool_protocol.limits import SECOND_US
+from pool_protocol.limits import COMPUTE_WATTS_MAX, SECOND_US, TARIFF_MICROS_PER_KWH_MAX
 from pool_server.core.energy import (
     MILLIJOULES_PER_KWH,
     MIXED,
     NO_ENERGY,
-    TARIFF_MICROS_PER_KWH_MAX,
-    WATTS_MAX,
     EnergyFigures,
     EnergyRefusal,
     EnergySource,
@@ -32,8 +30,12 @@ FIGURES = st.builds(
         ((5, None, None), None, EnergyRefusal.ENERGY_NOT_LABELLED),
         ((0, None, 5), None, EnergyRefusal.ENERGY_NOT_LABELLED),
         ((-1, EnergySource.RAPL, None), None, EnergyRefusal.ENERGY_OUT_OF_BOUNDS),
-        ((WATTS_MAX * 11_000 + 1, EnergySource.RAPL, None), None, EnergyRefusal.ENERGY_OUT_OF_BOUNDS),
-        ((WATTS_MAX * 11_000, EnergySource.RAPL, None), (WATTS_MAX * 11_000, EnergySource.RAPL, None), None),
+        ((COMPUTE_WATTS_MAX * 11_000 + 1, EnergySource.RAPL, None), None, EnergyRefusal.ENERGY_OUT_OF_BOUNDS),
+        (
+            (COMPUTE_WATTS_MAX * 11_000, EnergySource.RAPL, None),
+            (COMPUTE_WATTS_MAX * 11_000, EnergySource.RAPL, None),
+            None,
+        ),
         ((2**63 - 1, EnergySource.RAPL, 2**63 - 1), None, EnergyRefusal.ENERGY_OUT_OF_BOUNDS),
         ((0, EnergySource.RAPL, 0), (0, EnergySource.RAPL, 0), None),
         ((650_000, EnergySource.DECLARED, -54), (650_000, EnergySource.DECLARED, -54), None),
