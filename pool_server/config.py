@@ -72,6 +72,13 @@ class ServerConfig:
     payout_schedule: str = _key(
         "weekly", "How often payout runs are announced to owners.", one_of=("none", "daily", "weekly")
     )
+    payout_debtor_name: str = _key(
+        "", "Holder of the account that payouts come from, for SEPA files; empty: payouts are tables (CSV)."
+    )
+    payout_debtor_iban: str = _key("", "IBAN of the account that payouts come from.")
+    payout_debtor_bic: str = _key("", "BIC of that account's bank; may stay empty.")
+    payout_debtor_town: str = _key("", "Town of the account's holder; may stay empty, with the country.")
+    payout_debtor_country: str = _key("", "Country of the account's holder, two letters.")
     lease_timeout_s: int = _key(
         600,
         "How long a vehicle may take for a lease, seconds.",

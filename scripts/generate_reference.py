@@ -20,6 +20,7 @@ from pool_server.core.jobs import ATTEMPT_LIFECYCLE, JOB_LIFECYCLE, LEASE_LIFECY
 from pool_server.core.lifecycle import Lifecycle
 from pool_server.core.payouts.model import TRANSITIONS as PAYOUT_TRANSITIONS
 from pool_server.core.payouts.model import PayoutState
+from pool_server.core.payouts.row_state import PAYOUT_ROW_LIFECYCLE
 from pool_server.core.verification.dispute import DISPUTE_LIFECYCLE
 from pool_server.core.verification.prefix_claim import PREFIX_LIFECYCLE
 from pool_server.core.verification.unit_check import UNIT_CHECK_LIFECYCLE
@@ -97,6 +98,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "unit-check": lambda: lifecycle(UNIT_CHECK_LIFECYCLE),
     "vehicle": lambda: lifecycle(VEHICLE_LIFECYCLE),
     "payout": payouts,
+    "payout-row": lambda: lifecycle(PAYOUT_ROW_LIFECYCLE),
     "phases": phases,
     "policy": policy,
     "catalogue": catalogue,

@@ -241,7 +241,11 @@ def pair_car(
             account.SetPayoutDetails(
                 account_service_pb2.SetPayoutDetailsRequest(
                     details=account_service_pb2.PayoutDetails(
-                        holder_name=car.owner_name, iban=car.iban, threshold_micros=THRESHOLD_MICROS
+                        holder_name=car.owner_name,
+                        iban=car.iban,
+                        threshold_micros=THRESHOLD_MICROS,
+                        town="Berlin",
+                        country="DE",
                     )
                 ),
                 timeout=CALL_TIMEOUT_S,

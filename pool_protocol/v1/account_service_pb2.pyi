@@ -771,22 +771,37 @@ class PayoutDetails(_message.Message):
     HOLDER_NAME_FIELD_NUMBER: _builtins.int
     IBAN_FIELD_NUMBER: _builtins.int
     THRESHOLD_MICROS_FIELD_NUMBER: _builtins.int
+    TOWN_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    BIC_FIELD_NUMBER: _builtins.int
     holder_name: _builtins.str
-    """Name of the account's holder, at most 70 characters."""
+    """Name of the account's holder, at most 70 characters, written as every bank takes it where the pool pays in EUR:
+    letters A to Z, digits, spaces and / - ? : ( ) . , ' +. Another form is refused with the one to confirm in the
+    error's context "proposal".
+    """
     iban: _builtins.str
     """IBAN, without spaces."""
     threshold_micros: _builtins.int
     """Pay when available reaches this; at least one cent."""
+    town: _builtins.str
+    """Town in which the owner lives, at most 35 characters; must be set where the pool pays in EUR."""
+    country: _builtins.str
+    """Country in which the owner lives, ISO 3166, for example "DE"; must be set where the pool pays in EUR."""
+    bic: _builtins.str
+    """The bank's BIC; filled in from the IBAN where it is left empty and the bank is known."""
     def __init__(
         self,
         *,
         holder_name: _builtins.str = ...,
         iban: _builtins.str = ...,
         threshold_micros: _builtins.int = ...,
+        town: _builtins.str = ...,
+        country: _builtins.str = ...,
+        bic: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder_name", b"holder_name", "iban", b"iban", "threshold_micros", b"threshold_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bic", b"bic", "country", b"country", "holder_name", b"holder_name", "iban", b"iban", "threshold_micros", b"threshold_micros", "town", b"town"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -823,6 +838,9 @@ class SetPayoutDetailsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DETAILS_FIELD_NUMBER: _builtins.int
+    BANK_NAME_FIELD_NUMBER: _builtins.int
+    bank_name: _builtins.str
+    """The bank's name, to be shown to the owner; empty where it is not known."""
     @_builtins.property
     def details(self) -> Global___PayoutDetails:
         """As kept."""
@@ -831,10 +849,11 @@ class SetPayoutDetailsResponse(_message.Message):
         self,
         *,
         details: Global___PayoutDetails | None = ...,
+        bank_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank_name", b"bank_name", "details", b"details"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -506,16 +506,20 @@ class PlanPayoutRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    RAIL_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Made by the client: the same key gives the same run."""
+    rail: _builtins.str
+    """How to pay: "pain001" (SEPA) or "csv"; empty for the pool's own: SEPA where its account is configured."""
     def __init__(
         self,
         *,
         idempotency_key: _builtins.str = ...,
+        rail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "rail", b"rail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,10 +653,12 @@ class PayoutView(_message.Message):
     APPROVED_AT_US_FIELD_NUMBER: _builtins.int
     FILE_SHA256_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    RAIL_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     payout_id: _builtins.str
     """For example "payout_3"."""
     state: _builtins.str
-    """planned, approved, exported, cancelled."""
+    """planned, approved, exported, settled (the bank has decided every payment), cancelled."""
     total_micros: _builtins.int
     """Sum of the rows that are paid."""
     planned_by: _builtins.str
@@ -667,6 +673,8 @@ class PayoutView(_message.Message):
     """SHA-256 of the exported file, hexadecimal; empty before."""
     currency: _builtins.str
     """ISO 4217 code."""
+    rail: _builtins.str
+    """How it pays: "pain001" or "csv"."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PayoutRow]:
         """Rows."""
@@ -674,6 +682,10 @@ class PayoutView(_message.Message):
     @_builtins.property
     def quarantined(self) -> _containers.RepeatedCompositeFieldContainer[Global___PayoutRow]:
         """Rows left out, each with its reason; nothing is lost, the money stays available."""
+
+    @_builtins.property
+    def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___PayoutProgress]:
+        """How many payments are in which state, and how much money; without rows none."""
 
     def __init__(
         self,
@@ -689,14 +701,46 @@ class PayoutView(_message.Message):
         approved_at_us: _builtins.int = ...,
         file_sha256: _builtins.str = ...,
         currency: _builtins.str = ...,
+        rail: _builtins.str = ...,
+        progress: _abc.Iterable[Global___PayoutProgress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_at_us", b"approved_at_us", "approved_by", b"approved_by", "currency", b"currency", "file_sha256", b"file_sha256", "payout_id", b"payout_id", "planned_at_us", b"planned_at_us", "planned_by", b"planned_by", "quarantined", b"quarantined", "rows", b"rows", "state", b"state", "total_micros", b"total_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_at_us", b"approved_at_us", "approved_by", b"approved_by", "currency", b"currency", "file_sha256", b"file_sha256", "payout_id", b"payout_id", "planned_at_us", b"planned_at_us", "planned_by", b"planned_by", "progress", b"progress", "quarantined", b"quarantined", "rail", b"rail", "rows", b"rows", "state", b"state", "total_micros", b"total_micros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PayoutView: _TypeAlias = PayoutView  # noqa: Y015
+
+@_typing.final
+class PayoutProgress(_message.Message):
+    """Payments of a run that are in one state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MICROS_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """planned, withheld, cancelled, approved, sent, settled, rejected, returned."""
+    count: _builtins.int
+    """How many."""
+    micros: _builtins.int
+    """How much."""
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        count: _builtins.int = ...,
+        micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "micros", b"micros", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PayoutProgress: _TypeAlias = PayoutProgress  # noqa: Y015
 
 @_typing.final
 class PayoutRow(_message.Message):
@@ -710,6 +754,11 @@ class PayoutRow(_message.Message):
     AMOUNT_MICROS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    TOWN_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    BIC_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The owner."""
     holder_name: _builtins.str
@@ -722,6 +771,16 @@ class PayoutRow(_message.Message):
     """Why it was left out, for quarantined rows."""
     reference: _builtins.str
     """End-to-end reference on the bank's side."""
+    state: _builtins.str
+    """planned, withheld, cancelled, approved, sent, settled, rejected, returned; empty for quarantined rows."""
+    explanation: _builtins.str
+    """Why it was left out, withheld, rejected or returned, in words; empty for others."""
+    town: _builtins.str
+    """Town of the owner."""
+    country: _builtins.str
+    """Country of the owner."""
+    bic: _builtins.str
+    """The bank's BIC; empty where it is not known."""
     def __init__(
         self,
         *,
@@ -731,10 +790,15 @@ class PayoutRow(_message.Message):
         amount_micros: _builtins.int = ...,
         reason: _builtins.str = ...,
         reference: _builtins.str = ...,
+        state: _builtins.str = ...,
+        explanation: _builtins.str = ...,
+        town: _builtins.str = ...,
+        country: _builtins.str = ...,
+        bic: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micros", b"amount_micros", "holder_name", b"holder_name", "iban", b"iban", "owner_id", b"owner_id", "reason", b"reason", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micros", b"amount_micros", "bic", b"bic", "country", b"country", "explanation", b"explanation", "holder_name", b"holder_name", "iban", b"iban", "owner_id", b"owner_id", "reason", b"reason", "reference", b"reference", "state", b"state", "town", b"town"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -869,7 +933,7 @@ class ExportPayoutResponse(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     PAYOUT_FIELD_NUMBER: _builtins.int
     file: _builtins.bytes
-    """The bytes, UTF-8 CSV."""
+    """The bytes: pain.001.001.09 or CSV, UTF-8."""
     file_name: _builtins.str
     """Suggested name."""
     sha256: _builtins.str

@@ -4,12 +4,11 @@ Read from what the books and the work keep anyway; nothing is stored for it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pool_protocol import amounts
 from pool_server.app.particulars import locale_of
+from pool_server.app.payout_news import AccountEventValue, payout_news
 from pool_server.core.fleet import VehicleState
-from pool_server.core.payouts.model import PayoutState
 from pool_server.ports.fleet import WorkEvent
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.verification import LookBackState
@@ -18,7 +17,6 @@ from pool_server.ports.verification import LookBackState
 _VEHICLES_MAX = 50
 _EVENTS_PER_VEHICLE = 200
 _RECEIPTS_MAX = 1_000
-_PAYOUTS_MAX = 100
 
 _SENTENCES: dict[str, tuple[str, str]] = {
     VehicleState.ENROLLED.value: ("ENROLLED", "{label} joined the pool."),
@@ -28,25 +26,12 @@ _SENTENCES: dict[str, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountEventValue:
-    """One piece of news."""
-
-    at_us: int
-    code: str
-    """ENROLLED, QUARANTINED, RELEASED, LOST, RETIRED, VERIFIED, LOOK_BACK, LOOK_BACK_DONE, PAYOUT_APPROVED,
-    PAYOUT_EXPORTED."""
-    message: str
-    vehicle_id: str
-    """Empty when it is about no single vehicle."""
-
-
 def account_events(uow: UnitOfWork, *, owner_id: str, limit: int) -> list[AccountEventValue]:
     """Return an owner's news, newest first."""
     labels = {vehicle.vehicle_id: vehicle.label for vehicle in uow.identity.vehicles_of(owner_id)}
     # What follows from something else stands before it, for news of the same microsecond.
     news = [
-        *_payout_news(uow, owner_id),
+        *payout_news(uow, owner_id),
         *_receipt_news(uow, owner_id, labels),
         *look_back_news(uow, labels),
         *_vehicle_news(uow, labels),
@@ -148,24 +133,3 @@ def _receipt_news(uow: UnitOfWork, owner_id: str, labels: dict[str, str]) -> lis
         )
         for (_, vehicle_id), (at_us, count, net_micros) in sums.items()
     ]
-
-
-def _payout_news(uow: UnitOfWork, owner_id: str) -> list[AccountEventValue]:
-    news: list[AccountEventValue] = []
-    locale = locale_of(uow, owner_id)
-    for run, row in uow.payouts.paid_rows(owner_id, limit=_PAYOUTS_MAX):
-        amount = amounts.cents(row.amount_micros, run.currency, locale=locale)
-        exported = run.state is PayoutState.EXPORTED
-        news.append(
-            AccountEventValue(
-                at_us=run.ended_at_us if exported else run.approved_at_us,
-                code="PAYOUT_EXPORTED" if exported else "PAYOUT_APPROVED",
-                message=(
-                    f"{amount} are on their way ({row.reference})."
-                    if exported
-                    else f"A payout of {amount} was approved."
-                ),
-                vehicle_id="",
-            )
-        )
-    return news

@@ -1,6 +1,5 @@
 """Checks the books: every invariant, re-derived from the log. Reads one snapshot; writes nothing."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pool_protocol.digests import merkle_root
 from pool_protocol.limits import DAY_US
 from pool_server.app.entries_check import EntriesAudit
+from pool_server.app.payout_check import check_payouts
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.audit import (
     AccountsAudit,
@@ -21,7 +21,6 @@ from pool_server.core.ledger.audit import (
     open_amounts,
 )
 from pool_server.core.ledger.model import Account, AccountCode, TransferCode, TransferRow
-from pool_server.core.payouts.model import PayoutState
 from pool_server.ports.money import ReceiptRow
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.verification import QuestionedState
@@ -75,7 +74,7 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
         _check_prefixes(uow, log),
         _check_batches(uow),
         _check_days(uow, receipts),
-        _check_payouts(uow, log),
+        *check_payouts(uow, log, clearing_micros=accounts.by_code[AccountCode.PAYOUT_CLEARING]),
     ]
     return LedgerReport(
         ok=all_ok(checks),
@@ -249,28 +248,3 @@ def _check_days(uow: UnitOfWork, receipts: _ReceiptsAudit) -> Check:
         stored[f"{key} fee"] = day.fee_micros
         stored[f"{key} net"] = day.net_micros
     return check_equal("daily_sums_match_receipts", stored, dict(receipts.days), what=f"{count} daily sums")
-
-
-def _check_payouts(uow: UnitOfWork, log: LogAudit) -> Check:
-    finding = Finding("payouts_match_ledger")
-    runs = uow.payouts.runs()
-    for run in runs:
-        rows = [row for row in uow.payouts.rows(run.payout_id) if not row.reason]
-        if (run.total_micros, run.row_count) != (sum(row.amount_micros for row in rows), len(rows)):
-            finding.add(f"{run.text_id} is not the sum of its rows")
-        is_booked = run.state in (PayoutState.APPROVED, PayoutState.EXPORTED)
-        if log.payouts[run.payout_id] != (run.total_micros if is_booked else 0):
-            finding.add(f"{run.text_id} ({run.state}) is booked with {log.payouts[run.payout_id]}")
-        file = uow.payouts.file(run.payout_id)
-        if (file is not None) != (run.state is PayoutState.EXPORTED):
-            finding.add(f"{run.text_id} is {run.state} and has {'a' if file else 'no'} file")
-        elif file is not None and not (
-            hashlib.sha256(file.content).hexdigest() == file.sha256_hex == run.file_sha256
-        ):
-            finding.add(f"the file of {run.text_id} is not the one that was exported")
-    unknown = (
-        set(log.payouts) - {run.payout_id for run in runs} - {k for k, v in log.payouts.items() if v == 0}
-    )
-    for payout_id in sorted(unknown):
-        finding.add(f"the log books payout_{payout_id}, which does not exist")
-    return finding.check(f"{len(runs)} runs, {sum(log.payouts.values())} micros booked")

@@ -8,6 +8,7 @@ from pool_server.core.fleet import VehicleState
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import AccountCode
 from pool_server.core.payouts.model import PayoutState
+from pool_server.core.payouts.row_state import PAID_STATES, row_state
 from pool_server.core.pool_report import OwnerLine, PoolReport, make_report
 from pool_server.core.statement import month_bounds_us
 from pool_server.ports.money import DayRow
@@ -58,12 +59,14 @@ def _balances(uow: UnitOfWork) -> dict[str, dict[int, int]]:
 
 
 def _paid(uow: UnitOfWork, *, from_us: int, until_us: int) -> dict[str, int]:
-    """Return each owner's money in runs approved in a time range."""
+    """Return each owner's money in runs approved in a time range, but for what came back."""
     paid: dict[str, int] = defaultdict(int)
     for run in uow.payouts.runs():
         if run.state in _APPROVED and from_us <= run.approved_at_us < until_us:
+            steps = uow.banks.steps(run.payout_id)
             for row in uow.payouts.rows(run.payout_id):
-                paid[row.owner_id] += 0 if row.reason else row.amount_micros
+                state = row_state(run.state, steps.get(row.owner_id, ()))
+                paid[row.owner_id] += 0 if row.reason or state not in PAID_STATES else row.amount_micros
     return paid
 
 

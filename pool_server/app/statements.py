@@ -22,6 +22,7 @@ _KIND_OF_CODE = {
     TransferCode.AVAILABLE.value: LineKind.RELEASE,
     TransferCode.UPHELD.value: LineKind.RELEASE,
     TransferCode.PAYOUT.value: LineKind.PAYOUT,
+    TransferCode.PAYOUT_RETURNED.value: LineKind.PAYOUT_RETURNED,
 }
 
 
@@ -105,6 +106,7 @@ def _work_line(receipt: ReceiptRow, told: EnergyFigures | None) -> StatementLine
 
 def _ledger_line(row: TransferRow, account_id: int) -> StatementLine:
     kind = _KIND_OF_CODE.get(row.code, LineKind.CORRECTION)
-    reference = f"payout_{row.reference_id}" if kind is LineKind.PAYOUT else f"transfer_{row.transfer_id}"
+    of_run = kind in (LineKind.PAYOUT, LineKind.PAYOUT_RETURNED)
+    reference = f"payout_{row.reference_id}" if of_run else f"transfer_{row.transfer_id}"
     net_micros = row.amount_micros if row.credit_account_id == account_id else -row.amount_micros
     return StatementLine(at_us=row.recorded_at_us, kind=kind, reference=reference, net_micros=net_micros)

@@ -1,4 +1,4 @@
-"""Operator commands for payout runs: plan, look, approve by a second operator, export."""
+"""Operator commands for payout runs: plan, review, approve by a second operator, export, cancel."""
 
 import sys
 from pathlib import Path
@@ -7,13 +7,25 @@ import click
 
 from pool_protocol.system import SystemIds
 from pool_protocol.v1 import admin_service_pb2 as pb
+from pool_protocol.v1 import payout_service_pb2 as payout_pb
+from pool_protocol.v1.payout_service_pb2_grpc import PayoutServiceStub
 from pool_server.cli.output import json_option, money, print_json, print_pairs, print_table, time
 from pool_server.cli.remote import Remote
 
+_EPILOG = """\b
+The whole road; two operators, two tokens:
+  payouts plan                          who is paid how much, who is left out and why
+  payouts review payout_1               totals, movers, new accounts, warnings
+  payouts approve payout_1 --total-micros N     (the other operator: --token-file)
+  payouts export payout_1 --out payout_1.xml    upload this file to the bank
+  payouts import-status FILE            what the bank says: pain.002, camt.054
+  payouts show payout_1                 each payment: sent, settled, rejected, returned
+"""
 
-@click.group()
+
+@click.group(epilog=_EPILOG)
 def payouts() -> None:
-    """Payout runs: plan -> approve (another operator) -> export."""
+    """Pay owners: plan -> review -> approve (another operator) -> export -> import-status."""
 
 
 def _show(payout: pb.PayoutView) -> None:
@@ -22,47 +34,90 @@ def _show(payout: pb.PayoutView) -> None:
         [
             ("payout", payout.payout_id),
             ("state", payout.state),
-            ("total", money(payout.total_micros, currency)),
+            ("rail", payout.rail),
+            ("total", f"{money(payout.total_micros, currency)} in {len(payout.rows)} payments"),
             ("planned", f"{time(payout.planned_at_us)} by {payout.planned_by}"),
             ("approved", f"{time(payout.approved_at_us)} {payout.approved_by}".strip()),
             ("file SHA-256", payout.file_sha256 or "-"),
+            *(
+                (part.state, f"{money(part.micros, currency)} in {part.count} payments")
+                for part in payout.progress
+                if part.state != payout.state
+            ),
         ]
     )
     click.echo()
     print_table(
-        ["owner", "holder", "IBAN", "amount", "reference"],
+        ["owner", "holder", "IBAN", "amount", "state", "reference", "why"],
         [
-            [row.owner_id, row.holder_name, row.iban, money(row.amount_micros, currency), row.reference]
+            [
+                row.owner_id,
+                row.holder_name,
+                row.iban,
+                money(row.amount_micros, currency),
+                row.state,
+                row.reference,
+                row.explanation,
+            ]
             for row in payout.rows
         ],
     )
-    if payout.quarantined:
-        click.echo("\nLeft out; the money stays available:")
-        print_table(
-            ["owner", "amount", "why"],
-            [[row.owner_id, money(row.amount_micros, currency), row.reason] for row in payout.quarantined],
-        )
+    _show_left_out(payout)
+
+
+def _show_left_out(payout: pb.PayoutView) -> None:
+    if not payout.quarantined:
+        return
+    click.echo("\nLeft out; the money stays available, and the owners are told why:")
+    print_table(
+        ["owner", "amount", "reason", "why"],
+        [
+            [row.owner_id, money(row.amount_micros, payout.currency), row.reason, row.explanation]
+            for row in payout.quarantined
+        ],
+    )
+
+
+def _next_step(payout: pb.PayoutView) -> None:
+    """Say what comes next on the road."""
+    steps = {
+        "planned": f"read it: pool-server ... payouts review {payout.payout_id}\n  then another operator: "
+        f"payouts approve {payout.payout_id} --total-micros {payout.total_micros}",
+        "approved": f"pool-server ... payouts export {payout.payout_id} --out FILE, and upload that",
+        "exported": "when the bank reports: pool-server ... payouts import-status FILE",
+    }
+    if payout.state in steps:
+        click.echo(f"\nNext: {steps[payout.state]}")
 
 
 @payouts.command("plan")
 @click.option(
     "--key", default="", help="Idempotency key; the same key gives the same run. Default: a new one."
 )
+@click.option(
+    "--rail",
+    type=click.Choice(["pain001", "csv"]),
+    help="How to pay: a SEPA file, or a table. Default: SEPA where payout_debtor_iban is set in pool.toml.",
+)
 @json_option
 @click.pass_obj
-def plan(remote: Remote, *, key: str, as_json: bool) -> None:
-    """Plan a run over all payable owners. Nothing is booked yet."""
+def plan(remote: Remote, *, key: str, rail: str | None, as_json: bool) -> None:
+    """Plan a run over all payable owners. Nothing is booked yet.
+
+    Owners below their threshold wait; owners who cannot be paid are left out with the reason, and do not
+    stop the others. When nobody can be paid the run is kept as cancelled, and nothing has to be done.
+    """
     answer: pb.PlanPayoutResponse = remote.call(
-        "PlanPayout", pb.PlanPayoutRequest(idempotency_key=key or f"cli-{SystemIds().nonce().hex()}")
+        "PlanPayout",
+        pb.PlanPayoutRequest(idempotency_key=key or f"cli-{SystemIds().nonce().hex()}", rail=rail or ""),
     )
     if as_json:
         print_json(answer.payout)
         return
     _show(answer.payout)
-    click.echo(
-        "\nNext: another operator approves with\n  pool-server ... payouts approve"
-        f" {answer.payout.payout_id} --total-micros {answer.payout.total_micros}"
-    )
+    if answer.payout.state == "cancelled" and not answer.payout.rows:
+        click.echo("\nNobody can be paid now: the run is closed, there is nothing to approve.")
+    _next_step(answer.payout)
 
 
 @payouts.command("list")
@@ -75,11 +130,12 @@ def list_runs(remote: Remote, *, as_json: bool) -> None:
         print_json(answer)
         return
     print_table(
-        ["payout", "state", "total", "planned"],
+        ["payout", "state", "rail", "total", "planned"],
         [
             [
                 payout.payout_id,
                 payout.state,
+                payout.rail,
                 money(payout.total_micros, payout.currency),
                 time(payout.planned_at_us),
             ]
@@ -93,12 +149,66 @@ def list_runs(remote: Remote, *, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(remote: Remote, *, payout: str, as_json: bool) -> None:
-    """Show PAYOUT with its rows."""
+    """Show PAYOUT with each payment and where it is."""
     answer: pb.GetPayoutResponse = remote.call("GetPayout", pb.GetPayoutRequest(payout_id=payout))
     if as_json:
         print_json(answer.payout)
         return
     _show(answer.payout)
+    _next_step(answer.payout)
+
+
+@payouts.command("review")
+@click.argument("payout")
+@json_option
+@click.pass_obj
+def review(remote: Remote, *, payout: str, as_json: bool) -> None:
+    """Read what an approver must know of PAYOUT: totals, movers, new accounts, left out rows, warnings."""
+    answer: payout_pb.ReviewPayoutResponse = remote.call(
+        "ReviewPayout", payout_pb.ReviewPayoutRequest(payout_id=payout), service=PayoutServiceStub
+    )
+    if as_json:
+        print_json(answer)
+        return
+    view = answer.payout
+    currency = view.currency
+    before = (
+        f"{money(answer.previous_total_micros, currency)} in {answer.previous_row_count} payments"
+        f" ({answer.previous_payout_id})"
+        if answer.previous_payout_id
+        else "none"
+    )
+    waiting = answer.below_threshold_count
+    print_pairs(
+        [
+            ("payout", f"{view.payout_id}, {view.state}, planned by {view.planned_by}"),
+            ("total", f"{money(view.total_micros, currency)} in {len(view.rows)} payments"),
+            ("last run", before),
+            ("left out", str(len(view.quarantined))),
+            ("below threshold", f"{waiting}, {money(answer.below_threshold_micros, currency)} together"),
+            ("new accounts", str(len(answer.new_accounts))),
+            ("at the bank", f"{money(answer.bank_micros, currency)} by the books"),
+            ("owed", f"{money(answer.owed_micros, currency)} to buyers, owners and tax offices"),
+            ("under way", f"{money(answer.under_way_micros, currency)} approved earlier, not settled"),
+        ]
+    )
+    if answer.movers:
+        click.echo("\nLargest changes against the last run:")
+        print_table(
+            ["owner", "now", "last run"],
+            [
+                [mover.owner_id, money(mover.amount_micros, currency), money(mover.previous_micros, currency)]
+                for mover in answer.movers
+            ],
+        )
+    _show_left_out(view)
+    for warning in answer.warnings:
+        click.echo(click.style(f"\nWarning: {warning}", fg="yellow"))
+    if view.state == "planned":
+        click.echo(
+            "\nIf it is right, another operator than its planner runs\n  pool-server ... payouts approve"
+            f" {view.payout_id} --total-micros {view.total_micros}"
+        )
 
 
 @payouts.command("approve")
@@ -107,7 +217,11 @@ def show(remote: Remote, *, payout: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def approve(remote: Remote, *, payout: str, total_micros: int, as_json: bool) -> None:
-    """Approve PAYOUT; must be another operator than the one who planned it."""
+    """Approve PAYOUT; must be another operator than the one who planned it.
+
+    Books the money to clearing. Owners who changed their payout details since it was planned are withheld,
+    and the others are paid: nobody is paid more, or elsewhere, than was reviewed.
+    """
     answer: pb.ApprovePayoutResponse = remote.call(
         "ApprovePayout", pb.ApprovePayoutRequest(payout_id=payout, expected_total_micros=total_micros)
     )
@@ -115,6 +229,7 @@ def approve(remote: Remote, *, payout: str, total_micros: int, as_json: bool) ->
         print_json(answer.payout)
         return
     _show(answer.payout)
+    _next_step(answer.payout)
 
 
 @payouts.command("cancel")
@@ -138,7 +253,11 @@ def cancel(remote: Remote, *, payout: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def export(remote: Remote, *, payout: str, out: Path | None, as_json: bool) -> None:
-    """Write the bank's file of an approved PAYOUT; the same bytes every time."""
+    """Write the bank's file of an approved PAYOUT; the same bytes every time.
+
+    A SEPA file (pain.001.001.09) is checked against its schema before anything is kept; the payments are
+    asked for on the first bank day (TARGET) after the first export.
+    """
     answer: pb.ExportPayoutResponse = remote.call("ExportPayout", pb.ExportPayoutRequest(payout_id=payout))
     if out is not None:
         out.write_bytes(answer.file)
@@ -159,3 +278,4 @@ def export(remote: Remote, *, payout: str, out: Path | None, as_json: bool) -> N
         click.echo(
             f"{answer.file_name}: {len(answer.file)} bytes, SHA-256 {answer.sha256}, in {out}", err=True
         )
+        _next_step(answer.payout)

@@ -31,14 +31,16 @@ class Remote:
     ca_file: Path | None
     token_file: Path | None
 
-    def call(self, method: str, request: Any) -> Any:
-        """Make one call of AdminService and return its answer.
+    def call(
+        self, method: str, request: Any, *, service: Any = admin_service_pb2_grpc.AdminServiceStub
+    ) -> Any:
+        """Make one call of AdminService, or of the service with this stub, and return its answer.
 
         Raises:
             PoolError: what the pool answers; UNAVAILABLE when it cannot be reached.
             click.UsageError: the options do not say where the pool is.
         """
-        with self._stub(admin_service_pb2_grpc.AdminServiceStub) as (stub, metadata):
+        with self._stub(service) as (stub, metadata):
             unary: Callable[..., Any] = getattr(stub, method)
             try:
                 return unary(request, metadata=metadata, timeout=TIMEOUT_S)
@@ -51,12 +53,7 @@ class Remote:
         Raises:
             PoolError, click.UsageError: as `call` does.
         """
-        with self._stub(books_service_pb2_grpc.BooksServiceStub) as (stub, metadata):
-            unary: Callable[..., Any] = getattr(stub, method)
-            try:
-                return unary(request, metadata=metadata, timeout=TIMEOUT_S)
-            except grpc.RpcError as error:
-                raise from_rpc_error(error) from error
+        return self.call(method, request, service=books_service_pb2_grpc.BooksServiceStub)
 
     def books_stream(self, method: str, request: Any) -> Iterator[Any]:
         """Make one call of BooksService and yield its answers as they come, however long it takes.

@@ -12,6 +12,7 @@ from pool_server.cli import (
     fleet,
     init,
     ledger,
+    payout_bank,
     payouts,
     principals,
     report,
@@ -76,6 +77,8 @@ for command in (
     simulate.simulate,
 ):
     cli.add_command(command)
+for command in (payout_bank.import_status, payout_bank.reports, payout_bank.close_out):
+    payouts.payouts.add_command(command)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ class LineKind(StrEnum):
     """Energy of attempts that ended without pay: it changes no balance."""
     RELEASE = "release"
     PAYOUT = "payout"
+    PAYOUT_RETURNED = "payout_returned"
     CORRECTION = "correction"
 
 

@@ -12,7 +12,9 @@ from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
 from pool_server.main.wiring import PoolFacts
 from pool_server.ports.shell import BlobStore
-from pool_server.rails.csv_file import CsvRail
+from pool_server.rails.bank_directory import SchwiftyDirectory
+from pool_server.rails.bank_reports import BankReports
+from pool_server.rails.choice import Rails
 from pool_server.referee.bench import RefereeBench
 from pool_server.referee.lanes import RefereeLanes
 from pool_server.referee.units import RefereeUnits
@@ -33,6 +35,7 @@ from pool_server.rpc.job_watch import JobWatch
 from pool_server.rpc.key_desk import KeyDesk
 from pool_server.rpc.market_servicer import MarketServicer
 from pool_server.rpc.owner_figures import OwnerFigures
+from pool_server.rpc.payout_servicer import PayoutServicer
 from pool_server.rpc.program_desk import ProgramDesk
 from pool_server.rpc.store_access import StoreAccess
 from pool_server.rpc.work_desk import WorkDesk
@@ -56,6 +59,7 @@ class ServerParts:
     quick_bench: RefereeBench
     hub: Hub
     policy: WorkPolicy
+    rails: Rails
     ca_pem: bytes = field(init=False)
     _enrolment: EnrolmentDesk = field(init=False)
     _blobs: BlobTransfer = field(init=False)
@@ -146,6 +150,7 @@ class ServerParts:
                 policy=self.policy,
                 blob_reader=self.blob_store,
             ),
+            banks=SchwiftyDirectory(),
         )
 
     def books(self) -> BooksServicer:
@@ -153,6 +158,9 @@ class ServerParts:
         return BooksServicer(
             store=self.store, make_journal=journals.make_journal, currency=self.facts.currency
         )
+    def payouts(self) -> PayoutServicer:
+        """Make PayoutService."""
+        return PayoutServicer(store=self.store, reports=BankReports())
 
     def admin(self) -> AdminServicer:
         """Make AdminService."""
@@ -163,7 +171,7 @@ class ServerParts:
             ),
             policy=self.policy,
             blob_reader=self.blob_store,
-            rail=CsvRail(),
+            rails=self.rails,
             render_report=pool_csv.render,
             id_source=self.id_source,
             pool_id=self.facts.pool_id,

@@ -31,6 +31,7 @@ from pool_server.main.wiring import (
     load_authority,
     load_keys,
     open_store,
+    payout_rails,
     read_facts,
     server_hosts,
     work_policy,
@@ -94,6 +95,7 @@ class PoolServer:
         self._lock = DirectoryLock(self._directory)
         try:
             self._facts: PoolFacts = read_facts(self._directory)
+            self._rails = payout_rails(config, pool_id=self._facts.pool_id, currency=self._facts.currency)
             self._keys: PoolKeys = load_keys(self._directory, self._facts)
             self._authority: Authority = load_authority(self._directory, pool_id=self._facts.pool_id)
             self._signer = PoolSigner(
@@ -148,6 +150,7 @@ class PoolServer:
             quick_bench=self._quick_bench,
             hub=self._hub,
             policy=policy,
+            rails=self._rails,
         )
         fleet = parts.fleet(edges[Listener.FLEET])
         servicers = Servicers(
@@ -156,6 +159,7 @@ class PoolServer:
             account=parts.account(),
             admin=parts.admin(),
             books=parts.books(),
+            payouts=parts.payouts(),
         )
         server_key = self._authority.issue_server(server_hosts(self._config), now_us=self._clock.now_us())
         listeners = self._listeners = Listeners(

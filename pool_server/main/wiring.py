@@ -22,6 +22,7 @@ from pool_server.identity.signing import PoolKeys
 from pool_server.ports.money import ReceiptIssuer
 from pool_server.ports.shell import SETTING_CURRENCY, SETTING_POOL_ID, SETTING_SIGNING_KEY
 from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.rails.choice import Rails, make_rails
 from pool_server.store.content_repository import SqlSettingsRepository
 from pool_server.store.engine import open_engine, read_only
 from pool_server.store.group_commit import GroupCommitWriter
@@ -79,6 +80,23 @@ def money_terms(config: ServerConfig, *, pool_id: str, currency: str) -> MoneyTe
         dispute_window_us=config.dispute_window_s * SECOND_US,
         posted_price_micros_per_wu=config.posted_price_micros_per_wu,
         payout_schedule_us=config.payout_schedule_us,
+    )
+
+
+def payout_rails(config: ServerConfig, *, pool_id: str, currency: str) -> Rails:
+    """Return the ways to pay of the settings.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT naming the setting that is wrong.
+    """
+    return make_rails(
+        pool_id=pool_id,
+        currency=currency,
+        debtor_name=config.payout_debtor_name,
+        debtor_iban=config.payout_debtor_iban,
+        debtor_bic=config.payout_debtor_bic,
+        debtor_town=config.payout_debtor_town,
+        debtor_country=config.payout_debtor_country,
     )
 
 

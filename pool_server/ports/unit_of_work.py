@@ -13,6 +13,8 @@ from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.books import EntryRepository, LedgerLog
+from pool_server.ports.books import LedgerLog
+from pool_server.ports.banks import BankRepository
 from pool_server.ports.classes import ClassRepository
 from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.energy import EnergyRepository
@@ -95,6 +97,11 @@ class UnitOfWork(Protocol):
     @property
     def payouts(self) -> PayoutRepository:
         """Payout details and runs."""
+        ...
+
+    @property
+    def banks(self) -> BankRepository:
+        """What banks reported, what became of payments, owners who leave."""
         ...
 
     @property

@@ -1,5 +1,7 @@
 """AccountService: what owners ask of the pool."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 from pool_protocol import ids
@@ -10,10 +12,11 @@ from pool_server.app.account_events import account_events
 from pool_server.app.earnings import owner_earnings
 from pool_server.app.evidence import vehicle_evidence
 from pool_server.app.fleet import get_vehicle, list_vehicles, retire_vehicle
-from pool_server.app.payouts import get_payout_details, set_payout_details
+from pool_server.app.payouts import check_payout_details, get_payout_details, set_payout_details
 from pool_server.app.receipts import list_receipts
 from pool_server.app.statements import owner_statement
 from pool_server.app.work_policy import BlobReader, WorkPolicy
+from pool_server.ports.banks import BankDirectory
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc import convert_account
 from pool_server.rpc.appeal_desk import AppealDesk
@@ -46,6 +49,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         blob_reader: BlobReader,
         hub: Hub,
         appeals: AppealDesk,
+        banks: BankDirectory,
     ) -> None:
         self._store = store
         self._enrolment = enrolment
@@ -53,6 +57,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._blob_reader = blob_reader
         self._hub = hub
         self._appeals = appeals
+        self._banks = banks
 
     async def GetDeviceCode(
         self, request: pb.GetDeviceCodeRequest, context: _Context
@@ -182,10 +187,13 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     ) -> pb.SetPayoutDetailsResponse:
         owner_id, now_us = current_caller().principal_id, self._store.now_us()
         wanted = convert_account.payout_details(request.details)
+        checked = await self._store.read(lambda uow: check_payout_details(uow, wanted))
+        bank = await asyncio.to_thread(self._banks.look_up, checked)
+        complete = replace(checked, bic=checked.bic or bank.bic)
         kept = await self._store.write(
-            lambda uow: set_payout_details(uow, owner_id=owner_id, details=wanted, now_us=now_us)
+            lambda uow: set_payout_details(uow, owner_id=owner_id, details=complete, now_us=now_us)
         )
-        return pb.SetPayoutDetailsResponse(details=convert_account.details_message(kept))
+        return pb.SetPayoutDetailsResponse(details=convert_account.details_message(kept), bank_name=bank.name)
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: _Context) -> pb.ListEventsResponse:
         owner_id = current_caller().principal_id

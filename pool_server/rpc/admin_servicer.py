@@ -19,9 +19,10 @@ from pool_server.app.ledger_check import check_ledger
 from pool_server.app.payouts import (
     approve_payout,
     cancel_payout,
-    export_payout,
+    draft_export,
     get_payout,
-    list_payouts,
+    keep_export,
+    listed_payouts,
     parse_payout_id,
     plan_payout,
 )
@@ -30,12 +31,13 @@ from pool_server.app.pricing import posted_price, set_posted_price
 from pool_server.app.principals import CreatePrincipal, create_principal, require_principal, revoke_token
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.core.fleet import VehicleState
+from pool_server.core.payouts.model import RailName
 from pool_server.core.pool_report import PoolReport
 from pool_server.identity.tokens import new_token
-from pool_server.ports.money import PayoutRail
 from pool_server.ports.shell import Role
 from pool_server.ports.unit_of_work import UnitOfWork
-from pool_server.rpc import convert_account, convert_market
+from pool_server.rails.choice import Rails
+from pool_server.rpc import convert_account, convert_market, convert_payout
 from pool_server.rpc.authentication import current_caller
 from pool_server.rpc.convert_evidence import evidence_message
 from pool_server.rpc.convert_work import invalid
@@ -59,7 +61,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         keys: KeyDesk,
         policy: WorkPolicy,
         blob_reader: BlobReader,
-        rail: PayoutRail,
+        rails: Rails,
         render_report: Callable[[PoolReport], bytes],
         id_source: IdSource,
         pool_id: str,
@@ -70,7 +72,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._keys = keys
         self._policy = policy
         self._blob_reader = blob_reader
-        self._rail = rail
+        self._rails = rails
         self._render_report = render_report
         self._ids = id_source
         self._pool_id = pool_id
@@ -217,21 +219,26 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def PlanPayout(self, request: pb.PlanPayoutRequest, context: _Context) -> pb.PlanPayoutResponse:
         operator_id, now_us = current_caller().principal_id, self._store.now_us()
+        rail = self._rails.choose(request.rail)
         view = await self._store.write(
             lambda uow: plan_payout(
-                uow, operator_id=operator_id, idempotency_key=request.idempotency_key, now_us=now_us
+                uow,
+                operator_id=operator_id,
+                idempotency_key=request.idempotency_key,
+                now_us=now_us,
+                rail=rail,
             )
         )
-        return pb.PlanPayoutResponse(payout=convert_account.payout_view(view))
+        return pb.PlanPayoutResponse(payout=convert_payout.payout_view(view))
 
     async def GetPayout(self, request: pb.GetPayoutRequest, context: _Context) -> pb.GetPayoutResponse:
         payout_id = parse_payout_id(request.payout_id)
         view = await self._store.read(lambda uow: get_payout(uow, payout_id=payout_id))
-        return pb.GetPayoutResponse(payout=convert_account.payout_view(view))
+        return pb.GetPayoutResponse(payout=convert_payout.payout_view(view))
 
     async def ListPayouts(self, request: pb.ListPayoutsRequest, context: _Context) -> pb.ListPayoutsResponse:
-        runs = await self._store.read(list_payouts)
-        return pb.ListPayoutsResponse(payouts=[convert_account.payout_run(run) for run in runs])
+        runs = await self._store.read(listed_payouts)
+        return pb.ListPayoutsResponse(payouts=[convert_payout.listed_run(run) for run in runs])
 
     async def ApprovePayout(
         self, request: pb.ApprovePayoutRequest, context: _Context
@@ -247,7 +254,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                 now_us=now_us,
             )
         )
-        return pb.ApprovePayoutResponse(payout=convert_account.payout_view(view))
+        return pb.ApprovePayoutResponse(payout=convert_payout.payout_view(view))
 
     async def CancelPayout(
         self, request: pb.CancelPayoutRequest, context: _Context
@@ -257,23 +264,28 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         view = await self._store.write(
             lambda uow: cancel_payout(uow, payout_id=payout_id, operator_id=operator_id, now_us=now_us)
         )
-        return pb.CancelPayoutResponse(payout=convert_account.payout_view(view))
+        return pb.CancelPayoutResponse(payout=convert_payout.payout_view(view))
 
     async def ExportPayout(
         self, request: pb.ExportPayoutRequest, context: _Context
     ) -> pb.ExportPayoutResponse:
         payout_id = parse_payout_id(request.payout_id)
         operator_id, now_us = current_caller().principal_id, self._store.now_us()
-        file, view = await self._store.write(
-            lambda uow: export_payout(
-                uow, payout_id=payout_id, operator_id=operator_id, rail=self._rail, now_us=now_us
-            )
+        draft = await self._store.read(
+            lambda uow: draft_export(uow, payout_id=payout_id, operator_id=operator_id, now_us=now_us)
         )
+        if draft.file is not None:
+            file, view = draft.file, draft.view
+        else:
+            # Rendering and validating ten thousand payments takes seconds: beside the writer, not in it.
+            rail = self._rails.rail(RailName(draft.run.rail))
+            rendered = await asyncio.to_thread(rail.render, draft.run, draft.view.to_send())
+            file, view = await self._store.write(lambda uow: keep_export(uow, draft=draft, file=rendered))
         return pb.ExportPayoutResponse(
             file=file.content,
             file_name=file.name,
             sha256=file.sha256_hex,
-            payout=convert_account.payout_view(view),
+            payout=convert_payout.payout_view(view),
         )
 
     async def GetReport(self, request: pb.GetReportRequest, context: _Context) -> pb.GetReportResponse:

@@ -1,16 +1,13 @@
-"""Between the wire and what owners and operators ask: vehicles, money, payouts, books. Decides nothing."""
-
-from collections.abc import Sequence
+"""Between the wire and what owners and operators ask: vehicles, money, books. Decides nothing."""
 
 from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_server.app.earnings import Earnings, VehicleEarnings
 from pool_server.app.ledger_check import LedgerReport
-from pool_server.app.payouts import PayoutView
 from pool_server.app.work_commands import VehicleViewValue
 from pool_server.core.energy import EnergySums
 from pool_server.core.ledger.model import Account
-from pool_server.core.payouts.model import PayoutDetails, PayoutRow, PayoutRun
+from pool_server.core.payouts.model import PayoutDetails
 from pool_server.core.pool_report import OwnerLine, PoolReport
 from pool_server.core.statement import Statement
 
@@ -120,52 +117,25 @@ def details_message(details: PayoutDetails | None) -> account_pb.PayoutDetails:
     if details is None:
         return account_pb.PayoutDetails()
     return account_pb.PayoutDetails(
-        holder_name=details.holder_name, iban=details.iban, threshold_micros=details.threshold_micros
+        holder_name=details.holder_name,
+        iban=details.iban,
+        threshold_micros=details.threshold_micros,
+        town=details.town,
+        country=details.country,
+        bic=details.bic,
     )
 
 
 def payout_details(message: account_pb.PayoutDetails) -> PayoutDetails:
     """Read how an owner wants to be paid; checked by the use case."""
     return PayoutDetails(
-        holder_name=message.holder_name, iban=message.iban, threshold_micros=message.threshold_micros
+        holder_name=message.holder_name,
+        iban=message.iban,
+        threshold_micros=message.threshold_micros,
+        town=message.town,
+        country=message.country,
+        bic=message.bic,
     )
-
-
-def _payout_rows(rows: Sequence[PayoutRow]) -> list[admin_pb.PayoutRow]:
-    return [
-        admin_pb.PayoutRow(
-            owner_id=row.owner_id,
-            holder_name=row.holder_name,
-            iban=row.iban,
-            amount_micros=row.amount_micros,
-            reason=row.reason,
-            reference=row.reference,
-        )
-        for row in rows
-    ]
-
-
-def payout_run(run: PayoutRun) -> admin_pb.PayoutView:
-    """Write a payout run without rows."""
-    return admin_pb.PayoutView(
-        payout_id=run.text_id,
-        state=run.state.value,
-        total_micros=run.total_micros,
-        planned_by=run.planned_by,
-        approved_by=run.approved_by,
-        planned_at_us=run.planned_at_us,
-        approved_at_us=run.approved_at_us,
-        file_sha256=run.file_sha256,
-        currency=run.currency,
-    )
-
-
-def payout_view(view: PayoutView) -> admin_pb.PayoutView:
-    """Write a payout run with its rows."""
-    message = payout_run(view.run)
-    message.rows.extend(_payout_rows(view.rows))
-    message.quarantined.extend(_payout_rows(view.quarantined))
-    return message
 
 
 def _owner_report(line: OwnerLine) -> admin_pb.OwnerReport:

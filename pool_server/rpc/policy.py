@@ -140,6 +140,10 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         ),
         Rule(_API, Who.OPERATOR),
     ),
+    f"{_PACKAGE}.PayoutService": dict.fromkeys(
+        ("ReviewPayout", "ImportBankStatus", "ListBankReports", "CloseOut", "ListCloseOuts"),
+        Rule(_API, Who.OPERATOR),
+    ),
     "grpc.health.v1.Health": {
         "Check": Rule(_BOTH, Who.ANYONE),
         "Watch": Rule(_BOTH, Who.ANYONE),

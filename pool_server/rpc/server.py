@@ -25,6 +25,8 @@ from pool_protocol.v1 import (
     fleet_service_pb2_grpc,
     market_service_pb2,
     market_service_pb2_grpc,
+    payout_service_pb2,
+    payout_service_pb2_grpc,
 )
 from pool_server.identity.pki import KeyPair
 from pool_server.rpc.exchange import DRAIN_RETRY_MS
@@ -36,6 +38,15 @@ _MARKET = market_service_pb2.DESCRIPTOR.services_by_name["MarketService"].full_n
 _ACCOUNT = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name
 _BOOKS = books_service_pb2.DESCRIPTOR.services_by_name["BooksService"].full_name
 _ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+_PAYOUT = payout_service_pb2.DESCRIPTOR.services_by_name["PayoutService"].full_name
+_ALL_SERVICES = (
+    _FLEET,
+    _MARKET,
+    _ACCOUNT,
+    _ADMIN,
+    _BOOKS,
+    _PAYOUT,
+)
 
 #: Calls that are answered at once on one listener, streams included; more wait in the transport.
 CONCURRENT_RPCS_MAX = 20_000
@@ -65,6 +76,7 @@ class Servicers:
     account: account_service_pb2_grpc.AccountServiceServicer
     admin: admin_service_pb2_grpc.AdminServiceServicer
     books: books_service_pb2_grpc.BooksServiceServicer
+    payouts: payout_service_pb2_grpc.PayoutServiceServicer
 
 
 class Listeners:
@@ -91,9 +103,10 @@ class Listeners:
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(servicers.account, self._api)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, self._api)
         books_service_pb2_grpc.add_BooksServiceServicer_to_server(servicers.books, self._api)
+        payout_service_pb2_grpc.add_PayoutServiceServicer_to_server(servicers.payouts, self._api)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicers.fleet, self._fleet)
         if with_reflection:
-            names = (_FLEET, _MARKET, _ACCOUNT, _ADMIN, _BOOKS, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (*_ALL_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._api)
         pair = [(server_key.private_key_pem, server_key.certificate_pem)]
         self._api_credentials = grpc.ssl_server_credentials(pair)

@@ -47,6 +47,11 @@ def text(*, nullable: bool = False, primary_key: bool = False) -> Column[Any]:
     return Column(String(), nullable=nullable, primary_key=primary_key)
 
 
+def later_text(default: str) -> Column[Any]:
+    """Make a text column that a later revision added: rows that were there before have the default."""
+    return Column(String(), server_default=condition_text(f"'{default}'"), nullable=False)
+
+
 def blob(*, nullable: bool = False) -> Column[Any]:
     """Make a column of bytes."""
     return Column(LargeBinary(), nullable=nullable)

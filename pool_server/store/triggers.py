@@ -18,6 +18,9 @@ APPEND_ONLY = (
     "operator_entry_ends",
     "attempt_energy",
     "buyer_documents",
+    "bank_reports",
+    "bank_report_results",
+    "payout_steps",
 )
 _ACCOUNT_IDENTITY = (
     "account_id, name, code, debits_must_not_exceed_credits, credits_must_not_exceed_debits, "
@@ -108,6 +111,7 @@ def triggers(dialect: str) -> tuple[str, ...]:
             "payout_runs",
             "figures are immutable",
         ),
+        refuse(dialect, "payout_runs_rail", "UPDATE OF rail", "payout_runs", "figures are immutable"),
         refuse(
             dialect,
             "payout_runs_ended",

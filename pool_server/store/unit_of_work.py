@@ -7,6 +7,7 @@ from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.money import ReceiptIssuer
 from pool_server.ports.unit_of_work import Refusal
 from pool_server.store.attempt_repository import SqlAttemptRepository
+from pool_server.store.bank_repository import SqlBankRepository
 from pool_server.store.class_repository import SqlClassRepository
 from pool_server.store.content_repository import (
     SqlBlobCatalogue,
@@ -53,6 +54,7 @@ class SqlUnitOfWork:
         self.entries = SqlEntryRepository(driver)
         self.receipts = SqlReceiptRepository(driver, issuer=receipt_issuer)
         self.payouts = SqlPayoutRepository(driver)
+        self.banks = SqlBankRepository(driver)
         self.prices = SqlPriceRepository(driver)
         self.identity = SqlIdentityRepository(connection)
         self.programs = SqlProgramRepository(connection)

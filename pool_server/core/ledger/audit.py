@@ -25,6 +25,7 @@ from pool_server.core.ledger.model import (
     TransferRow,
 )
 
+_BANK_SIDE = (TransferCode.PAYOUT_SETTLED, TransferCode.PAYOUT_RETURNED, TransferCode.PAYOUT_ROUNDING)
 #: Problems listed per check; the count is always complete.
 PROBLEMS_SHOWN = 3
 
@@ -83,6 +84,8 @@ class LogAudit:
         self.counters: dict[int, list[int]] = {}
         self.payouts: Counter[int] = Counter()
         """Code-500 micros by payout run."""
+        self.bank_side: Counter[tuple[int, int]] = Counter()
+        """Code-505, code-510 and code-530 micros by code and payout run."""
         self.fees: Counter[int] = Counter()
         """Code-311 micros by receipt batch."""
         self.released: Counter[int] = Counter()
@@ -113,6 +116,8 @@ class LogAudit:
         self._move(row)
         if row.code == TransferCode.PAYOUT:
             self.payouts[row.reference_id] += row.amount_micros
+        elif row.code in _BANK_SIDE:
+            self.bank_side[row.code, row.reference_id] += row.amount_micros
         elif row.code == TransferCode.FEE:
             self.fees[row.reference_id] += row.amount_micros
         elif row.code in (TransferCode.AVAILABLE, TransferCode.UPHELD):

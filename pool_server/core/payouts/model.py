@@ -1,7 +1,9 @@
 """A payout run and its rows as values, and the one table of its states."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from types import MappingProxyType
 
 from pool_protocol.errors import ErrorCode, PoolError
 
@@ -17,7 +19,7 @@ class PayoutState(StrEnum):
     EXPORTED = "exported"
     """The bank's file exists; it never changes."""
     CANCELLED = "cancelled"
-    """Dropped before anything was booked."""
+    """Dropped before anything was booked, or planned when nobody could be paid."""
 
 
 TRANSITIONS: frozenset[tuple[PayoutState, PayoutState]] = frozenset(
@@ -37,6 +39,39 @@ class LeftOut(StrEnum):
     HOLDER_NAME_INVALID = "HOLDER_NAME_INVALID"
     IBAN_INVALID = "IBAN_INVALID"
     THRESHOLD_INVALID = "THRESHOLD_INVALID"
+    HOLDER_NAME_NOT_SEPA = "HOLDER_NAME_NOT_SEPA"
+    IBAN_NOT_SEPA = "IBAN_NOT_SEPA"
+    ADDRESS_MISSING = "ADDRESS_MISSING"
+    ADDRESS_INVALID = "ADDRESS_INVALID"
+    BIC_INVALID = "BIC_INVALID"
+    AMOUNT_TOO_LARGE = "AMOUNT_TOO_LARGE"
+
+
+#: The same in words, for owners and operators.
+LEFT_OUT_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        LeftOut.NO_DETAILS.value: "the owner has not said where to pay",
+        LeftOut.HOLDER_NAME_INVALID.value: "the account holder's name cannot be sent to a bank",
+        LeftOut.IBAN_INVALID.value: "the IBAN is not valid",
+        LeftOut.THRESHOLD_INVALID.value: "the threshold is not valid",
+        LeftOut.HOLDER_NAME_NOT_SEPA.value: "the account holder's name has letters that not every bank takes",
+        LeftOut.IBAN_NOT_SEPA.value: "the account's country cannot be reached by SEPA transfer",
+        LeftOut.ADDRESS_MISSING.value: "the owner's town and country are missing",
+        LeftOut.ADDRESS_INVALID.value: "the owner's town or country cannot be sent to a bank",
+        LeftOut.BIC_INVALID.value: "the BIC does not fit the IBAN",
+        LeftOut.AMOUNT_TOO_LARGE.value: "the amount is more than one SEPA transfer can carry",
+    }
+)
+
+
+@unique
+class RailName(StrEnum):
+    """How a run reaches the bank."""
+
+    PAIN001 = "pain001"
+    """A SEPA credit transfer file, ISO 20022 pain.001.001.09."""
+    CSV = "csv"
+    """A table, for banks or people who type payments in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +83,12 @@ class PayoutDetails:
     """Without spaces, upper case."""
     threshold_micros: int
     """Paid when available reaches this."""
+    town: str = ""
+    """Empty only in details that were set before it was asked for, and outside SEPA."""
+    country: str = ""
+    """Where the owner lives, ISO 3166; empty as `town` is."""
+    bic: str = ""
+    """The bank's BIC; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +103,10 @@ class PayoutRow:
     reason: str
     """Why it is quarantined (a `LeftOut`); empty for a row that is paid."""
     reference: str
-    """End-to-end reference on the bank's side."""
+    """End-to-end reference on the bank's side; empty for a quarantined row."""
+    town: str = ""
+    country: str = ""
+    bic: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +129,8 @@ class PayoutRun:
     """Who exported or cancelled it."""
     ended_at_us: int = 0
     file_sha256: str = ""
+    rail: str = RailName.CSV.value
+    """A `RailName`, chosen when it is planned: what a bank takes decides who can be paid."""
 
     @property
     def text_id(self) -> str:

@@ -4,6 +4,7 @@ from sqlmodel import SQLModel
 
 from pool_server.store.tables import (
     books,
+    banks,
     energy,
     identity,
     ledger,
@@ -18,6 +19,7 @@ METADATA = SQLModel.metadata
 __all__ = [
     "METADATA",
     "books",
+    "banks",
     "energy",
     "identity",
     "ledger",

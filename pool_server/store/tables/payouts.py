@@ -3,7 +3,7 @@
 from sqlalchemy import CheckConstraint, Index
 from sqlmodel import Field, SQLModel
 
-from pool_server.store.columns import big_int, blob, partial_index, row_id, text
+from pool_server.store.columns import big_int, blob, later_text, partial_index, row_id, text
 
 
 class PayoutDetailsTable(SQLModel, table=True):
@@ -16,6 +16,10 @@ class PayoutDetailsTable(SQLModel, table=True):
     iban: str = Field(sa_column=text())
     threshold_micros: int = Field(sa_column=big_int())
     updated_at_us: int = Field(sa_column=big_int())
+    # Since revision 0008, hence last and empty in older rows.
+    town: str = Field(sa_column=later_text(""))
+    country: str = Field(sa_column=later_text(""))
+    bic: str = Field(sa_column=later_text(""))
 
 
 class PayoutRunTable(SQLModel, table=True):
@@ -45,6 +49,7 @@ class PayoutRunTable(SQLModel, table=True):
     ended_by: str = Field(sa_column=text())
     ended_at_us: int = Field(sa_column=big_int())
     file_sha256: str = Field(sa_column=text())
+    rail: str = Field(sa_column=later_text("csv"))
 
 
 class PayoutRowTable(SQLModel, table=True):
@@ -54,6 +59,7 @@ class PayoutRowTable(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("amount_micros > 0 AND amount_micros % 10000 = 0", name="payout_row_whole_cents"),
         Index("payout_row_owner", "owner_id", "payout_id"),
+        Index("payout_row_reference", "reference"),
     )
     payout_id: int = Field(sa_column=big_int(primary_key=True, foreign_key="payout_runs.payout_id"))
     owner_id: str = Field(sa_column=text(primary_key=True))
@@ -62,6 +68,9 @@ class PayoutRowTable(SQLModel, table=True):
     amount_micros: int = Field(sa_column=big_int())
     reason: str = Field(sa_column=text())
     reference: str = Field(sa_column=text())
+    town: str = Field(sa_column=later_text(""))
+    country: str = Field(sa_column=later_text(""))
+    bic: str = Field(sa_column=later_text(""))
 
 
 class PayoutFileTable(SQLModel, table=True):

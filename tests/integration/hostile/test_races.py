@@ -63,7 +63,9 @@ def test_plans_and_approvals_at_once_pay_an_owner_once(pool: PoolHandle) -> None
     car.work()
     pool.account().SetPayoutDetails(
         account_pb.SetPayoutDetailsRequest(
-            details=account_pb.PayoutDetails(holder_name="Olga", iban=IBAN, threshold_micros=10_000)
+            details=account_pb.PayoutDetails(
+                holder_name="Olga", iban=IBAN, threshold_micros=10_000, town="Koeln", country="DE"
+            )
         ),
         metadata=car.owner.metadata,
     )

@@ -59,7 +59,9 @@ def test_money_goes_from_a_deposit_to_a_bank_file(pool: PoolHandle, clock: Manua
     FakeBuyer.with_money(pool).open_job([1, 2])
     car.work()
     owner, admin = car.owner, pool.admin()
-    details = account_pb.PayoutDetails(holder_name="Olga Owner", iban=IBAN, threshold_micros=10_000)
+    details = account_pb.PayoutDetails(
+        holder_name="Olga Owner", iban=IBAN, threshold_micros=10_000, town="Koeln", country="DE"
+    )
     pool.account().SetPayoutDetails(
         account_pb.SetPayoutDetailsRequest(details=details), metadata=owner.metadata
     )
@@ -131,9 +133,27 @@ def test_money_goes_from_a_deposit_to_a_bank_file(pool: PoolHandle, clock: Manua
     )
 
 
-def test_a_planned_run_can_be_dropped(pool: PoolHandle) -> None:
+def payable_run(pool: PoolHandle, clock: ManualClock) -> pb.PayoutView:
+    """A planned run that pays one owner."""
+    car = FakeCar(pool)
+    FakeBuyer.with_money(pool).open_job([1])
+    car.work()
+    details = account_pb.PayoutDetails(
+        holder_name="Olga Owner", iban=IBAN, threshold_micros=10_000, town="Koeln", country="DE"
+    )
+    pool.account().SetPayoutDetails(
+        account_pb.SetPayoutDetailsRequest(details=details), metadata=car.owner.metadata
+    )
+    clock.advance(seconds=61)
+    wait_for_available(pool, car.owner, 900_000)
+    request = pb.PlanPayoutRequest(idempotency_key="x")
+    view: pb.PayoutView = pool.admin().PlanPayout(request, metadata=pool.operator.metadata).payout
+    return view
+
+
+def test_a_planned_run_can_be_dropped(pool: PoolHandle, clock: ManualClock) -> None:
     admin, metadata = pool.admin(), pool.operator.metadata
-    planned = admin.PlanPayout(pb.PlanPayoutRequest(idempotency_key="x"), metadata=metadata).payout
+    planned = payable_run(pool, clock)
     refused(
         lambda: admin.ExportPayout(pb.ExportPayoutRequest(payout_id=planned.payout_id), metadata=metadata),
         ErrorCode.PAYOUT_STATE,

@@ -197,7 +197,11 @@ def test_random_commands_leave_the_books_sound(on_both_databases: str, tmp_path:
     books = Books(tmp_path / "pool.sqlite3")
     story = Story(books, random.Random(seed))
     details = PayoutDetails(
-        holder_name="Ada Lovelace", iban="DE89370400440532013000", threshold_micros=10_000
+        holder_name="Ada Lovelace",
+        iban="DE89370400440532013000",
+        threshold_micros=10_000,
+        town="Koeln",
+        country="DE",
     )
     for owner_id in OWNERS[:2]:
         books.run(

@@ -40,7 +40,10 @@ IBANS = [
     "SE4550000000058398257466",
     "PL61109010140000071219812874",
 ]
-DETAILS = PayoutDetails(holder_name="Ada Lovelace", iban=IBANS[0], threshold_micros=10_000)
+DETAILS = PayoutDetails(
+    holder_name="Ada Lovelace", iban=IBANS[0], threshold_micros=10_000, town="Koeln", country="DE"
+)
+POOL_ID = "pool_test"
 
 
 @pytest.mark.parametrize("iban", IBANS)
@@ -110,8 +113,13 @@ def test_holders_names_that_do_not_pass(name: str) -> None:
 def test_details_are_kept_in_one_form() -> None:
     kept = check_details(
         PayoutDetails(
-            holder_name=" Ada  Lovelace ", iban="de89 3704 0044 0532 0130 00", threshold_micros=10_000
-        )
+            holder_name=" Ada  Lovelace ",
+            iban="de89 3704 0044 0532 0130 00",
+            threshold_micros=10_000,
+            town=" Koeln",
+            country="de",
+        ),
+        sepa=True,
     )
 
     assert kept == DETAILS
@@ -127,7 +135,7 @@ def test_details_are_kept_in_one_form() -> None:
 )
 def test_wrong_details_name_their_field(change: dict[str, object], field: str) -> None:
     with pytest.raises(PoolError) as refusal:
-        check_details(replace(DETAILS, **change))  # type: ignore[arg-type]
+        check_details(replace(DETAILS, **change), sepa=False)  # type: ignore[arg-type]
 
     assert refusal.value.code is ErrorCode.INVALID_ARGUMENT
     assert refusal.value.context == {"field": field}
@@ -155,7 +163,7 @@ OWNERS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10**9), max
 def test_a_plan_pays_whole_cents_and_loses_nothing(available: dict[str, int], threshold: int) -> None:
     details = dict.fromkeys(available, replace(DETAILS, threshold_micros=max(threshold, 10_000)))
 
-    plan = plan_rows(available, details, payout_id=3)
+    plan = plan_rows(available, details, payout_id=3, pool_id=POOL_ID)
 
     assert plan.total_micros == sum(row.amount_micros for row in plan.rows)
     assert [row.owner_id for row in plan.rows] == sorted(row.owner_id for row in plan.rows)
@@ -176,7 +184,7 @@ def test_one_bad_row_is_left_out_with_its_reason_and_the_others_are_paid() -> No
     }
     available = dict.fromkeys(["owner_a", *details], 25_678)
 
-    plan = plan_rows(available, details, payout_id=7)
+    plan = plan_rows(available, details, payout_id=7, pool_id=POOL_ID)
 
     assert {row.owner_id: row.reason for row in plan.rows} == {
         "owner_a": LeftOut.NO_DETAILS,

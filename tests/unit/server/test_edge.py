@@ -293,7 +293,7 @@ async def test_long_reads_of_operators_take_turns() -> None:
             return LedgerReport(ok=True, checks=(), transfer_count=0, sum_micros=0)
 
     parts: Any = dict.fromkeys(
-        ("keys", "policy", "blob_reader", "rail", "render_report", "id_source", "pool_id", "currency")
+        ("keys", "policy", "blob_reader", "rails", "render_report", "id_source", "pool_id", "currency")
     )
     servicer = AdminServicer(store=cast(StoreAccess, SlowStore()), server_version="", **parts)
     request = admin_pb.CheckLedgerRequest()

@@ -1,0 +1,155 @@
+"""What an approver must see of a planned run before agreeing to it. Pure.
+
+Compares a plan with the last run that was approved, and with what the pool has at its bank by the books. It
+decides nothing: every warning is for a person to weigh.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pool_protocol.money import format_micros
+from pool_server.core.payouts.model import PayoutRow
+
+#: Movers that are shown: the largest changes either way.
+MOVERS_MAX = 10
+#: An owner's amount counts as unusual from this many times the last one.
+_UNUSUAL_TIMES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mover:
+    """An owner whose amount changed against the last run."""
+
+    owner_id: str
+    amount_micros: int
+    """0 for one who was in the last run and is not in this one."""
+    previous_micros: int
+    """0 for one who was not in the last run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What the books say that the pool has and owes."""
+
+    bank_micros: int
+    """At the pool's banks."""
+    owed_micros: int
+    """To buyers, owners and tax offices, payouts under way included."""
+    under_way_micros: int
+    """Approved earlier and not settled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A planned run beside the last one."""
+
+    previous_total_micros: int
+    """0 before the first."""
+    previous_row_count: int
+    movers: tuple[Mover, ...]
+    """Largest changes first."""
+    new_accounts: tuple[str, ...]
+    """Owners who are paid to an account for the first time, by id."""
+    below_threshold_count: int
+    """Owners with at least a cent who wait for their threshold."""
+    below_threshold_micros: int
+    warnings: tuple[str, ...]
+    """Plain sentences."""
+
+
+def review(
+    rows: Sequence[PayoutRow],
+    previous: Sequence[PayoutRow],
+    *,
+    last_ibans: Mapping[str, str],
+    waiting_micros: Iterable[int],
+    coverage: Coverage,
+    currency: str,
+) -> Review:
+    """Review a plan.
+
+    Args:
+        rows: The plan's paid rows.
+        previous: The paid rows of the last run that was approved.
+        last_ibans: The account that each owner was paid to last, where one was.
+        waiting_micros: What the owners below their thresholds have, each.
+        coverage: The books' figures.
+        currency: ISO 4217 code.
+    """
+    before = {row.owner_id: row.amount_micros for row in previous}
+    now = {row.owner_id: row.amount_micros for row in rows}
+    movers = [
+        Mover(owner_id=owner_id, amount_micros=now.get(owner_id, 0), previous_micros=before.get(owner_id, 0))
+        for owner_id in now.keys() | before.keys()
+        if now.get(owner_id, 0) != before.get(owner_id, 0)
+    ]
+    movers.sort(key=lambda mover: (-abs(mover.amount_micros - mover.previous_micros), mover.owner_id))
+    new_accounts = [row.owner_id for row in rows if last_ibans.get(row.owner_id) != row.iban]
+    waiting = [amount for amount in waiting_micros if amount]
+    return Review(
+        previous_total_micros=sum(before.values()),
+        previous_row_count=len(before),
+        movers=tuple(movers[:MOVERS_MAX]),
+        new_accounts=tuple(new_accounts),
+        below_threshold_count=len(waiting),
+        below_threshold_micros=sum(waiting),
+        warnings=tuple(_warnings(rows, before, last_ibans, coverage, currency)),
+    )
+
+
+def _warnings(
+    rows: Sequence[PayoutRow],
+    before: Mapping[str, int],
+    last_ibans: Mapping[str, str],
+    coverage: Coverage,
+    currency: str,
+) -> Iterable[str]:
+    total = sum(row.amount_micros for row in rows)
+
+    def money(amount_micros: int) -> str:
+        return f"{format_micros(amount_micros, decimals=2)} {currency}"
+
+    needed = total + coverage.under_way_micros
+    if coverage.bank_micros < needed:
+        yield (
+            f"The bank account cannot cover it: by the books it holds {money(coverage.bank_micros)}, and "
+            f"{money(needed)} are to be paid ({money(coverage.under_way_micros)} of it approved earlier)."
+        )
+    if coverage.bank_micros < coverage.owed_micros:
+        yield (
+            f"The pool owes more than it has: {money(coverage.owed_micros)} to buyers, owners and tax "
+            f"offices, {money(coverage.bank_micros)} at its banks."
+        )
+    changed = [row.owner_id for row in rows if last_ibans.get(row.owner_id, row.iban) != row.iban]
+    if changed:
+        who = _count(changed, "owner is", "owners are")
+        yield f"{who} paid to another account than last time: {_some(changed)}."
+    shared = _shared_ibans(rows)
+    if shared:
+        yield f"{_count(shared, 'account is', 'accounts are')} named by several owners: {_some(shared)}."
+    unusual = [
+        row.owner_id
+        for row in rows
+        if row.amount_micros >= _UNUSUAL_TIMES * before.get(row.owner_id, row.amount_micros)
+    ]
+    if unusual:
+        yield (
+            f"{_count(unusual, 'owner gets', 'owners get')} at least {_UNUSUAL_TIMES} times the last amount: "
+            f"{_some(unusual)}."
+        )
+
+
+def _shared_ibans(rows: Sequence[PayoutRow]) -> list[str]:
+    owners: dict[str, int] = {}
+    for row in rows:
+        owners[row.iban] = owners.get(row.iban, 0) + 1
+    return sorted(iban for iban, count in owners.items() if count > 1)
+
+
+def _count(things: Sequence[str], one: str, many: str) -> str:
+    return f"{len(things)} {one if len(things) == 1 else many}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
