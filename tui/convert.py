@@ -187,7 +187,12 @@ def statement_facts(statement: account.GetStatementResponse) -> facts.StatementF
 def bank_facts(details: account.PayoutDetails) -> facts.BankFacts:
     """How the owner is paid."""
     return facts.BankFacts(
-        holder_name=details.holder_name, iban=details.iban, threshold_micros=details.threshold_micros
+        holder_name=details.holder_name,
+        iban=details.iban,
+        threshold_micros=details.threshold_micros,
+        town=details.town,
+        country=details.country,
+        bic=details.bic,
     )
 
 

@@ -276,6 +276,11 @@ class BankFacts:
     holder_name: str = ""
     iban: str = ""
     threshold_micros: int = 0
+    town: str = ""
+    country: str = ""
+    """Two letters."""
+    bic: str = ""
+    """Empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,14 +28,30 @@ class GatewayError(Exception):
         public: What went wrong, in words for the owner.
         next_step: What to do about it.
         unreachable: True when no answer came: worth trying again by itself.
+        detail: What exactly was refused, in the other side's words; empty when it does not say.
+        field: The field that was refused; empty when it is not about one.
+        proposal: What to send in that field instead; empty when there is none.
     """
 
-    def __init__(self, *, code: str, public: str, next_step: str, unreachable: bool) -> None:
+    def __init__(
+        self,
+        *,
+        code: str,
+        public: str,
+        next_step: str,
+        unreachable: bool,
+        detail: str = "",
+        field: str = "",
+        proposal: str = "",
+    ) -> None:
         super().__init__(f"{code}: {public}")
         self.code = code
         self.public = public
         self.next_step = next_step
         self.unreachable = unreachable
+        self.detail = detail
+        self.field = field
+        self.proposal = proposal
 
 
 class AgentGateway(Protocol):

@@ -62,7 +62,13 @@ def gateway_error(error: PoolError, *, place: str, unreachable_step: str) -> Gat
         )
     entry = CATALOGUE[error.code]
     return GatewayError(
-        code=error.code.value, public=entry.public, next_step=entry.next_step, unreachable=False
+        code=error.code.value,
+        public=entry.public,
+        next_step=entry.next_step,
+        unreachable=False,
+        detail=error.detail.removeprefix(entry.public).strip(),
+        field=error.context.get("field", ""),
+        proposal=error.context.get("proposal", ""),
     )
 
 
@@ -252,6 +258,9 @@ class GrpcAccountGateway(_PoolCaller):
                 holder_name=details.holder_name,
                 iban=details.iban,
                 threshold_micros=details.threshold_micros,
+                town=details.town,
+                country=details.country,
+                bic=details.bic,
             )
         )
         answer = await self._ask(self._stub.SetPayoutDetails(request, timeout=POOL_TIMEOUT_S))

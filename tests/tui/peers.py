@@ -240,6 +240,13 @@ class FakePool(
         self, request: account.SetPayoutDetailsRequest, context: Context
     ) -> account.SetPayoutDetailsResponse:
         await self._admit(f"SetPayoutDetails {request.details.iban}", context)
+        if not request.details.holder_name.isascii():
+            refusal = PoolError(
+                ErrorCode.INVALID_ARGUMENT,
+                "holder_name: banks would be given 'Lukasz Zolc'",
+                context={"field": "holder_name", "proposal": "Lukasz Zolc"},
+            )
+            await context.abort_with_status(to_grpc_status(refusal, public_detail=True))
         self.details = request.details
         return account.SetPayoutDetailsResponse(details=self.details)
 

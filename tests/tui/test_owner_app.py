@@ -393,6 +393,8 @@ async def test_bank_dialog_checks_before_it_sends(pool: FakePool) -> None:
         screen.query_one("#holder", Input).value = "Ada Example"
         screen.query_one("#iban", Input).value = "DE89 3704 0044 0532 0130 01"
         screen.query_one("#threshold", Input).value = "7.50"
+        screen.query_one("#town", Input).value = "Koeln"
+        screen.query_one("#country", Input).value = "de"
         await opened.press("enter")
         assert "This is not an IBAN" in opened.text
         screen.query_one("#iban", Input).value = "DE89 3704 0044 0532 0130 00"
@@ -401,7 +403,24 @@ async def test_bank_dialog_checks_before_it_sends(pool: FakePool) -> None:
         await opened.until(lambda: isinstance(opened.app.screen, OwnerScreen))
         assert pool.details.iban == "DE89370400440532013000"
         assert pool.details.threshold_micros == 7_500_000
+        assert (pool.details.town, pool.details.country) == ("Koeln", "DE")
         assert "No bank account" not in opened.text
+
+
+async def test_bank_dialog_shows_how_banks_would_read_the_name_and_asks_again(pool: FakePool) -> None:
+    async with stage(pool=pool) as opened:
+        await opened.message(BankHeard)
+        await opened.press("b")
+        screen = opened.app.screen
+        values = {"holder": "Łukasz Żółć", "town": "Koeln", "country": "DE"}
+        for name, value in values.items():
+            screen.query_one(f"#{name}", Input).value = value
+        await opened.press("enter")
+        await opened.until(lambda: "Save again to confirm" in opened.text)
+        assert screen.query_one("#holder", Input).value == "Lukasz Zolc"
+        await opened.press("enter")
+        await opened.message(BankHeard, count=2)
+        assert pool.details.holder_name == "Lukasz Zolc"
 
 
 async def test_help_explains_the_panel_under_the_cursor_and_lists_remapped_keys(agent: FakeAgent) -> None:

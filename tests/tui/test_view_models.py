@@ -23,7 +23,7 @@ from tui.facts import (
     SignalFacts,
     VehicleFacts,
 )
-from tui.view_models.bank import bank_input, threshold_text
+from tui.view_models.bank import bank_input, refusal_words, threshold_text
 from tui.view_models.car import car_panel
 from tui.view_models.compute import compute_panel
 from tui.view_models.earnings import money_panel
@@ -530,21 +530,34 @@ def test_before_approving_the_owner_sees_key_and_time_left() -> None:
 def test_bank_details_that_cannot_be_right_are_not_sent(
     holder: str, iban: str, threshold: str, problem: str
 ) -> None:
-    checked = bank_input(holder, iban, threshold)
+    checked = bank_input(holder, iban, threshold, "Koeln", "DE")
     assert checked.facts is None
     assert problem in checked.problem
 
 
 def test_bank_details_are_read_as_people_type_them() -> None:
-    checked = bank_input("  Ada   Example ", "de89 3704 0044 0532 0130 00", "7,5")
+    checked = bank_input("  Ada   Example ", "de89 3704 0044 0532 0130 00", "7,5", " Bad  Ems", "de ")
     assert checked.facts == BankFacts(
-        holder_name="Ada Example", iban="DE89370400440532013000", threshold_micros=7_500_000
+        holder_name="Ada Example",
+        iban="DE89370400440532013000",
+        threshold_micros=7_500_000,
+        town="Bad Ems",
+        country="DE",
     )
-    assert bank_input("Ada", "DE89370400440532013000", "").facts == BankFacts(
-        holder_name="Ada", iban="DE89370400440532013000", threshold_micros=10_000
-    )
+    least = bank_input("Ada", "DE89370400440532013000", "", "Koeln", "DE").facts
+    assert least is not None
+    assert least.threshold_micros == 10_000
+    for town, country in (("", "DE"), ("Koeln", ""), ("Koeln", "Germany")):
+        assert "where you live" in bank_input("Ada", "DE89370400440532013000", "", town, country).problem
     assert threshold_text(7_500_000) == "7.50"
     assert threshold_text(0) == ""
+
+
+def test_what_the_pool_would_write_to_a_bank_is_shown_to_be_confirmed() -> None:
+    said = {"public": "Not valid.", "detail": "town: say: where", "proposal": ""}
+    assert "'Lukasz'" in refusal_words(**(said | {"proposal": "Lukasz"}))
+    assert refusal_words(**said) == "say: where"
+    assert refusal_words(**(said | {"detail": ""})) == "Not valid."
 
 
 def test_help_says_the_panel_in_full_and_the_keys_in_force() -> None:

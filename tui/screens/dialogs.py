@@ -9,7 +9,7 @@ from textual.widgets import Button, Input, Static
 from tui.facts import BankFacts, DeviceFacts
 from tui.gateway import AccountGateway, GatewayError
 from tui.messages import BankHeard, DeviceAnswered, DeviceFound, LoadFailed
-from tui.view_models.bank import BankInput, bank_input, threshold_text
+from tui.view_models.bank import BankInput, bank_input, refusal_words, threshold_text
 from tui.view_models.help_text import HelpView
 from tui.view_models.opt_in import TERMS
 from tui.view_models.pairing import LABEL_CHARACTERS_MAX, device_lines, normal_code
@@ -157,6 +157,10 @@ class PairDialog(ModalScreen[None]):
         self.query_one("#answer", Static).update(line_content(said))
 
 
+#: Which input holds what the pool calls by this name.
+_INPUT_OF_FIELD = {"holder_name": "#holder", "town": "#town"}
+
+
 class BankDialog(ModalScreen[BankFacts | None]):
     """Where the owner's money is sent; the pool checks it at once."""
 
@@ -182,6 +186,10 @@ class BankDialog(ModalScreen[BankFacts | None]):
                 id="threshold",
                 max_length=16,
             )
+            yield Input(value=clean(bank.town), placeholder="Town you live in", id="town", max_length=35)
+            yield Input(
+                value=clean(bank.country), placeholder="Country, two letters", id="country", max_length=2
+            )
             yield Static(id="answer", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Save", id="save", variant="success")
@@ -194,8 +202,11 @@ class BankDialog(ModalScreen[BankFacts | None]):
     @on(Input.Submitted)
     @on(Button.Pressed, "#save")
     def _save(self) -> None:
-        values = (self.query_one(selector, Input).value for selector in ("#holder", "#iban", "#threshold"))
-        checked: BankInput = bank_input(*values)
+        holder, iban, threshold, town, country = (
+            self.query_one(selector, Input).value
+            for selector in ("#holder", "#iban", "#threshold", "#town", "#country")
+        )
+        checked: BankInput = bank_input(holder, iban, threshold, town, country)
         if checked.facts is None:
             self._say(line(warn(checked.problem)))
             return
@@ -217,7 +228,14 @@ class BankDialog(ModalScreen[BankFacts | None]):
 
     @on(LoadFailed)
     def _failed(self, message: LoadFailed) -> None:
-        self._say(_trouble(message.error))
+        error = message.error
+        if not error.field:
+            self._say(_trouble(error))
+            return
+        if error.proposal and error.field in _INPUT_OF_FIELD:
+            self.query_one(_INPUT_OF_FIELD[error.field], Input).value = clean(error.proposal)
+        words = refusal_words(public=error.public, detail=error.detail, proposal=error.proposal)
+        self._say(line(warn(clean(words))))
 
     def _say(self, said: Line) -> None:
         self.query_one("#answer", Static).update(line_content(said))

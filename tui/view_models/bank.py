@@ -8,6 +8,7 @@ from pool_protocol.money import MICROS_PER_CENT, MICROS_PER_UNIT
 from tui.facts import BankFacts
 
 _AMOUNT = re.compile(r"(\d{1,9})(?:[.,](\d{1,2}))?")
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}")
 
 
@@ -19,8 +20,8 @@ class BankInput:
     problem: str = ""
 
 
-def bank_input(holder_name: str, iban: str, threshold: str) -> BankInput:
-    """Read three typed fields."""
+def bank_input(holder_name: str, iban: str, threshold: str, town: str, country: str) -> BankInput:
+    """Read the typed fields; the pool finds the bank's BIC by itself."""
     holder = " ".join(holder_name.split())
     account = re.sub(r"\s", "", iban).upper()
     if not holder:
@@ -34,7 +35,19 @@ def bank_input(holder_name: str, iban: str, threshold: str) -> BankInput:
     micros = int(amount[1]) * MICROS_PER_UNIT + int(cents) * MICROS_PER_CENT
     if micros < MICROS_PER_CENT:
         return BankInput(facts=None, problem="The least amount that can be sent is one cent.")
-    return BankInput(facts=BankFacts(holder_name=holder, iban=account, threshold_micros=micros))
+    place, land = " ".join(town.split()), country.strip().upper()
+    if not place or not _COUNTRY.fullmatch(land):
+        return BankInput(facts=None, problem="Banks ask where you live: a town, and a country such as DE.")
+    return BankInput(
+        facts=BankFacts(holder_name=holder, iban=account, threshold_micros=micros, town=place, country=land)
+    )
+
+
+def refusal_words(*, public: str, detail: str, proposal: str) -> str:
+    """Say what the pool refused, in one sentence; what it proposes instead stands in the field already."""
+    if proposal:
+        return f"Banks would read {proposal!r}. Save again to confirm, or write it as your bank does."
+    return detail.partition(": ")[2] or public
 
 
 def _mod_97_is_one(iban: str) -> bool:
