@@ -184,8 +184,11 @@ class ImportBankStatusResponse(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     WAS_KNOWN_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     was_known: _builtins.bool
     """True when these bytes were imported before: the answer is that of then, nothing was changed now."""
+    currency: _builtins.str
+    """ISO 4217 code of the pool's money."""
     @_builtins.property
     def report(self) -> Global___BankReportView:
         """The report as kept; without an id when it was only checked."""
@@ -200,10 +203,11 @@ class ImportBankStatusResponse(_message.Message):
         report: Global___BankReportView | None = ...,
         results: _abc.Iterable[Global___BankReportResult] | None = ...,
         was_known: _builtins.bool = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "results", b"results", "was_known", b"was_known"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "report", b"report", "results", b"results", "was_known", b"was_known"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -465,6 +469,7 @@ class CloseOutView(_message.Message):
     HELD_MICROS_FIELD_NUMBER: _builtins.int
     UNDER_WAY_FIELD_NUMBER: _builtins.int
     OBSTACLE_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The owner."""
     asked_by: _builtins.str
@@ -483,6 +488,8 @@ class CloseOutView(_message.Message):
     """Payments that the bank has not decided."""
     obstacle: _builtins.str
     """Why the next run cannot pay it; empty when it can."""
+    currency: _builtins.str
+    """ISO 4217 code."""
     def __init__(
         self,
         *,
@@ -495,10 +502,11 @@ class CloseOutView(_message.Message):
         held_micros: _builtins.int = ...,
         under_way: _builtins.int = ...,
         obstacle: _builtins.str = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at_us", b"asked_at_us", "asked_by", b"asked_by", "available_micros", b"available_micros", "closed_at_us", b"closed_at_us", "held_micros", b"held_micros", "obstacle", b"obstacle", "owner_id", b"owner_id", "rounding_micros", b"rounding_micros", "under_way", b"under_way"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at_us", b"asked_at_us", "asked_by", b"asked_by", "available_micros", b"available_micros", "closed_at_us", b"closed_at_us", "currency", b"currency", "held_micros", b"held_micros", "obstacle", b"obstacle", "owner_id", b"owner_id", "rounding_micros", b"rounding_micros", "under_way", b"under_way"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import NAME_CHARACTERS_MAX
 from pool_server.app.books import open_accounts, transfer
@@ -107,7 +108,7 @@ def check_status(uow: UnitOfWork, *, report: BankReport, content: bytes, file_na
         imported_by="",
         imported_at_us=0,
     )
-    results = decide_report(report, _payments(uow, report))
+    results = decide_report(report, _payments(uow, report), money=amounts.cents)
     return ImportAnswer(report=seen, results=tuple(results), was_known=False)
 
 

@@ -1,12 +1,13 @@
 """What happened to an owner's payouts, in plain sentences: on their way, paid, come back, left out, why."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pool_protocol.money import format_micros
+from pool_protocol import amounts
+from pool_server.app.particulars import locale_of
 from pool_server.core.payouts.bank_reasons import reason_words
 from pool_server.core.payouts.model import LEFT_OUT_WORDS, PayoutRow, PayoutRun, PayoutState
 from pool_server.core.payouts.row_state import RowState, RowStep
+from pool_server.ports.banks import Leaving
 from pool_server.ports.unit_of_work import UnitOfWork
 
 _PAYOUTS_MAX = 100
@@ -32,69 +33,68 @@ def payout_news(uow: UnitOfWork, owner_id: str) -> list[AccountEventValue]:
     Codes: PAYOUT_APPROVED, PAYOUT_EXPORTED, PAYOUT_SETTLED, PAYOUT_RETURNED, PAYOUT_WITHHELD,
     PAYOUT_LEFT_OUT, ACCOUNT_CLOSED.
     """
-    currency = uow.terms.currency
-    news = [
-        *(_step_news(step, currency) for step in uow.banks.steps_of_owner(owner_id, limit=_STEPS_MAX)),
-        *(_row_news(run, row) for run, row in uow.payouts.paid_rows(owner_id, limit=_PAYOUTS_MAX)),
-        *(_left_out_news(run, row) for run, row in uow.payouts.left_out_rows(owner_id, limit=_PAYOUTS_MAX)),
+    teller = _Teller(uow.terms.currency, locale_of(uow, owner_id))
+    leaving = uow.banks.leaving(owner_id)
+    return [
+        *(teller.step(step) for step in uow.banks.steps_of_owner(owner_id, limit=_STEPS_MAX)),
+        *(teller.row(run, row) for run, row in uow.payouts.paid_rows(owner_id, limit=_PAYOUTS_MAX)),
+        *(teller.left_out(run, row) for run, row in uow.payouts.left_out_rows(owner_id, limit=_PAYOUTS_MAX)),
+        *([teller.closed(leaving)] if leaving is not None and leaving.closed_at_us else []),
     ]
-    return [*news, *_leaving_news(uow, owner_id)]
 
 
-def _money(amount_micros: int, currency: str) -> str:
-    return f"{format_micros(amount_micros, decimals=2)} {currency}"
+class _Teller:
+    """Tells an owner of payouts, amounts in the owner's locale."""
 
+    def __init__(self, currency: str, locale: str) -> None:
+        self._currency = currency
+        self._locale = locale
 
-def _news(at_us: int, code: str, message: str) -> AccountEventValue:
-    return AccountEventValue(at_us=at_us, code=code, message=message, vehicle_id="")
+    def _money(self, amount_micros: int) -> str:
+        return amounts.cents(amount_micros, self._currency, locale=self._locale)
 
+    def row(self, run: PayoutRun, row: PayoutRow) -> AccountEventValue:
+        amount = self._money(row.amount_micros)
+        if run.state is PayoutState.EXPORTED:
+            return _news(run.ended_at_us, "PAYOUT_EXPORTED", f"{amount} are on their way ({row.reference}).")
+        return _news(run.approved_at_us, "PAYOUT_APPROVED", f"A payout of {amount} was approved.")
 
-def _row_news(run: PayoutRun, row: PayoutRow) -> AccountEventValue:
-    amount = _money(row.amount_micros, run.currency)
-    if run.state is PayoutState.EXPORTED:
-        return _news(run.ended_at_us, "PAYOUT_EXPORTED", f"{amount} are on their way ({row.reference}).")
-    return _news(run.approved_at_us, "PAYOUT_APPROVED", f"A payout of {amount} was approved.")
+    def left_out(self, run: PayoutRun, row: PayoutRow) -> AccountEventValue:
+        why = LEFT_OUT_WORDS.get(row.reason, row.reason)
+        return _news(
+            run.planned_at_us,
+            "PAYOUT_LEFT_OUT",
+            f"{self._money(row.amount_micros)} could not be paid: {why}. The money stays yours; set your "
+            "payout details and the next run pays it.",
+        )
 
-
-def _left_out_news(run: PayoutRun, row: PayoutRow) -> AccountEventValue:
-    why = LEFT_OUT_WORDS.get(row.reason, row.reason)
-    return _news(
-        run.planned_at_us,
-        "PAYOUT_LEFT_OUT",
-        f"{_money(row.amount_micros, run.currency)} could not be paid: {why}. The money stays yours; set "
-        "your payout details and the next run pays it.",
-    )
-
-
-def _step_news(step: RowStep, currency: str) -> AccountEventValue:
-    amount = _money(step.amount_micros, currency)
-    match step.state:
-        case RowState.SETTLED:
+    def step(self, step: RowStep) -> AccountEventValue:
+        amount = self._money(step.amount_micros)
+        if step.state is RowState.SETTLED:
             return _news(step.at_us, "PAYOUT_SETTLED", f"The bank has paid {amount}.")
-        case RowState.WITHHELD:
+        if step.state is RowState.WITHHELD:
             return _news(
                 step.at_us,
                 "PAYOUT_WITHHELD",
                 f"{amount} were not paid in this run: {step.reason_text}. The next run pays them.",
             )
-        case _:
-            why = reason_words(step.reason_code, step.reason_text)
-            return _news(
-                step.at_us,
-                "PAYOUT_RETURNED",
-                f"{amount} came back from the bank: {why}. The money is available again; check your payout "
-                "details before the next run.",
-            )
+        why = reason_words(step.reason_code, step.reason_text)
+        return _news(
+            step.at_us,
+            "PAYOUT_RETURNED",
+            f"{amount} came back from the bank: {why}. The money is available again; check your payout "
+            "details before the next run.",
+        )
+
+    def closed(self, leaving: Leaving) -> AccountEventValue:
+        rest = amounts.amount(leaving.rounding_micros, self._currency, locale=self._locale)
+        return _news(
+            leaving.closed_at_us,
+            "ACCOUNT_CLOSED",
+            f"The account is closed and paid to the cent; {rest}, less than a cent, went to the pool's "
+            "rounding account.",
+        )
 
 
-def _leaving_news(uow: UnitOfWork, owner_id: str) -> Iterator[AccountEventValue]:
-    leaving = uow.banks.leaving(owner_id)
-    if leaving is None or not leaving.closed_at_us:
-        return
-    rest = format_micros(leaving.rounding_micros)
-    yield _news(
-        leaving.closed_at_us,
-        "ACCOUNT_CLOSED",
-        f"The account is closed and paid to the cent; {rest} {uow.terms.currency}, less than a cent, went to "
-        "the pool's rounding account.",
-    )
+def _news(at_us: int, code: str, message: str) -> AccountEventValue:
+    return AccountEventValue(at_us=at_us, code=code, message=message, vehicle_id="")

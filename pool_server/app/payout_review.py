@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pool_protocol import amounts
 from pool_protocol.money import MICROS_PER_CENT
 from pool_server.app.payouts import PayoutView, get_payout
 from pool_server.core.ledger import accounts as chart
@@ -40,7 +41,7 @@ def review_payout(uow: UnitOfWork, *, payout_id: int) -> PayoutReview:
             last_ibans=uow.payouts.last_ibans(before_payout_id=payout_id),
             waiting_micros=_waiting(uow, view),
             coverage=coverage,
-            currency=view.run.currency,
+            money=lambda micros: amounts.cents(micros, view.run.currency),
         ),
         coverage=coverage,
         previous_payout_id=previous_payout_id,

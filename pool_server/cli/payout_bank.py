@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pool_protocol.money import MICROS_PER_CENT
+from pool_protocol import amounts
 from pool_protocol.v1 import payout_service_pb2 as pb
 from pool_protocol.v1.payout_service_pb2_grpc import PayoutServiceStub
 from pool_server.cli.output import json_option, print_json, print_pairs, print_table, time
@@ -50,11 +50,6 @@ def import_status(remote: Remote, *, file: Path, check: bool, as_json: bool) -> 
         sys.exit(EXIT_ATTENTION)
 
 
-def _amount(amount_micros: int) -> str:
-    cents = amount_micros // MICROS_PER_CENT
-    return f"{cents // 100}.{cents % 100:02d}"
-
-
 def _show(answer: pb.ImportBankStatusResponse, *, check: bool) -> None:
     report = answer.report
     print_pairs(
@@ -88,7 +83,7 @@ def _show(answer: pb.ImportBankStatusResponse, *, check: bool) -> None:
             [
                 [
                     result.owner_id,
-                    _amount(result.amount_micros),
+                    amounts.cents(result.amount_micros, answer.currency),
                     result.payout_id,
                     result.verdict,
                     result.reason,
@@ -106,7 +101,7 @@ def _show(answer: pb.ImportBankStatusResponse, *, check: bool) -> None:
                     str(result.line_number),
                     result.reference,
                     result.status,
-                    _amount(result.amount_micros),
+                    amounts.cents(result.amount_micros, answer.currency),
                     result.outcome,
                     result.detail or _ATTENTION[result.outcome],
                 ]
@@ -122,7 +117,10 @@ def _sums(answer: pb.ImportBankStatusResponse) -> list[list[str]]:
         entry = sums.setdefault(what, [0, 0])
         entry[0] += 1
         entry[1] += result.amount_micros
-    return [[what, str(count), _amount(micros)] for what, (count, micros) in sorted(sums.items())]
+    return [
+        [what, str(count), amounts.cents(micros, answer.currency)]
+        for what, (count, micros) in sorted(sums.items())
+    ]
 
 
 @click.command("reports")
@@ -178,8 +176,8 @@ def close_out(remote: Remote, *, owner: str | None, as_json: bool) -> None:
                 [
                     view.owner_id,
                     time(view.closed_at_us),
-                    _amount(view.available_micros),
-                    _amount(view.held_micros),
+                    amounts.cents(view.available_micros, view.currency),
+                    amounts.cents(view.held_micros, view.currency),
                     str(view.under_way),
                     view.obstacle or "-",
                 ]
@@ -198,10 +196,10 @@ def close_out(remote: Remote, *, owner: str | None, as_json: bool) -> None:
         [
             ("owner", view.owner_id),
             ("closed", time(view.closed_at_us) if view.closed_at_us else "not yet"),
-            ("payable by the next run", _amount(view.available_micros)),
-            ("held, payable later", _amount(view.held_micros)),
+            ("payable by the next run", amounts.cents(view.available_micros, view.currency)),
+            ("held, payable later", amounts.cents(view.held_micros, view.currency)),
             ("payments under way", str(view.under_way)),
-            ("to rounding", f"{view.rounding_micros} millionths"),
+            ("to rounding", amounts.amount(view.rounding_micros, view.currency)),
         ]
     )
     if view.obstacle:

@@ -160,7 +160,7 @@ class ServerParts:
         )
     def payouts(self) -> PayoutServicer:
         """Make PayoutService."""
-        return PayoutServicer(store=self.store, reports=BankReports())
+        return PayoutServicer(store=self.store, reports=BankReports(), currency=self.facts.currency)
 
     def admin(self) -> AdminServicer:
         """Make AdminService."""

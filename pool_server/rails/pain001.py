@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
-from pool_protocol.money import MICROS_PER_CENT, format_micros
+from pool_protocol.money import MICROS_PER_CENT
 from pool_server.core.payouts.calendar import next_target_day
 from pool_server.core.payouts.details import HOLDER_NAME_CHARACTERS_MAX, iban_problem, left_out_reason
 from pool_server.core.payouts.model import PayoutDetails, PayoutRow, PayoutRun
@@ -152,7 +153,7 @@ class Pain001Rail:
 
 
 def _sums(rows: Sequence[PayoutRow]) -> str:
-    total = format_micros(sum(row.amount_micros for row in rows), decimals=2)
+    total = amounts.decimal(sum(row.amount_micros for row in rows), decimals=2)
     return f"<NbOfTxs>{len(rows)}</NbOfTxs><CtrlSum>{total}</CtrlSum>"
 
 
@@ -166,7 +167,7 @@ def _transfer(run: PayoutRun, row: PayoutRow) -> str:
     agent = f"<CdtrAgt><FinInstnId><BICFI>{row.bic}</BICFI></FinInstnId></CdtrAgt>" if row.bic else ""
     return (
         f"<CdtTrfTxInf><PmtId><EndToEndId>{row.reference}</EndToEndId></PmtId>"
-        f'<Amt><InstdAmt Ccy="EUR">{format_micros(row.amount_micros, decimals=2)}</InstdAmt></Amt>{agent}'
+        f'<Amt><InstdAmt Ccy="EUR">{amounts.decimal(row.amount_micros, decimals=2)}</InstdAmt></Amt>{agent}'
         f"<Cdtr><Nm>{escape(row.holder_name)}</Nm>{_address(row.town, row.country)}</Cdtr>"
         f"<CdtrAcct><Id><IBAN>{row.iban}</IBAN></Id></CdtrAcct>"
         f"<RmtInf><Ustrd>{escape(remittance(run, row))}</Ustrd></RmtInf></CdtTrfTxInf>\n"

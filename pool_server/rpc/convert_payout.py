@@ -102,12 +102,13 @@ def review_response(review: PayoutReview) -> pb.ReviewPayoutResponse:
     )
 
 
-def import_response(answer: ImportAnswer) -> pb.ImportBankStatusResponse:
+def import_response(answer: ImportAnswer, *, currency: str) -> pb.ImportBankStatusResponse:
     """Write what became of a bank's report."""
     return pb.ImportBankStatusResponse(
         report=report_view(answer.report),
         results=_results(answer.results),
         was_known=answer.was_known,
+        currency=currency,
     )
 
 
@@ -147,7 +148,7 @@ def _results(results: Sequence[LineResult]) -> list[pb.BankReportResult]:
     ]
 
 
-def close_out_view(view: LeavingView) -> pb.CloseOutView:
+def close_out_view(view: LeavingView, *, currency: str) -> pb.CloseOutView:
     """Write an owner who leaves."""
     return pb.CloseOutView(
         owner_id=view.leaving.owner_id,
@@ -159,4 +160,5 @@ def close_out_view(view: LeavingView) -> pb.CloseOutView:
         held_micros=view.held_micros,
         under_way=view.under_way,
         obstacle=view.obstacle,
+        currency=currency,
     )

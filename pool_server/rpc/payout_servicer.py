@@ -23,7 +23,8 @@ _REPORTS_MAX = 500
 class PayoutServicer(payout_service_pb2_grpc.PayoutServiceServicer):
     """Implements PayoutService."""
 
-    def __init__(self, *, store: StoreAccess, reports: BankReportReader) -> None:
+    def __init__(self, *, store: StoreAccess, reports: BankReportReader, currency: str) -> None:
+        self._currency = currency
         self._store = store
         self._reports = reports
         # A report is megabytes of XML: one is read at a time.
@@ -46,7 +47,7 @@ class PayoutServicer(payout_service_pb2_grpc.PayoutServiceServicer):
             answer = await self._store.read(
                 lambda uow: check_status(uow, report=report, content=content, file_name=request.file_name)
             )
-            return convert_payout.import_response(answer)
+            return convert_payout.import_response(answer, currency=self._currency)
         answer = await self._store.write(
             lambda uow: import_status(
                 uow,
@@ -57,7 +58,7 @@ class PayoutServicer(payout_service_pb2_grpc.PayoutServiceServicer):
                 now_us=now_us,
             )
         )
-        return convert_payout.import_response(answer)
+        return convert_payout.import_response(answer, currency=self._currency)
 
     async def ListBankReports(
         self, request: pb.ListBankReportsRequest, context: _Context
@@ -72,10 +73,12 @@ class PayoutServicer(payout_service_pb2_grpc.PayoutServiceServicer):
         view = await self._store.write(
             lambda uow: close_out(uow, owner_id=owner_id, operator_id=operator_id, now_us=now_us)
         )
-        return pb.CloseOutResponse(close_out=convert_payout.close_out_view(view))
+        return pb.CloseOutResponse(close_out=convert_payout.close_out_view(view, currency=self._currency))
 
     async def ListCloseOuts(
         self, request: pb.ListCloseOutsRequest, context: _Context
     ) -> pb.ListCloseOutsResponse:
         views = await self._store.read(list_leaving)
-        return pb.ListCloseOutsResponse(close_outs=[convert_payout.close_out_view(view) for view in views])
+        return pb.ListCloseOutsResponse(
+            close_outs=[convert_payout.close_out_view(view, currency=self._currency) for view in views]
+        )

@@ -6,13 +6,15 @@ message that the payment was sent in. What does not match is listed, never guess
 may not tell the opposite: that is refused, line by line, and shown.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 
-from pool_protocol.money import format_micros
 from pool_server.core.payouts.references import block_rows, row_number
 from pool_server.core.payouts.row_state import PAYOUT_ROW_LIFECYCLE, RowState
+
+#: Writes micro-units and their currency for people; how is not the core's to say.
+Money = Callable[[int, str], str]
 
 
 @unique
@@ -119,15 +121,16 @@ _TARGET: Mapping[Verdict, RowState] = {
 _BACK = frozenset({RowState.REJECTED, RowState.RETURNED})
 
 
-def decide_report(report: BankReport, payments: Sequence[KnownPayment]) -> list[LineResult]:
+def decide_report(report: BankReport, payments: Sequence[KnownPayment], *, money: Money) -> list[LineResult]:
     """Decide what follows from a report.
 
     Args:
         report: The file, read.
         payments: Every payment that the report may be about: those whose references it names, and all of the
             runs whose messages or blocks it names.
+        money: Writes an amount in micro-units with its currency, for people.
     """
-    desk = _Desk({payment.reference: payment for payment in payments}, _opposites(report.lines))
+    desk = _Desk({payment.reference: payment for payment in payments}, _opposites(report.lines), money)
     named = {line.reference for line in report.lines if line.reference}
     for number, line in enumerate(report.lines, start=1):
         if line.reference:
@@ -151,9 +154,10 @@ def _opposites(lines: Iterable[ReportLine]) -> frozenset[str]:
 class _Desk:
     """Takes lines in order and knows what the earlier ones did."""
 
-    def __init__(self, payments: Mapping[str, KnownPayment], opposites: frozenset[str]) -> None:
+    def __init__(self, payments: Mapping[str, KnownPayment], opposites: frozenset[str], money: Money) -> None:
         self._payments = dict(payments)
         self._opposites = opposites
+        self._money = money
         self.results: list[LineResult] = []
 
     def take(self, number: int, line: ReportLine) -> None:
@@ -166,7 +170,8 @@ class _Desk:
             detail = f"it was sent in {payment.message}, the bank says {line.message}"
             self._keep(number, line, None, Outcome.UNKNOWN, detail)
             return
-        outcome, detail = _judge(line, payment, is_opposite=line.reference in self._opposites)
+        is_opposite = line.reference in self._opposites
+        outcome, detail = _judge(line, payment, is_opposite=is_opposite, money=self._money)
         self._keep(number, line, payment, outcome, detail)
 
     def take_many(self, number: int, line: ReportLine, named: set[str]) -> None:
@@ -176,7 +181,7 @@ class _Desk:
             what = line.block or line.message or "nothing"
             self._keep(number, line, None, Outcome.UNKNOWN, f"this pool did not send {what}")
             return
-        problem = _sum_problem(line, members)
+        problem = _sum_problem(line, members, self._money)
         if problem:
             self._keep(number, line, None, Outcome.AMOUNT_DIFFERS, problem)
             return
@@ -184,7 +189,7 @@ class _Desk:
         for payment in members:
             if payment.reference in named or (payment.state in _BACK and line.verdict is Verdict.SETTLED):
                 continue
-            outcome, detail = _judge(whole, payment, is_opposite=False)
+            outcome, detail = _judge(whole, payment, is_opposite=False, money=self._money)
             self._keep(number, line, payment, outcome, detail)
 
     def _members(self, line: ReportLine) -> list[KnownPayment]:
@@ -222,7 +227,7 @@ class _Desk:
             self._payments[payment.reference] = replace(payment, state=_TARGET[line.verdict])
 
 
-def _sum_problem(line: ReportLine, members: Sequence[KnownPayment]) -> str:
+def _sum_problem(line: ReportLine, members: Sequence[KnownPayment], money: Money) -> str:
     """Say what is wrong with the amount of a whole block: it is all of it, or all but what came back."""
     if line.amount_micros is None:
         return ""
@@ -230,15 +235,13 @@ def _sum_problem(line: ReportLine, members: Sequence[KnownPayment]) -> str:
     still_out = sum(payment.amount_micros for payment in members if payment.state not in _BACK)
     if line.currency == members[0].currency and line.amount_micros in (everything, still_out):
         return ""
-    return _difference(line.amount_micros, line.currency, everything, members[0].currency)
+    said = money(line.amount_micros, line.currency)
+    return f"the bank says {said}, {money(everything, members[0].currency)} were sent"
 
 
-def _difference(said_micros: int, said_currency: str, sent_micros: int, sent_currency: str) -> str:
-    said = f"{format_micros(said_micros, decimals=2)} {said_currency}"
-    return f"the bank says {said}, {format_micros(sent_micros, decimals=2)} {sent_currency} were sent"
-
-
-def _judge(line: ReportLine, payment: KnownPayment, *, is_opposite: bool) -> tuple[Outcome, str]:
+def _judge(
+    line: ReportLine, payment: KnownPayment, *, is_opposite: bool, money: Money
+) -> tuple[Outcome, str]:
     """Decide on one line about one payment, whose reference matches."""
     if line.verdict is Verdict.NOTED:
         return Outcome.NOTED, ""
@@ -246,9 +249,8 @@ def _judge(line: ReportLine, payment: KnownPayment, *, is_opposite: bool) -> tup
         payment.amount_micros,
         payment.currency,
     ):
-        return Outcome.AMOUNT_DIFFERS, _difference(
-            line.amount_micros, line.currency, payment.amount_micros, payment.currency
-        )
+        said, sent = money(line.amount_micros, line.currency), money(payment.amount_micros, payment.currency)
+        return Outcome.AMOUNT_DIFFERS, f"the bank says {said}, {sent} were sent"
     if is_opposite and line.verdict is not Verdict.RETURNED:
         return Outcome.CONTRADICTS, "the same file says both that it was paid and that it was rejected"
     target = _TARGET[line.verdict]

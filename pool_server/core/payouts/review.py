@@ -4,10 +4,9 @@ Compares a plan with the last run that was approved, and with what the pool has 
 decides nothing: every warning is for a person to weigh.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pool_protocol.money import format_micros
 from pool_server.core.payouts.model import PayoutRow
 
 #: Movers that are shown: the largest changes either way.
@@ -64,7 +63,7 @@ def review(
     last_ibans: Mapping[str, str],
     waiting_micros: Iterable[int],
     coverage: Coverage,
-    currency: str,
+    money: Callable[[int], str],
 ) -> Review:
     """Review a plan.
 
@@ -74,7 +73,7 @@ def review(
         last_ibans: The account that each owner was paid to last, where one was.
         waiting_micros: What the owners below their thresholds have, each.
         coverage: The books' figures.
-        currency: ISO 4217 code.
+        money: Writes an amount in micro-units of the pool's currency, for people.
     """
     before = {row.owner_id: row.amount_micros for row in previous}
     now = {row.owner_id: row.amount_micros for row in rows}
@@ -93,7 +92,7 @@ def review(
         new_accounts=tuple(new_accounts),
         below_threshold_count=len(waiting),
         below_threshold_micros=sum(waiting),
-        warnings=tuple(_warnings(rows, before, last_ibans, coverage, currency)),
+        warnings=tuple(_warnings(rows, before, last_ibans, coverage, money)),
     )
 
 
@@ -102,13 +101,9 @@ def _warnings(
     before: Mapping[str, int],
     last_ibans: Mapping[str, str],
     coverage: Coverage,
-    currency: str,
+    money: Callable[[int], str],
 ) -> Iterable[str]:
     total = sum(row.amount_micros for row in rows)
-
-    def money(amount_micros: int) -> str:
-        return f"{format_micros(amount_micros, decimals=2)} {currency}"
-
     needed = total + coverage.under_way_micros
     if coverage.bank_micros < needed:
         yield (

@@ -21,7 +21,13 @@ from tests.support.books import Books, settlement
 
 PROGRAMS = [JournalFormat.BEANCOUNT, JournalFormat.HLEDGER]
 DAY_US = 86_400 * 1_000_000
-DETAILS = PayoutDetails(holder_name="Ada Lovelace", iban="DE89370400440532013000", threshold_micros=10_000)
+DETAILS = PayoutDetails(
+    holder_name="Ada Lovelace",
+    iban="DE89370400440532013000",
+    threshold_micros=10_000,
+    town="Koeln",
+    country="DE",
+)
 
 
 def pay_out(books: Books, owner_id: str) -> None:

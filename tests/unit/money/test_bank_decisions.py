@@ -45,7 +45,8 @@ def line(verdict: Verdict, number: int = 0, **changes: object) -> ReportLine:
 
 
 def decide(lines: Sequence[ReportLine], payments: Sequence[KnownPayment]) -> list[LineResult]:
-    return decide_report(BankReport(format="test", message_id="", lines=tuple(lines)), payments)
+    report = BankReport(format="test", message_id="", lines=tuple(lines))
+    return decide_report(report, payments, money=lambda micros, currency: f"{micros} {currency}")
 
 
 def outcomes(lines: Sequence[ReportLine], payments: Sequence[KnownPayment]) -> list[Outcome]:
