@@ -27,10 +27,12 @@ import numpy as np
 from car_agent.core.forecast import EtaForecast
 from car_agent.core.policy import OwnerSwitches, Policy
 from car_agent.journal.settings import AgentSettings
+from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import Journal
 from car_agent.journal.thread import JournalThread
 from car_agent.main.agent import Agent
 from car_agent.main.books import Books
+from car_agent.main.economy import open_economy
 from car_agent.runner.process import WorkerSettings
 from car_agent.runner.work import AttemptWork, LeaseWork
 from car_agent.vehicle.file import FileSource
@@ -169,10 +171,16 @@ async def measure(events: int, seed: int) -> dict[str, list[float]]:
         folder = Path(name)
         thread = JournalThread(Journal(folder / "journal.sqlite3", now_us=clock.now_us()))
         books = Books(thread, clock)
+        settings = AgentSettings(source="file")
+        policy = Policy(start_after_s=0)
+        economy = await open_economy(
+            settings, StateDirectory(folder), policy, books=books, journal=thread, clock=clock
+        )
         agent = Agent(
-            settings=AgentSettings(source="file"),
+            settings=settings,
+            economy=economy,
             worker=WorkerSettings(scratch=folder / "scratch"),
-            policy=Policy(start_after_s=0),
+            policy=policy,
             switches=OwnerSwitches(opted_in=True),
             books=books,
             forecast=EtaForecast(),

@@ -158,6 +158,7 @@ class ServerParts:
         return BooksServicer(
             store=self.store, make_journal=journals.make_journal, currency=self.facts.currency
         )
+
     def payouts(self) -> PayoutServicer:
         """Make PayoutService."""
         return PayoutServicer(store=self.store, reports=BankReports(), currency=self.facts.currency)

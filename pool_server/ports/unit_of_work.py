@@ -12,8 +12,8 @@ from typing import Protocol
 from pool_server.core.effects import Effect
 from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
-from pool_server.ports.books import EntryRepository, LedgerLog
 from pool_server.ports.banks import BankRepository
+from pool_server.ports.books import EntryRepository, LedgerLog
 from pool_server.ports.classes import ClassRepository
 from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.energy import EnergyRepository

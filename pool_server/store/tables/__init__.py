@@ -3,8 +3,8 @@
 from sqlmodel import SQLModel
 
 from pool_server.store.tables import (
-    books,
     banks,
+    books,
     energy,
     identity,
     ledger,
@@ -18,8 +18,8 @@ METADATA = SQLModel.metadata
 
 __all__ = [
     "METADATA",
-    "books",
     "banks",
+    "books",
     "energy",
     "identity",
     "ledger",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,27 +13,19 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from pool_protocol import v1
 from pool_protocol.errors import ErrorCode
-from pool_protocol.v1 import (
-    account_service_pb2,
-    admin_service_pb2,
-    books_service_pb2,
-    fleet_service_pb2,
-    market_service_pb2,
-)
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_server.rpc.policy import POLICY, Listener, Who
 from tests.support.fake_car import FakeCar, vet_without_jax
 from tests.support.pool import PoolHandle, PrincipalHandle, code_of, running_pool
 
-FILES = (
-    account_service_pb2,
-    admin_service_pb2,
-    books_service_pb2,
-    fleet_service_pb2,
-    market_service_pb2,
-    health_pb2,
-)
+#: Every service that we have but the agent's own, which no pool answers.
+FILES = [
+    importlib.import_module(f"{v1.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(v1.__path__)
+    if module.name.endswith("_service_pb2") and module.name != "agent_control_service_pb2"
+] + [health_pb2]
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()] + list(
     reflection_pb2.DESCRIPTOR.services_by_name.values()
 )
