@@ -11,7 +11,8 @@ Two buyers with equal bids and endless work thus never differ by more than one l
 There is one queue for each bid, and higher bids go first. Whether a higher bid should buy precedence is the
 caller's choice: who gives all jobs that bid enough the same number puts them into one queue.
 
-Work counts when it is leased, and is given back when a lease ends without it.
+Work counts when it is leased, and is given back when a lease ends without it, down to where the others stand
+at most: a buyer whose leases always end without work must not be next for ever.
 """
 
 from collections.abc import Iterable, Mapping
@@ -102,6 +103,8 @@ class FairShares:
 
     def given_back(self, job: WaitingJob, work_uwu: int) -> "FairShares":
         """Return the shares after a lease ended without `work_uwu` of its work; `job` as it was leased.
+
+        The buyer keeps no less than the lowest tag of those that wait.
 
         Raises:
             PoolError: INVALID_ARGUMENT when the work is negative.

@@ -99,6 +99,16 @@ def test_work_that_was_not_done_is_given_back() -> None:
     assert shares.order(both)[0].buyer_id == "a"
 
 
+def test_what_is_given_back_puts_nobody_ahead_of_those_who_wait() -> None:
+    """Else a buyer whose leases always end without work would always be next."""
+    shares, both = FairShares(), [job(1, "a"), job(2, "b")]
+    for _ in range(6):
+        shares, _ = serve(shares, both, 100)
+    shares = shares.waiting(both).given_back(job(1, "a"), 250).waiting(both)
+    assert shares.lead_uwu("b", bid_micros_per_wu=20) == 0
+    assert shares.lead_uwu("a", bid_micros_per_wu=20) == 0
+
+
 def test_what_is_remembered_is_bounded() -> None:
     shares = FairShares()
     for bid in range(IDLE_QUEUES_MAX + 50):
