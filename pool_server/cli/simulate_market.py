@@ -67,7 +67,7 @@ _TELL_EVERY_NS = 100_000_000
     "--tariff",
     "tariff_text",
     metavar="PRICE|FILE",
-    help="All owners' electricity: a price per kWh, or a TOML file by time of use.  [default: a mixture]",
+    help="All owners' electricity: a price per kWh, or a file as the agent's.  [default: a mixture]",
 )
 @click.option(
     "--fee-ppm",
@@ -99,13 +99,14 @@ def market(**options: Any) -> None:
     of jobs are the ones that the server runs. The same month is played without a limiter, and with others.
 
     \b
-    A tariff file, prices in the pool's currency per kWh:
-      per_kwh = 0.34
-      [[period]]
-      days = ["mon", "tue", "wed", "thu", "fri"]   # optional: every day
+    A tariff file, as for `car-agent tariff`:
+      kind = "time-of-use"
+      price_per_kwh = 0.34          # whenever no window holds
+      [[window]]
+      days = "mon-fri"              # left out: every day
       from = "22:00"
-      to = "06:00"
-      per_kwh = 0.18
+      to = "06:00"                  # of the next morning
+      price_per_kwh = 0.18
 
     \b
     Examples:
@@ -120,7 +121,7 @@ def market(**options: Any) -> None:
     folder: Path | None = options["plots"]
     if folder is not None:
         _prepare_pictures(folder)
-    tell = _bar()
+    tell, tariff_text = _bar(), options["tariff_text"]
     settings = Settings(
         days=options["days"],
         vehicles=options["vehicles"],
@@ -130,7 +131,7 @@ def market(**options: Any) -> None:
         patient=not options["impatient"],
         higher_bids_first=options["higher_bids_first"],
         fee_ppm=options["fee_ppm"],
-        tariff=None if options["tariff_text"] is None else read_tariff(options["tariff_text"]),
+        tariff=None if tariff_text is None else read_tariff(tariff_text, currency=options["currency"]),
     )
     tell("the cars")(0.0)
     world = draw_world(settings)

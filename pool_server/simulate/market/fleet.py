@@ -90,12 +90,13 @@ class Vehicle:
     """(quarter since the month began, seconds of it charging)."""
 
     def electricity_micros_per_kwu(self, quarter: int) -> int:
-        """Return what electricity for 1,000 WU costs, micro-units, rounded up."""
+        """Return what electricity for 1,000 WU costs, micro-units, rounded up; may be negative."""
         return ceil_div(self.tariff.at(quarter) * self.joules_per_kwu, JOULES_PER_KWH)
 
     def limit_micros_per_kwu(self, quarter: int) -> int:
         """Return the least that the owner wants in hand for 1,000 WU: electricity, margin and wish."""
-        with_margin = ceil_div(self.electricity_micros_per_kwu(quarter) * (PPM + self.margin_ppm), PPM)
+        electricity = self.electricity_micros_per_kwu(quarter)
+        with_margin = electricity + ceil_div(max(0, electricity) * self.margin_ppm, PPM)
         wish = ceil_div(self.wish_micros_per_hour * 1_000 * PPM, self.speed_uwu_per_s * HOUR_S)
         return with_margin + wish
 
@@ -138,7 +139,9 @@ def _with_reserves(vehicle: Vehicle, fee_ppm: int) -> Vehicle:
         rate: ceil_div(vehicle.limit_micros_per_kwu(quarter) * PPM, 1_000 * (PPM - fee_ppm))
         for quarter, rate in enumerate(vehicle.tariff.micros_per_kwh)
     }
-    reserves = tuple(min(PRICE_MICROS_PER_WU_MAX, by_tariff[rate]) for rate in vehicle.tariff.micros_per_kwh)
+    reserves = tuple(
+        min(max(0, by_tariff[rate]), PRICE_MICROS_PER_WU_MAX) for rate in vehicle.tariff.micros_per_kwh
+    )
     return replace(vehicle, reserves=reserves)
 
 
