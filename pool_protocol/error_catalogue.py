@@ -361,6 +361,11 @@ _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
     ErrorCode.QUOTE_EXPIRED: _entry(
         "FAILED_PRECONDITION", "The quote is no longer valid.", "Ask for a new quote."
     ),
+    ErrorCode.PRICE_ABOVE_CAP: _entry(
+        "FAILED_PRECONDITION",
+        "The price is above what the job pays at most.",
+        "Raise the job's price cap, or let the job wait for a lower price. Nothing was spent.",
+    ),
     ErrorCode.JOB_CLOSED: _entry("FAILED_PRECONDITION", "The job takes no more tasks.", "Create a new job."),
     ErrorCode.TRANSFER_STATE: _entry(
         "FAILED_PRECONDITION",

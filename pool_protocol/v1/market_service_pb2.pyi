@@ -498,6 +498,8 @@ class CreateJobRequest(_message.Message):
     STEPS_PER_TASK_FIELD_NUMBER: _builtins.int
     ATTEMPTS_MAX_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
+    PRICE_START_MICROS_PER_WU_FIELD_NUMBER: _builtins.int
+    REFUSES_PRICE_ABOVE_CAP_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Made by the client and kept across retries: the same key gives the same job."""
     program_sha256: _builtins.str
@@ -522,6 +524,12 @@ class CreateJobRequest(_message.Message):
     """Attempts that may fail before the task fails; 0 means the pool's default."""
     certificate_sha256: _builtins.str
     """An admitted map program verify(inputs, outputs, nonce) -> ok that proves a result; empty for none."""
+    price_start_micros_per_wu: _builtins.int
+    """For PRICE_MODE_SPOT with a deadline: what the job bids while there is time, micro-units per WU. The bid rises to
+    the cap as the deadline comes near. 0: it bids its cap from the first.
+    """
+    refuses_price_above_cap: _builtins.bool
+    """For PRICE_MODE_SPOT: open no job that would only wait, because the price is above its cap; PRICE_ABOVE_CAP instead."""
     @_builtins.property
     def constants(self) -> _common_pb2.TensorBundle:
         """Shared inputs of all tasks."""
@@ -547,10 +555,12 @@ class CreateJobRequest(_message.Message):
         steps_per_task: _builtins.int = ...,
         attempts_max: _builtins.int = ...,
         certificate_sha256: _builtins.str = ...,
+        price_start_micros_per_wu: _builtins.int = ...,
+        refuses_price_above_cap: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["comparator", b"comparator", "constants", b"constants"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "budget_micros", b"budget_micros", "certificate_sha256", b"certificate_sha256", "comparator", b"comparator", "constants", b"constants", "deadline_us", b"deadline_us", "idempotency_key", b"idempotency_key", "level", b"level", "name", b"name", "price_cap_micros_per_wu", b"price_cap_micros_per_wu", "price_mode", b"price_mode", "program_sha256", b"program_sha256", "quote_id", b"quote_id", "steps_per_task", b"steps_per_task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "budget_micros", b"budget_micros", "certificate_sha256", b"certificate_sha256", "comparator", b"comparator", "constants", b"constants", "deadline_us", b"deadline_us", "idempotency_key", b"idempotency_key", "level", b"level", "name", b"name", "price_cap_micros_per_wu", b"price_cap_micros_per_wu", "price_mode", b"price_mode", "price_start_micros_per_wu", b"price_start_micros_per_wu", "program_sha256", b"program_sha256", "quote_id", b"quote_id", "refuses_price_above_cap", b"refuses_price_above_cap", "steps_per_task", b"steps_per_task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -833,6 +843,8 @@ class JobView(_message.Message):
     RECHECKING_COUNT_FIELD_NUMBER: _builtins.int
     REPLACED_COUNT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
+    WAITING_DETAIL_FIELD_NUMBER: _builtins.int
+    BID_MICROS_PER_WU_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """For example "job_12"."""
     name: _builtins.str
@@ -883,6 +895,10 @@ class JobView(_message.Message):
     """Results replaced by such a check so far."""
     certificate_sha256: _builtins.str
     """The certificate's program; empty for none."""
+    waiting_detail: _builtins.str
+    """With PRICE_ABOVE_CAP: the price and the bid, in a sentence; empty otherwise."""
+    bid_micros_per_wu: _builtins.int
+    """The most that the job pays now, micro-units per WU; 0 once it has ended."""
     def __init__(
         self,
         *,
@@ -909,10 +925,12 @@ class JobView(_message.Message):
         rechecking_count: _builtins.int = ...,
         replaced_count: _builtins.int = ...,
         certificate_sha256: _builtins.str = ...,
+        waiting_detail: _builtins.str = ...,
+        bid_micros_per_wu: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "buyer_id", b"buyer_id", "certificate_sha256", b"certificate_sha256", "created_at_us", b"created_at_us", "end_reason", b"end_reason", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rechecking_count", b"rechecking_count", "rejected_count", b"rejected_count", "replaced_count", b"replaced_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count", "waiting_count", b"waiting_count", "waiting_reason", b"waiting_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "attempt_count", b"attempt_count", "bid_micros_per_wu", b"bid_micros_per_wu", "buyer_id", b"buyer_id", "certificate_sha256", b"certificate_sha256", "created_at_us", b"created_at_us", "end_reason", b"end_reason", "ended_at_us", b"ended_at_us", "escrow_micros", b"escrow_micros", "failed_count", b"failed_count", "job_id", b"job_id", "level", b"level", "name", b"name", "program_sha256", b"program_sha256", "rechecking_count", b"rechecking_count", "rejected_count", b"rejected_count", "replaced_count", b"replaced_count", "running_count", b"running_count", "spent_micros", b"spent_micros", "state", b"state", "steps_per_task", b"steps_per_task", "task_count", b"task_count", "waiting_count", b"waiting_count", "waiting_detail", b"waiting_detail", "waiting_reason", b"waiting_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
