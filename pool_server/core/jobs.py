@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pool_protocol.limits import ATTEMPTS_PER_TASK_MAX, ERRORS_PER_TASK_MAX
 from pool_protocol.money import work_price_micros
 from pool_server.core.lifecycle import Lifecycle, from_each
+from pool_server.core.pricing.bid_path import BidPath
 
 
 @unique
@@ -241,12 +242,39 @@ class PriceTerms:
     mode: PriceMode
     price_micros_per_wu: int
     """SPOT: the buyer's cap. QUOTE: the locked price. DONATE: 0."""
+    start_micros_per_wu: int = 0
+    """SPOT: what the job bids while its deadline is far; 0: its cap from the first."""
+    deadline_us: int = 0
+    """Where the path from the start price to the cap ends; 0: none."""
+    tasks_max: int = 0
+    """QUOTE: tasks that the quote was for; 0: no bound."""
 
-    def price_now(self, posted_price_micros_per_wu: int) -> int | None:
-        """Return the price that a lease locks now, micro-units per WU; None while spot is above the cap."""
+    @property
+    def path(self) -> BidPath | None:
+        """How the bid rises towards the deadline; None where it stands at the cap."""
+        if self.mode is not PriceMode.SPOT or not self.start_micros_per_wu or not self.deadline_us:
+            return None
+        return BidPath(
+            start_micros_per_wu=self.start_micros_per_wu,
+            cap_micros_per_wu=self.price_micros_per_wu,
+            deadline_us=self.deadline_us,
+        )
+
+    def bid_now(self, *, needed_us: int, now_us: int) -> int:
+        """Return the most that the job pays now, micro-units per WU.
+
+        Args:
+            needed_us: Time that its work left needs at the speed that it is expected to get.
+            now_us: Now.
+        """
+        path = self.path
+        return self.price_micros_per_wu if path is None else path.bid(needed_us=needed_us, now_us=now_us)
+
+    def price_now(self, posted_price_micros_per_wu: int, *, bid_micros_per_wu: int) -> int | None:
+        """Return the price that a lease locks now, micro-units per WU; None while spot is above the bid."""
         match self.mode:
             case PriceMode.SPOT:
-                above = posted_price_micros_per_wu > self.price_micros_per_wu
+                above = posted_price_micros_per_wu > bid_micros_per_wu
                 return None if above else posted_price_micros_per_wu
             case PriceMode.QUOTE | PriceMode.DONATE:
                 return self.price_micros_per_wu

@@ -1,19 +1,31 @@
 """Which job a vehicle's next lease comes from, and how large the lease is.
 
-Fairness is a round robin: over buyers first, then over a buyer's jobs, counted in leases. One thing may jump
-the queue: jobs whose program the worker holds compiled - but only for a bounded time, so that no job waits
-for ever behind a warm one.
+Every job that is offered bids at least the price that a lease of it would lock, and one that pays the posted
+price pays what all others pay. So among them a higher bid buys no precedence, else a cap would be a race for
+the front and not what a buyer would pay at most; it is the price that sorts out who is there at all. Between
+buyers the order is their **fair share**: equal work for equal price (`core.pricing.fair_share`), counted as
+it is leased. Within a buyer's jobs those with a deadline go first, by deadline, then those that waited
+longest.
+
+One thing may jump the queue: jobs whose program the worker holds compiled - but only while its buyer leads by
+little, and only until other jobs of that buyer have waited for long, so that no job waits for ever behind a
+warm one and shares stay equal in the long run.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum, unique
+from typing import NamedTuple
 
 from pool_protocol.limits import LEASE_TASKS_MAX, SECOND_US
 from pool_protocol.money import ceil_div
+from pool_server.core.pricing.fair_share import FairShares, Queue, WaitingJob
 
-#: Leases given to other jobs after which a waiting job goes before warm ones.
+#: Leases given to other jobs after which a waiting job goes before its buyer's other ones; and how many of
+#: its leases a buyer may be ahead of others so that its warm jobs still go first.
 WARM_PATIENCE_LEASES = 8
+#: The one bid at which all willing jobs wait.
+_ONE_QUEUE = 0
 #: Live leases of one vehicle: the one it computes, the one it has prefetched, and two to spare.
 LIVE_LEASES_PER_VEHICLE_MAX = 4
 #: Jobs asked for tasks before a vehicle is sent away: bounds what one answer costs when an owner has had its
@@ -48,6 +60,15 @@ class NoWorkReason(StrEnum):
     DRAINING = "DRAINING"
 
 
+class BuyerShare(NamedTuple):
+    """How far a buyer is in its fair share."""
+
+    tag_uwu: int = 0
+    """What it has had, on the common scale; a tag below the scale's zero counts as that."""
+    lease_uwu: int = 0
+    """Work of its last lease."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOffer:
     """A job with tasks that are ready."""
@@ -55,34 +76,79 @@ class JobOffer:
     job_id: int
     buyer_id: str
     program_sha256: str
+    bid_micros_per_wu: int
+    """The most that it pays now."""
     price_micros_per_wu: int | None
     """The price that a lease would lock now; None while the job waits for a lower one."""
     last_lease_id: int
     """Its latest lease; 0 for none yet."""
-    buyer_last_lease_id: int
-    """The latest lease of any job of its buyer."""
+    is_spot: bool = True
+    """Whether it pays the posted price; False for a quote's, and for donated work."""
+    deadline_us: int = 0
+    """0: none."""
+    share: BuyerShare = field(default_factory=BuyerShare)
+
+
+def shares_of(offers: Sequence[JobOffer], *, virtual_uwu: int) -> FairShares:
+    """Return the fair shares as they stand while just the buyers of these jobs wait.
+
+    Args:
+        offers: Jobs that a vehicle could be given.
+        virtual_uwu: Where the common scale began so far.
+    """
+    tags = {offer.buyer_id: max(virtual_uwu, offer.share.tag_uwu) for offer in offers}
+    queue = Queue(virtual_uwu=virtual_uwu, tags_uwu=tags)
+    return FairShares(busy={_ONE_QUEUE: queue}).waiting(as_waiting(offer) for offer in offers)
+
+
+def as_waiting(offer: JobOffer) -> WaitingJob:
+    """Return a job as fair shares see it: in one queue with all others, whatever it bids."""
+    return WaitingJob(offer.job_id, offer.buyer_id, _ONE_QUEUE)
 
 
 def order_offers(
-    offers: Sequence[JobOffer], *, warm_programs: Collection[str], newest_lease_id: int
+    offers: Sequence[JobOffer], *, shares: FairShares, warm_programs: Collection[str], newest_lease_id: int
 ) -> list[JobOffer]:
     """Put jobs in the order in which a vehicle is offered them. A total order: no ties, no chance.
 
-    1. Jobs passed over for more than `WARM_PATIENCE_LEASES` leases.
-    2. Jobs whose program the worker holds compiled.
-    3. The buyer that waited longest since its last lease.
-    4. The job that waited longest since its last lease, then the oldest.
+    1. Jobs whose program the worker holds compiled, unless their buyer leads by more than
+       `WARM_PATIENCE_LEASES` leases like its last, or has a cold job as in 3.
+    2. The buyer that had the least work, on the scale of fair shares; then by id.
+    3. Of a buyer, jobs passed over for more than `WARM_PATIENCE_LEASES` leases.
+    4. Its warm jobs.
+    5. Its jobs with a deadline, the nearest first.
+    6. The job that waited longest since its last lease, then the oldest.
 
     That an audit waits in a job changes nothing: a job that comes out of turn would tell of it.
     """
     warm = frozenset(warm_programs)
 
-    def key(offer: JobOffer) -> tuple[bool, bool, int, int, int]:
-        waited = newest_lease_id - offer.last_lease_id
+    def is_passed_over(offer: JobOffer) -> bool:
+        return newest_lease_id - offer.last_lease_id > WARM_PATIENCE_LEASES
+
+    def lead_uwu(buyer_id: str) -> int:
+        return shares.lead_uwu(buyer_id, bid_micros_per_wu=_ONE_QUEUE)
+
+    patient = {
+        offer.buyer_id for offer in offers if offer.program_sha256 not in warm and is_passed_over(offer)
+    }
+
+    def jumps(offer: JobOffer) -> bool:
         return (
-            waited <= WARM_PATIENCE_LEASES,
+            offer.program_sha256 in warm
+            and offer.buyer_id not in patient
+            and lead_uwu(offer.buyer_id) <= WARM_PATIENCE_LEASES * offer.share.lease_uwu
+        )
+
+    def key(offer: JobOffer) -> tuple[bool, int, str, bool, bool, bool, int, int, int]:
+        return (
+            not jumps(offer),
+            lead_uwu(offer.buyer_id),
+            offer.buyer_id,
+            not is_passed_over(offer),
             offer.program_sha256 not in warm,
-            offer.buyer_last_lease_id,
+            not offer.deadline_us,
+            offer.deadline_us,
             offer.last_lease_id,
             offer.job_id,
         )

@@ -310,27 +310,6 @@ class ReceiptRepository(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostedPrice:
-    """A price that an operator set."""
-
-    price_micros_per_wu: int
-    set_by: str
-    set_at_us: int
-
-
-class PriceRepository(Protocol):
-    """The posted price and its history."""
-
-    def current(self) -> PostedPrice | None:
-        """Return the price in force; None before any was set."""
-        ...
-
-    def append(self, price: PostedPrice) -> None:
-        """Set the price."""
-        ...
-
-
 class IdBlocks(Protocol):
     """Sequential ids of the hot path, allocated inside the transaction."""
 
@@ -352,8 +331,6 @@ __all__ = [
     "PayoutFile",
     "PayoutRail",
     "PayoutRepository",
-    "PostedPrice",
-    "PriceRepository",
     "ReceiptBatch",
     "ReceiptFields",
     "ReceiptHead",

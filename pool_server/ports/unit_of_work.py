@@ -19,11 +19,11 @@ from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.energy import EnergyRepository
 from pool_server.ports.fleet import EventRepository, FleetRepository
 from pool_server.ports.leases import LeaseRepository
+from pool_server.ports.market import MarketRepository, PriceRepository
 from pool_server.ports.money import (
     IdBlocks,
     LedgerRepository,
     PayoutRepository,
-    PriceRepository,
     ReceiptRepository,
 )
 from pool_server.ports.outlook import OutlookRepository
@@ -105,7 +105,12 @@ class UnitOfWork(Protocol):
 
     @property
     def prices(self) -> PriceRepository:
-        """The posted price."""
+        """Posted prices and the epochs that moved them."""
+        ...
+
+    @property
+    def market(self) -> MarketRepository:
+        """Standing orders and fair shares."""
         ...
 
     @property

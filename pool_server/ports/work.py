@@ -25,6 +25,7 @@ from pool_server.core.networks import NetworkGuest
 from pool_server.core.settlement import Payer
 from pool_server.core.verification import VerificationLevel
 from pool_server.ports.classes import ClassGuest
+from pool_server.ports.market import OfferRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +96,6 @@ class JobDelta:
     rechecking_count: int = 0
     replaced_count: int = 0
     certificate_failures: int = 0
-
-
-class OfferRow(NamedTuple):
-    """An active job with ready tasks, as matching sees it."""
-
-    job_id: int
-    buyer_id: str
-    program_sha256: str
-    price_mode: str
-    price_micros_per_wu: int
-    last_lease_id: int
-    buyer_last_lease_id: int
 
 
 class JobRepository(Protocol):

@@ -14,8 +14,10 @@ from pool_server.core.jobs import (
     RetryBounds,
     TensorRef,
 )
+from pool_server.core.matching import BuyerShare
 from pool_server.core.verification import VerificationLevel
-from pool_server.ports.work import JobDelta, JobRow, OfferRow
+from pool_server.ports.market import OfferRow
+from pool_server.ports.work import JobDelta, JobRow
 from pool_server.store.driver import Driver
 from pool_server.store.statements import marks
 from pool_server.store.tables.work import JOB_HAS_READY_TASKS
@@ -27,14 +29,16 @@ _COLUMNS = (
     "created_at_us, ended_at_us, end_reason, task_count, ready_count, urgent_count, accepted_count, "
     "failed_count, cancelled_count, attempt_count, rejected_count, spent_micros, decided_seq, "
     "last_lease_id, rechecking_count, replaced_count, ulps, output_comparators_json, "
-    "certificate_sha256, certificate_failures"
+    "certificate_sha256, certificate_failures, price_start_micros_per_wu, quoted_task_count"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(42)})"
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks(44)})"
 _OFFERS = (
-    "SELECT job_id, buyer_id, program_sha256, price_mode, price_micros_per_wu, last_lease_id, "
-    "(SELECT max(others.last_lease_id) FROM jobs AS others WHERE others.buyer_id = jobs.buyer_id) "
-    f"FROM jobs WHERE {JOB_HAS_READY_TASKS}"
+    "SELECT job_id, jobs.buyer_id, program_sha256, price_mode, price_micros_per_wu, "
+    "price_start_micros_per_wu, deadline_us, "
+    "task_count - accepted_count - failed_count - cancelled_count, work_uwu_per_task, last_lease_id, "
+    "COALESCE(buyer_shares.tag_uwu, 0), COALESCE(buyer_shares.lease_uwu, 0) FROM jobs "
+    f"LEFT JOIN buyer_shares ON buyer_shares.buyer_id = jobs.buyer_id WHERE {JOB_HAS_READY_TASKS}"
 )
 _ADD = (
     "UPDATE jobs SET task_count = task_count + ?, ready_count = ready_count + ?, "
@@ -79,7 +83,7 @@ class SqlJobRepository:
 
     def offers(self) -> list[OfferRow]:
         """All active jobs that have ready tasks."""
-        return [OfferRow._make(row) for row in self._driver.run(_OFFERS)]
+        return [_offer(row) for row in self._driver.run(_OFFERS)]
 
     def page(self, *, buyer_id: str | None, before_job_id: int, limit: int) -> list[JobRow]:
         """Jobs with smaller ids (0: from the newest), newest first."""
@@ -209,6 +213,25 @@ def _values(job: JobRow) -> tuple[Any, ...]:
         rules_to_json(job.comparator.outputs),
         job.certificate_sha256,
         job.certificate_failures,
+        job.terms.start_micros_per_wu,
+        job.terms.tasks_max,
+    )
+
+
+def _offer(row: Any) -> OfferRow:
+    return OfferRow(
+        job_id=row[0],
+        buyer_id=row[1],
+        program_sha256=row[2],
+        terms=PriceTerms(
+            mode=PriceMode(row[3]),
+            price_micros_per_wu=row[4],
+            start_micros_per_wu=row[5],
+            deadline_us=row[6],
+        ),
+        left_uwu=row[7] * row[8],
+        last_lease_id=row[9],
+        share=BuyerShare(*row[10:]),
     )
 
 
@@ -226,7 +249,13 @@ def _job(row: Any) -> JobRow:
         unit_steps=row[9],
         steps_per_task=row[10],
         outputs=outputs_from_json(row[11]),
-        terms=PriceTerms(mode=PriceMode(row[12]), price_micros_per_wu=row[13]),
+        terms=PriceTerms(
+            mode=PriceMode(row[12]),
+            price_micros_per_wu=row[13],
+            start_micros_per_wu=row[42],
+            deadline_us=row[21],
+            tasks_max=row[43],
+        ),
         budget_micros=row[14],
         level=VerificationLevel(row[15]),
         comparator=Comparator(

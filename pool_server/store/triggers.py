@@ -12,6 +12,7 @@ APPEND_ONLY = (
     "receipt_batches",
     "receipts",
     "posted_prices",
+    "price_epochs",
     "payout_rows",
     "payout_files",
     "operator_entries",

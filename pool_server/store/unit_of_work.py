@@ -26,6 +26,7 @@ from pool_server.store.job_repository import SqlJobRepository
 from pool_server.store.lease_repository import SqlLeaseRepository
 from pool_server.store.ledger_log import SqlLedgerLog
 from pool_server.store.ledger_repository import SqlLedgerRepository
+from pool_server.store.market_repository import SqlMarketRepository
 from pool_server.store.outlook_repository import SqlOutlookRepository
 from pool_server.store.paper_repository import SqlPaperRepository
 from pool_server.store.particulars_repository import SqlParticularsRepository
@@ -56,6 +57,7 @@ class SqlUnitOfWork:
         self.payouts = SqlPayoutRepository(driver)
         self.banks = SqlBankRepository(driver)
         self.prices = SqlPriceRepository(driver)
+        self.market = SqlMarketRepository(driver)
         self.identity = SqlIdentityRepository(connection)
         self.programs = SqlProgramRepository(connection)
         self.blobs = SqlBlobCatalogue(connection)

@@ -54,9 +54,9 @@ class EpochRecord:
     """The price from this epoch on."""
 
 
-def epoch_start_us(now_us: int) -> int:
-    """Return the start of the epoch that a moment lies in: full quarter hours since 1970, UTC."""
-    return now_us - now_us % EPOCH_US
+def epoch_start_us(now_us: int, *, epoch_us: int = EPOCH_US) -> int:
+    """Return the start of the epoch that a moment lies in: a full multiple of its length since 1970, UTC."""
+    return now_us - now_us % epoch_us
 
 
 def price_epoch(
@@ -66,6 +66,7 @@ def price_epoch(
     epoch_start_us: int,
     previous_micros_per_wu: int,
     rules: PriceRules,
+    epoch_us: int = EPOCH_US,
 ) -> tuple[EpochRecord, Clearing]:
     """Find the price of an epoch from its book; return the record to publish and who was filled.
 
@@ -73,10 +74,10 @@ def price_epoch(
         PoolError: INVALID_ARGUMENT for an invalid order, a repeated order id, or prices, a step or a time out
             of range.
     """
-    if epoch_start_us < 0 or epoch_start_us % EPOCH_US:
+    if epoch_us < 1 or epoch_start_us < 0 or epoch_start_us % epoch_us:
         raise PoolError(
             ErrorCode.INVALID_ARGUMENT,
-            f"an epoch starts at a full quarter of an hour, not at {epoch_start_us} us",
+            f"an epoch starts at a full multiple of {epoch_us} us, not at {epoch_start_us} us",
             context={"field": "epoch_start_us"},
         )
     clearing = clear(bids, asks, previous_price_micros_per_wu=previous_micros_per_wu)
@@ -104,7 +105,9 @@ def price_epoch(
     return record, clearing
 
 
-def replay(record: EpochRecord, bids: Sequence[Bid], asks: Sequence[Ask]) -> Clearing:
+def replay(
+    record: EpochRecord, bids: Sequence[Bid], asks: Sequence[Ask], *, epoch_us: int = EPOCH_US
+) -> Clearing:
     """Derive a published record again from its book; return the clearing that it stands for.
 
     Raises:
@@ -117,6 +120,7 @@ def replay(record: EpochRecord, bids: Sequence[Bid], asks: Sequence[Ask]) -> Cle
         epoch_start_us=record.epoch_start_us,
         previous_micros_per_wu=record.previous_micros_per_wu,
         rules=record.rules,
+        epoch_us=epoch_us,
     )
     for field in fields(EpochRecord):
         published, found = getattr(record, field.name), getattr(derived, field.name)

@@ -5,7 +5,8 @@ resolved once and an attempt paid once by partial unique indexes, immutable rows
 (`store.triggers`).
 """
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String
+from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
 from pool_server.store.columns import big_int, blob, partial_index, row_id, text
@@ -189,6 +190,8 @@ class PostedPriceTable(SQLModel, table=True):
     price_micros_per_wu: int = Field(sa_column=big_int())
     set_by: str = Field(sa_column=text())
     set_at_us: int = Field(sa_column=big_int())
+    mode: str = Field(sa_column=Column(String, nullable=False, server_default=sql("'fixed'")))
+    epoch_id: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=sql("0")))
 
 
 class IdCounterTable(SQLModel, table=True):

@@ -92,6 +92,9 @@ class FleetVehicleTable(SQLModel, table=True):
     trusted: int = Field(sa_column=_added_int())
     numeric_class: str = Field(sa_column=_added_text())
     numeric_families_json: str = Field(sa_column=_added_text("{}"))
+    asked_at_us: int = Field(sa_column=_added_int())
+    ask_micros_per_wu: int = Field(sa_column=_added_int())
+    available_until_us: int = Field(sa_column=_added_int())
 
 
 class FleetTrustTable(SQLModel, table=True):
@@ -198,6 +201,8 @@ class JobTable(SQLModel, table=True):
     certificate_failures: int = Field(sa_column=_added_int())
     rechecking_count: int = Field(sa_column=_added_int())
     replaced_count: int = Field(sa_column=_added_int())
+    price_start_micros_per_wu: int = Field(sa_column=_added_int())
+    quoted_task_count: int = Field(sa_column=_added_int())
 
 
 class JobConstantsTable(SQLModel, table=True):
