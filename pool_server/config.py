@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import DAY_US, LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, SECOND_US
+from pool_server.core.pricing.orders import PRICE_MICROS_PER_WU_MAX
 
 #: An environment variable is this and the key in upper case: CHARGEPOOL_SERVER_API_PORT.
 ENVIRONMENT_PREFIX = "CHARGEPOOL_SERVER_"
@@ -60,8 +61,49 @@ class ServerConfig:
     )
     posted_price_micros_per_wu: int = _key(
         20,
-        "Price per work unit, in millionths of the currency, until `pool-server price set` sets another.",
+        "Price per work unit, in millionths of the currency, from which the pool begins.",
         at_least=0,
+        at_most=PRICE_MICROS_PER_WU_MAX,
+    )
+    price_mode: str = _key(
+        "auction",
+        "Who moves the price: auction (each epoch, by a step at most) or fixed (the operator only), until "
+        "`pool-server price set` or `price follow` says otherwise.",
+        one_of=("auction", "fixed"),
+    )
+    price_epoch_s: int = _key(
+        900,
+        "Time between two auctions of the price, seconds; they are held at full multiples of it, UTC.",
+        at_least=10,
+        at_most=86_400,
+    )
+    price_step_ppm: int = _key(
+        200_000,
+        "The most that the price moves in one epoch, parts per million of itself; a micro-unit at least.",
+        at_least=1,
+        at_most=1_000_000,
+    )
+    price_floor_micros_per_wu: int = _key(
+        1, "The auction never posts a price below this.", at_least=0, at_most=PRICE_MICROS_PER_WU_MAX
+    )
+    price_cap_micros_per_wu: int = _key(
+        PRICE_MICROS_PER_WU_MAX,
+        "The auction never posts a price above this; the default is the highest that can be counted.",
+        at_least=0,
+        at_most=PRICE_MICROS_PER_WU_MAX,
+    )
+    quote_lifetime_s: int = _key(
+        900,
+        "How long a quote may be taken, seconds; a job that took it in time keeps its price to the end.",
+        at_least=1,
+        at_most=86_400,
+    )
+    assumed_speed_wu_per_s: float = _key(
+        0.1,
+        "What a vehicle counts for in the auction before it has computed, WU per second; a processor core "
+        "does 0.05 to 0.1.",
+        at_least=0.0,
+        at_most=1_000_000.0,
     )
     fee_ppm: int = _key(
         100_000, "The pool's fee on verified work, parts per million.", at_least=0, at_most=999_999
@@ -216,6 +258,11 @@ class ServerConfig:
                 raise _invalid(entry.name, f"must be at most {at_most}, not {value}")
             if one_of and value not in one_of:
                 raise _invalid(entry.name, f"must be one of {', '.join(one_of)}, not {value!r}")
+        if self.price_floor_micros_per_wu > self.price_cap_micros_per_wu:
+            raise _invalid(
+                "price_floor_micros_per_wu",
+                f"must not be above price_cap_micros_per_wu, which is {self.price_cap_micros_per_wu}",
+            )
 
 
 def _invalid(key: str, why: str) -> PoolError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pool_protocol.errors import InvariantError
 from pool_server.app.board_findings import answer_questions, open_class_look_back, write_findings
+from pool_server.app.fair_shares import give_back_shares
 from pool_server.app.money import fund_attempts, has_lapsed, release_job, settle_attempts, void_attempts
 from pool_server.app.task_board import BoardAttempt, BoardTask, TaskBoard
 from pool_server.core.effects import AttemptsCancelled, JobProgressed, WorkAvailable
@@ -76,6 +77,7 @@ def flush(board: TaskBoard, *, finish_jobs: bool = True) -> list[Suspect]:
     for fault in faults:
         open_class_look_back(board.uow, fault, now_us=board.now_us)
     _tell(board, attempts, tasks)
+    give_back_shares(board, attempts)
     for job_id, delta in deltas.items():
         board.uow.jobs.add(job_id, delta)
     if finish_jobs:

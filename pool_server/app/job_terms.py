@@ -15,7 +15,8 @@ from pool_protocol.limits import (
 from pool_protocol.money import require_amount
 from pool_server.app.work_commands import AddTasks, CreateJob
 from pool_server.app.work_policy import WorkPolicy
-from pool_server.core.jobs import JobState, PriceMode, TensorRef
+from pool_server.core.jobs import JobState, PriceMode, PriceTerms, TensorRef
+from pool_server.core.pricing.bid_path import BidPath
 from pool_server.core.verification import LEVELS, VerificationLevel
 from pool_server.ports.work import JobRow
 
@@ -60,7 +61,57 @@ def check_terms(command: CreateJob, policy: WorkPolicy, *, now_us: int) -> None:
     require_amount(command.price_micros_per_wu, what="price_micros_per_wu")
     if command.price_mode is PriceMode.DONATE and (command.budget_micros or command.price_micros_per_wu):
         raise _invalid("donated work has no price and no budget", "budget_micros")
+    if command.price_start_micros_per_wu:
+        _check_start(command)
     _check_ref(command.constants, "constants")
+
+
+def _check_start(command: CreateJob) -> None:
+    field = "price_start_micros_per_wu"
+    if command.price_mode is not PriceMode.SPOT:
+        raise _invalid(
+            "only a spot job has a start price: a quote's price stands, donated work has none", field
+        )
+    if not command.deadline_us:
+        raise _invalid("a start price needs a deadline towards which the bid rises", field)
+    if command.price_start_micros_per_wu < 0:
+        raise _invalid("a start price is not negative", field)
+    BidPath(
+        start_micros_per_wu=command.price_start_micros_per_wu,
+        cap_micros_per_wu=command.price_micros_per_wu,
+        deadline_us=command.deadline_us,
+    )
+
+
+def price_terms(command: CreateJob) -> PriceTerms:
+    """Return the terms by which a new job bids."""
+    return PriceTerms(
+        mode=command.price_mode,
+        price_micros_per_wu=command.price_micros_per_wu,
+        start_micros_per_wu=command.price_start_micros_per_wu,
+        deadline_us=command.deadline_us,
+        tasks_max=command.quoted_task_count,
+    )
+
+
+def check_price(command: CreateJob, *, posted_micros: int) -> None:
+    """Check that a job that does not want to wait for a lower price does not have to.
+
+    Raises:
+        PoolError: PRICE_ABOVE_CAP with both numbers.
+    """
+    if command.price_mode is not PriceMode.SPOT or not command.refuses_price_above_cap:
+        return
+    if posted_micros > command.price_micros_per_wu:
+        raise PoolError(
+            ErrorCode.PRICE_ABOVE_CAP,
+            f"the price is {posted_micros} micros per WU, above the job's cap of "
+            f"{command.price_micros_per_wu}",
+            context={
+                "price_micros_per_wu": str(posted_micros),
+                "price_cap_micros_per_wu": str(command.price_micros_per_wu),
+            },
+        )
 
 
 def check_batch(command: AddTasks, job: JobRow) -> None:
@@ -95,6 +146,12 @@ def check_room(job: JobRow, fresh_count: int, *, now_us: int) -> None:
     task_count = job.task_count + fresh_count
     if task_count > TASKS_PER_JOB_MAX:
         raise _invalid(f"a job has at most {TASKS_PER_JOB_MAX} tasks", "tasks")
+    if job.terms.tasks_max and task_count > job.terms.tasks_max:
+        raise PoolError(
+            ErrorCode.BUDGET_EXCEEDED,
+            f"the quote of job {job.job_id} was for {job.terms.tasks_max} tasks, not {task_count}",
+            context={"field": "tasks", "tasks_quoted": str(job.terms.tasks_max)},
+        )
     cost_micros = job.terms.cost_micros_max(job.work_uwu_per_task, quorum=LEVELS[job.level].quorum)
     if cost_micros * task_count > job.budget_micros:
         raise PoolError(
@@ -152,4 +209,6 @@ def request_sha256(command: CreateJob) -> bytes:
         )
     if command.certificate_sha256:
         parts.append(command.certificate_sha256)
+    if command.price_start_micros_per_wu:
+        parts.append(["price_start", command.price_start_micros_per_wu])
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()

@@ -1,6 +1,7 @@
 """A buyer's jobs: open with money reserved, add tasks, close, cancel, look. Others' jobs do not exist."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_server.app.board_flush import finish_job
@@ -8,8 +9,17 @@ from pool_server.app.certificates import CERTIFICATE_FAILURES_MAX
 from pool_server.app.classes import waiting_for_another_class
 from pool_server.app.finality import final_tasks
 from pool_server.app.job_end import end_job, job_of, reread
-from pool_server.app.job_terms import check_batch, check_room, check_terms, input_sha256, request_sha256
+from pool_server.app.job_terms import (
+    check_batch,
+    check_price,
+    check_room,
+    check_terms,
+    input_sha256,
+    price_terms,
+    request_sha256,
+)
 from pool_server.app.money import reserve_job
+from pool_server.app.offers import above_bid, bid_of
 from pool_server.app.pricing import posted_price
 from pool_server.app.work_commands import (
     AddTasks,
@@ -26,7 +36,6 @@ from pool_server.core.jobs import (
     ACTIVE_JOB_STATES,
     JOB_LIFECYCLE,
     JobState,
-    PriceTerms,
     TaskState,
     retry_bounds,
 )
@@ -49,7 +58,7 @@ def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_u
 
     Raises:
         PoolError: INVALID_ARGUMENT; EXISTS_WITH_DIFFERENT when the key was used for another request;
-            INSUFFICIENT_FUNDS.
+            PRICE_ABOVE_CAP; INSUFFICIENT_FUNDS.
     """
     asked_sha256 = request_sha256(command)
     existing = uow.jobs.by_key(command.buyer_id, command.idempotency_key)
@@ -60,8 +69,9 @@ def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_u
                 f"the key was used for job {existing.job_id} with other terms",
                 context={"job_id": str(existing.job_id)},
             )
-        return job_view(uow, existing)
+        return job_view(uow, existing, now_us=now_us)
     check_terms(command, policy, now_us=now_us)
+    check_price(command, posted_micros=posted_price(uow))
     job = JobRow(
         job_id=uow.ids.next_block("job", 1)[0],
         buyer_id=command.buyer_id,
@@ -75,7 +85,7 @@ def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_u
         unit_steps=command.program.unit_steps,
         steps_per_task=command.steps_per_task,
         outputs=command.program.outputs,
-        terms=PriceTerms(mode=command.price_mode, price_micros_per_wu=command.price_micros_per_wu),
+        terms=price_terms(command),
         budget_micros=command.budget_micros,
         level=command.level,
         comparator=command.comparator,
@@ -93,7 +103,7 @@ def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_u
         now_us=now_us,
     )
     uow.events.append([WorkEvent("job", str(job.job_id), "", JobState.OPEN, "created", now_us)])
-    return job_view(uow, job)
+    return job_view(uow, job, now_us=now_us)
 
 
 def add_tasks(uow: UnitOfWork, command: AddTasks, *, now_us: int) -> int:
@@ -149,7 +159,7 @@ def close_job(uow: UnitOfWork, *, buyer_id: str, job_id: int, now_us: int) -> Jo
     """
     job = job_of(uow, job_id, buyer_id=buyer_id)
     if job.state in {JobState.CLOSING, JobState.DONE}:
-        return job_view(uow, job)
+        return job_view(uow, job, now_us=now_us)
     JOB_LIFECYCLE.require(job.state, JobState.CLOSING, what=f"job {job_id}")
     if not uow.jobs.move(
         job_id, from_states=[JobState.OPEN], to_state=JobState.CLOSING, ended_at_us=0, end_reason=""
@@ -160,7 +170,7 @@ def close_job(uow: UnitOfWork, *, buyer_id: str, job_id: int, now_us: int) -> Jo
     if job.undecided_count == 0:
         finish_job(uow, job, now_us=now_us)
     uow.effects.append(JobProgressed(job_id=job_id))
-    return job_view(uow, reread(uow, job_id))
+    return job_view(uow, reread(uow, job_id), now_us=now_us)
 
 
 def cancel_job(uow: UnitOfWork, *, buyer_id: str, job_id: int, now_us: int) -> JobViewValue:
@@ -171,37 +181,39 @@ def cancel_job(uow: UnitOfWork, *, buyer_id: str, job_id: int, now_us: int) -> J
     """
     job = job_of(uow, job_id, buyer_id=buyer_id)
     if job.state is JobState.CANCELLED:
-        return job_view(uow, job)
+        return job_view(uow, job, now_us=now_us)
     JOB_LIFECYCLE.require(job.state, JobState.CANCELLED, what=f"job {job_id}")
     ended = end_job(uow, job, task_state=TaskState.CANCELLED, reason=JOB_CANCELLED, now_us=now_us)
-    return job_view(uow, ended)
+    return job_view(uow, ended, now_us=now_us)
 
 
 # --- queries ------------------------------------------------------------------------------------
 
 
-def get_job(uow: UnitOfWork, *, buyer_id: str | None, job_id: int) -> JobViewValue:
+def get_job(uow: UnitOfWork, *, buyer_id: str | None, job_id: int, now_us: int) -> JobViewValue:
     """Return a job in figures; `buyer_id` None is an operator's.
 
     Raises:
         PoolError: NOT_FOUND.
     """
-    return job_view(uow, job_of(uow, job_id, buyer_id=buyer_id))
+    return job_view(uow, job_of(uow, job_id, buyer_id=buyer_id), now_us=now_us)
 
 
-def list_jobs(uow: UnitOfWork, *, buyer_id: str | None, before_job_id: int = 0, limit: int = 100) -> JobPage:
+def list_jobs(
+    uow: UnitOfWork, *, buyer_id: str | None, before_job_id: int = 0, limit: int = 100, now_us: int
+) -> JobPage:
     """Return a page of a buyer's jobs, or of all (None), newest first."""
     jobs = uow.jobs.page(buyer_id=buyer_id, before_job_id=before_job_id, limit=limit + 1)
     shown = jobs[:limit]
     more = len(jobs) > limit
     return JobPage(
-        jobs=tuple(job_view(uow, job) for job in shown),
+        jobs=tuple(job_view(uow, job, now_us=now_us) for job in shown),
         next_before_job_id=shown[-1].job_id if more else 0,
     )
 
 
 def decided_after(
-    uow: UnitOfWork, *, buyer_id: str | None, job_id: int, cursor: int, limit: int
+    uow: UnitOfWork, *, buyer_id: str | None, job_id: int, cursor: int, limit: int, now_us: int
 ) -> DecidedPage:
     """Return tasks decided after a cursor, in order of decision: every decision once, across reconnects.
 
@@ -213,7 +225,7 @@ def decided_after(
     return DecidedPage(
         decided=tuple(results),
         cursor=results[-1].cursor if results else cursor,
-        job=job_view(uow, job),
+        job=job_view(uow, job, now_us=now_us),
     )
 
 
@@ -262,10 +274,12 @@ def _results(uow: UnitOfWork, rows: Sequence[DecidedRow]) -> list[TaskResultValu
     ]
 
 
-def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
+def job_view(uow: UnitOfWork, job: JobRow, *, now_us: int) -> JobViewValue:
     """Return a job in figures."""
     is_active = job.state in ACTIVE_JOB_STATES
-    waiting_reason, waiting_count = _waiting(uow, job) if is_active and job.ready_count else (None, 0)
+    bid_micros = bid_of(uow, job, now_us=now_us) if is_active else 0
+    waiting = _waiting(uow, job, bid_micros=bid_micros) if is_active and job.ready_count else _NOT_WAITING
+    waiting_reason = waiting.reason
     if is_active and waiting_reason not in _FIRST and job.certificate_failures >= CERTIFICATE_FAILURES_MAX:
         waiting_reason = WaitingReason.CERTIFICATE_FAILS
     return JobViewValue(
@@ -275,7 +289,9 @@ def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
         state=job.state,
         end_reason=job.end_reason,
         waiting_reason=waiting_reason,
-        waiting_count=waiting_count,
+        waiting_count=waiting.waiting_count,
+        waiting_detail=waiting.detail,
+        bid_micros_per_wu=bid_micros,
         program_sha256=job.program_sha256,
         level=job.level,
         price_mode=job.terms.mode,
@@ -301,19 +317,31 @@ def job_view(uow: UnitOfWork, job: JobRow) -> JobViewValue:
     )
 
 
-def _waiting(uow: UnitOfWork, job: JobRow) -> tuple[WaitingReason | None, int]:
-    """Say why ready tasks wait, and how many results wait for another owner."""
-    if job.terms.price_now(posted_price(uow)) is None:
-        return WaitingReason.PRICE_ABOVE_CAP, 0
+class _Waiting(NamedTuple):
+    reason: WaitingReason | None = None
+    waiting_count: int = 0
+    """Results that wait for another owner."""
+    detail: str = ""
+
+
+_NOT_WAITING = _Waiting()
+
+
+def _waiting(uow: UnitOfWork, job: JobRow, *, bid_micros: int) -> _Waiting:
+    """Say why ready tasks wait."""
+    posted_micros = posted_price(uow)
+    if job.terms.price_now(posted_micros, bid_micros_per_wu=bid_micros) is None:
+        detail = above_bid(job.terms, posted_micros=posted_micros, bid_micros=bid_micros)
+        return _Waiting(WaitingReason.PRICE_ABOVE_CAP, detail=detail)
     if not uow.fleet.active_count(at_most=1):
-        return WaitingReason.NO_VEHICLES, 0
+        return _Waiting(WaitingReason.NO_VEHICLES)
     if job.level is VerificationLevel.NONE or not job.attempt_count:
-        return None, 0
+        return _NOT_WAITING
     count = waiting_for_another_class(uow, job.job_id, program_sha256=job.program_sha256)
     if count:
-        return WaitingReason.WAITING_FOR_ANOTHER_CLASS, count
+        return _Waiting(WaitingReason.WAITING_FOR_ANOTHER_CLASS, count)
     owner_ids = uow.fleet.active_owners(at_most=OWNERS_COUNTED_MAX)
     if len(owner_ids) == OWNERS_COUNTED_MAX:
-        return None, 0
+        return _NOT_WAITING
     count = uow.tasks.waiting_for_others(job.job_id, owner_ids=owner_ids)
-    return (WaitingReason.WAITING_FOR_ANOTHER_OWNER, count) if count else (None, 0)
+    return _Waiting(WaitingReason.WAITING_FOR_ANOTHER_OWNER, count) if count else _NOT_WAITING

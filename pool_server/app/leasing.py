@@ -9,14 +9,21 @@ Nothing in a lease tells an audit from other work.
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.money import work_price_micros
 from pool_server.app.class_leasing import class_guest, differs_here, fitting_offers
+from pool_server.app.fair_shares import note_share
 from pool_server.app.hand_out import tasks_for_lease
 from pool_server.app.money import fund_attempts
+from pool_server.app.offers import (
+    available_until,
+    job_offers,
+    why_not_willing,
+    willing_offers,
+)
 from pool_server.app.pricing import posted_price
 from pool_server.app.work_commands import AttemptGrant, LeaseGranted, LeaseWork, NoWorkNow
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.fleet import LEASABLE_STATES, VEHICLE_LIFECYCLE, VehicleState, state_on_contact
 from pool_server.core.hand_out import HandOutOrder, ReadyTask, TaskTake
-from pool_server.core.jobs import AttemptState, LeaseState, PriceMode, PriceTerms
+from pool_server.core.jobs import AttemptState, LeaseState
 from pool_server.core.matching import (
     LIVE_LEASES_PER_VEHICLE_MAX,
     JobOffer,
@@ -25,6 +32,7 @@ from pool_server.core.matching import (
     asked_offers,
     lease_size,
     order_offers,
+    shares_of,
 )
 from pool_server.core.networks import UNKNOWN_NETWORK, NetworkGuest
 from pool_server.core.settlement import AttemptFunding, Payer, unresolved_expiry_us
@@ -48,28 +56,37 @@ def lease_work(
     """
     if min(command.attempts_max, command.available_ms, command.reserve_price_micros_per_wu) < 0:
         raise PoolError(ErrorCode.INVALID_ARGUMENT, "a wish for work has a negative number")
-    vehicle = _contact(uow, command.vehicle_id, now_us=now_us)
+    vehicle = _contact(uow, command, now_us=now_us)
     if vehicle.state not in LEASABLE_STATES:
         return _out_of_work(vehicle, policy)
     live = uow.leases.live(vehicle.vehicle_id)
     held = frozenset(command.held_lease_ids)
     if command.attempts_max == 0:
-        return _no_work("No work was asked for.", policy)
+        return _no_work(NoWorkReason.NO_WORK, "No work was asked for.", policy)
     for lease in live:
         if lease.lease_id not in held and lease.expires_at_us > now_us:
             return _send_again(uow, lease)
     if len(live) >= LIVE_LEASES_PER_VEHICLE_MAX:
-        return _no_work(f"The vehicle has {len(live)} leases already.", policy)
+        return _no_work(NoWorkReason.NO_WORK, f"The vehicle has {len(live)} leases already.", policy)
     return _lease_from_jobs(uow, command, vehicle, order=order, policy=policy, now_us=now_us)
 
 
-def _contact(uow: UnitOfWork, vehicle_id: str, *, now_us: int) -> VehicleRow:
+def _contact(uow: UnitOfWork, command: LeaseWork, *, now_us: int) -> VehicleRow:
+    vehicle_id = command.vehicle_id
     vehicle = uow.fleet.get(vehicle_id)
     if vehicle is None:
         raise PoolError(ErrorCode.NOT_FOUND, f"no vehicle {vehicle_id}")
     if vehicle.state is VehicleState.RETIRED:
         raise PoolError(ErrorCode.VEHICLE_RETIRED, f"{vehicle_id} was retired")
-    uow.fleet.seen(vehicle_id, now_us=now_us)
+    if command.attempts_max:
+        uow.market.asked(
+            vehicle_id,
+            price_micros_per_wu=command.reserve_price_micros_per_wu,
+            available_until_us=available_until(command.available_ms, now_us=now_us),
+            now_us=now_us,
+        )
+    else:
+        uow.fleet.seen(vehicle_id, now_us=now_us)
     state = state_on_contact(vehicle.state)
     if state is vehicle.state:
         return vehicle
@@ -100,7 +117,7 @@ def _out_of_work(vehicle: VehicleRow, policy: WorkPolicy) -> NoWorkNow:
     )
 
 
-def _no_work(message: str, policy: WorkPolicy, *, reason: NoWorkReason = NoWorkReason.NO_WORK) -> NoWorkNow:
+def _no_work(reason: NoWorkReason, message: str, policy: WorkPolicy) -> NoWorkNow:
     return NoWorkNow(reason=reason, message=message, retry_after_ms=policy.no_work_retry_ms)
 
 
@@ -154,53 +171,35 @@ def _lease_from_jobs(
     now_us: int,
 ) -> LeaseGranted | NoWorkNow:
     own_class = uow.classes.of_vehicle(vehicle.vehicle_id)
-    offers = fitting_offers(uow, _offers(uow), own_class)
-    newest_lease_id = uow.leases.newest_id()
-    priced = [offer for offer in offers if offer.price_micros_per_wu is not None]
-    affordable = [
-        offer for offer in priced if (offer.price_micros_per_wu or 0) >= command.reserve_price_micros_per_wu
-    ]
-    if priced and not affordable:
-        best = max(offer.price_micros_per_wu or 0 for offer in priced)
+    posted_micros = posted_price(uow)
+    offers = fitting_offers(uow, job_offers(uow, posted_micros=posted_micros, now_us=now_us), own_class)
+    willing = willing_offers(offers, reserve_micros=command.reserve_price_micros_per_wu)
+    if offers and not willing:
         return _no_work(
-            f"The price is {best} micros per WU, below this vehicle's reserve of "
-            f"{command.reserve_price_micros_per_wu}.",
+            *why_not_willing(
+                offers, posted_micros=posted_micros, reserve_micros=command.reserve_price_micros_per_wu
+            ),
             policy,
-            reason=NoWorkReason.PRICE_BELOW_RESERVE,
         )
-    ordered = order_offers(affordable, warm_programs=command.warm_programs, newest_lease_id=newest_lease_id)
+    shares = shares_of(willing, virtual_uwu=uow.market.virtual_uwu())
+    ordered = order_offers(
+        willing,
+        shares=shares,
+        warm_programs=command.warm_programs,
+        newest_lease_id=uow.leases.newest_id(),
+    )
     for offer in asked_offers(ordered, now_us=now_us):
         granted = _lease_from_job(
             uow, command, vehicle, offer, own_class, order=order, policy=policy, now_us=now_us
         )
         if granted is not None:
+            note_share(uow, offer, shares, work_uwu=sum(grant.work_uwu for grant in granted.attempts))
             return granted
     return _no_work(
-        "No task is waiting for this vehicle."
-        if not offers
-        else "The tasks that wait are for other owners, or for a lower price.",
+        NoWorkReason.NO_WORK,
+        "No task is waiting for this vehicle." if not offers else "The tasks that wait are for other owners.",
         policy,
     )
-
-
-def _offers(uow: UnitOfWork) -> list[JobOffer]:
-    rows = uow.jobs.offers()
-    if not rows:
-        return []
-    posted_micros = posted_price(uow)
-    return [
-        JobOffer(
-            job_id=row.job_id,
-            buyer_id=row.buyer_id,
-            program_sha256=row.program_sha256,
-            price_micros_per_wu=PriceTerms(
-                mode=PriceMode(row.price_mode), price_micros_per_wu=row.price_micros_per_wu
-            ).price_now(posted_micros),
-            last_lease_id=row.last_lease_id,
-            buyer_last_lease_id=row.buyer_last_lease_id,
-        )
-        for row in rows
-    ]
 
 
 def _lease_from_job(

@@ -1,13 +1,15 @@
 """What a buyer is offered and what a job means: program facts, binding quotes, opening a job.
 
-A quote is a fact in the database: naming it in time opens a job at its price whatever the posted price does
-meanwhile, up to its number of tasks. Work of a step task is the work of a step times its steps.
+A quote is a fact in the database: naming it in time opens a job at its price, whatever the posted price does
+meanwhile, for as long as the job lasts and up to its number of tasks. Work of a step task is the work of a
+step times its steps.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.limits import QUOTE_LIFETIME_US, TASK_WORK_UWU_MAX, TASKS_PER_JOB_MAX, UNITS_PER_TASK_MAX
+from pool_protocol.limits import TASK_WORK_UWU_MAX, TASKS_PER_JOB_MAX, UNITS_PER_TASK_MAX
 from pool_protocol.money import AMOUNT_MICROS_MAX, ceil_div, work_price_micros
 from pool_protocol.program.manifest import ProgramKind, ProgramManifest
 from pool_server.app.pricing import posted_price
@@ -106,7 +108,7 @@ def make_quote(uow: UnitOfWork, command: GetQuote, *, policy: WorkPolicy, now_us
         cost_micros_per_task=cost_micros,
         total_micros=total_micros,
         created_at_us=now_us,
-        expires_at_us=now_us + QUOTE_LIFETIME_US,
+        expires_at_us=now_us + policy.market.quote_lifetime_us,
     )
     uow.quotes.add(quote)
     return quote
@@ -137,6 +139,15 @@ class PriceWish:
     """For SPOT."""
 
 
+class ResolvedPrice(NamedTuple):
+    """What a wish comes to."""
+
+    price_micros_per_wu: int
+    """The cap, the quote's price, or 0."""
+    quoted_task_count: int = 0
+    """Tasks that a quote was for; 0: no bound."""
+
+
 def resolve_price(
     uow: UnitOfWork,
     wish: PriceWish,
@@ -146,8 +157,8 @@ def resolve_price(
     steps_per_task: int,
     level: VerificationLevel,
     now_us: int,
-) -> int:
-    """Return the price that the job's terms name: the cap, the quote's price, or 0.
+) -> ResolvedPrice:
+    """Return the price that the job's terms name.
 
     Raises:
         PoolError: INVALID_ARGUMENT for a cap that is not positive; NOT_FOUND for an unknown quote or another
@@ -155,7 +166,7 @@ def resolve_price(
     """
     match wish.mode:
         case PriceMode.DONATE:
-            return 0
+            return ResolvedPrice(0)
         case PriceMode.SPOT:
             if not 1 <= wish.price_cap_micros_per_wu <= AMOUNT_MICROS_MAX:
                 raise PoolError(
@@ -163,7 +174,7 @@ def resolve_price(
                     "a spot job needs a price cap of at least 1",
                     context={"field": "price_cap_micros_per_wu"},
                 )
-            return wish.price_cap_micros_per_wu
+            return ResolvedPrice(wish.price_cap_micros_per_wu)
         case PriceMode.QUOTE:
             quote = uow.quotes.get(wish.quote_id)
             if quote is None or quote.buyer_id != buyer_id:
@@ -180,4 +191,4 @@ def resolve_price(
                     f"{quote.quote_id} is for another program, number of steps or level",
                     context={"field": "quote_id"},
                 )
-            return quote.price_micros_per_wu
+            return ResolvedPrice(quote.price_micros_per_wu, quote.task_count)

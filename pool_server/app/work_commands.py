@@ -167,6 +167,12 @@ class CreateJob:
     """Attempts that may fail before a task is given up; 0: the pool's default."""
     certificate_sha256: str = ""
     """An admitted program that proves results; it was checked to fit. Empty: none."""
+    price_start_micros_per_wu: int = 0
+    """SPOT with a deadline: what the job bids at first; 0: its cap from the first."""
+    quoted_task_count: int = 0
+    """QUOTE: tasks that the quote was for; 0: no bound."""
+    refuses_price_above_cap: bool = False
+    """Whether a job that would only wait for a lower price is not to be opened at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +246,10 @@ class JobViewValue:
     replaced_count: int = 0
     """Results that such a check replaced so far."""
     certificate_sha256: str = ""
+    bid_micros_per_wu: int = 0
+    """The most that it pays now; 0 once ended."""
+    waiting_detail: str = ""
+    """With PRICE_ABOVE_CAP: both numbers, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import DAY_US, LEASE_LIFETIME_US_MAX, LEASE_LIFETIME_US_MIN, MINUTE_US, SECOND_US
+from pool_server.app.market_policy import MarketPolicy
 from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import LEVELS, AuditRule, HistoryAuditRule, VerificationLevel
 from pool_server.core.verification.classes import ClassAuditRule
@@ -52,6 +53,7 @@ class WorkPolicy:
     """How long a result waits for a vehicle of the numeric class that should check it; then others may."""
     network_patience_us: int = MINUTE_US
     """How long a result waits for a vehicle of another network to check it; then others may."""
+    market: MarketPolicy = field(default_factory=MarketPolicy)
     unit_check: UnitCheckRule = field(default_factory=UnitCheckRule)
     """How many units of a claim are checked where bits prove nothing."""
     assumed_faulty_share: float = 0.2

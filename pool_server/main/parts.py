@@ -36,6 +36,7 @@ from pool_server.rpc.key_desk import KeyDesk
 from pool_server.rpc.market_servicer import MarketServicer
 from pool_server.rpc.owner_figures import OwnerFigures
 from pool_server.rpc.payout_servicer import PayoutServicer
+from pool_server.rpc.price_servicer import PriceServicer
 from pool_server.rpc.program_desk import ProgramDesk
 from pool_server.rpc.store_access import StoreAccess
 from pool_server.rpc.work_desk import WorkDesk
@@ -162,6 +163,9 @@ class ServerParts:
     def payouts(self) -> PayoutServicer:
         """Make PayoutService."""
         return PayoutServicer(store=self.store, reports=BankReports(), currency=self.facts.currency)
+    def price(self) -> PriceServicer:
+        """Make PriceService."""
+        return PriceServicer(store=self.store, policy=self.policy.market, currency=self.facts.currency)
 
     def admin(self) -> AdminServicer:
         """Make AdminService."""

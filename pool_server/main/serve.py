@@ -160,6 +160,7 @@ class PoolServer:
             admin=parts.admin(),
             books=parts.books(),
             payouts=parts.payouts(),
+            price=parts.price(),
         )
         server_key = self._authority.issue_server(server_hosts(self._config), now_us=self._clock.now_us())
         listeners = self._listeners = Listeners(

@@ -14,6 +14,7 @@ from pool_server.app.forgetting import forget_ended
 from pool_server.app.look_back import close_look_backs, open_look_backs
 from pool_server.app.money import expire_pending
 from pool_server.app.prefix_claims import settle_prefixes
+from pool_server.app.price_epochs import hold_due_epoch
 from pool_server.app.unit_answers import expire_questions
 from pool_server.app.work_policy import BlobReader, WorkPolicy
 from pool_server.main.loops import Sweep
@@ -70,6 +71,9 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
     def ended(uow: UnitOfWork, now_us: int) -> int:
         return forget_ended(uow, now_us=now_us)
 
+    def epochs(uow: UnitOfWork, now_us: int) -> int:
+        return hold_due_epoch(uow, policy=policy, now_us=now_us)
+
     return [
         Sweep(name="expired leases", run=leases),
         Sweep(name="expired jobs", run=jobs),
@@ -86,4 +90,6 @@ def sweeps(policy: WorkPolicy, blobs: BlobReader) -> list[Sweep]:
         Sweep(name="silent vehicles", run=silent, every=_RARELY),
         Sweep(name="unresolved money", run=pending, every=_RARELY),
         Sweep(name="ended offers", run=ended, every=_SELDOM),
+        # Last: what has expired is no order.
+        Sweep(name="price epochs", run=epochs),
     ]

@@ -9,9 +9,12 @@ from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.limits import HOUR_US, SECOND_US
 from pool_protocol.money import UWU_PER_WU
 from pool_protocol.roots import Role as KeyRole
+from pool_server.app.market_policy import MarketPolicy
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.config import ServerConfig
 from pool_server.core.effects import Effect
+from pool_server.core.pricing.epoch import PriceRules
+from pool_server.core.pricing.history import PostingMode
 from pool_server.core.settlement import MoneyTerms
 from pool_server.core.trust import QuarantineRule
 from pool_server.core.verification import HistoryAuditRule
@@ -126,6 +129,22 @@ def work_policy(config: ServerConfig) -> WorkPolicy:
             league_share=config.assumed_faulty_share,
         ),
         class_patience_us=config.class_patience_s * SECOND_US,
+        market=market_policy(config),
+    )
+
+
+def market_policy(config: ServerConfig) -> MarketPolicy:
+    """Return the market's policy of the settings."""
+    return MarketPolicy(
+        mode=PostingMode(config.price_mode),
+        epoch_us=config.price_epoch_s * SECOND_US,
+        rules=PriceRules(
+            step_ppm=config.price_step_ppm,
+            floor_micros_per_wu=config.price_floor_micros_per_wu,
+            cap_micros_per_wu=config.price_cap_micros_per_wu,
+        ),
+        quote_lifetime_us=config.quote_lifetime_s * SECOND_US,
+        assumed_speed_uwu_per_s=round(config.assumed_speed_wu_per_s * UWU_PER_WU),
     )
 
 

@@ -119,8 +119,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def ListAllJobs(self, request: pb.ListAllJobsRequest, context: _Context) -> pb.ListAllJobsResponse:
         before_job_id, limit = row_token(request.page), page_size(request.page)
+        now_us = self._store.now_us()
         page = await self._store.read(
-            lambda uow: list_jobs(uow, buyer_id=None, before_job_id=before_job_id, limit=limit)
+            lambda uow: list_jobs(uow, buyer_id=None, before_job_id=before_job_id, limit=limit, now_us=now_us)
         )
         return pb.ListAllJobsResponse(
             jobs=[convert_market.job_view(job) for job in page.jobs],

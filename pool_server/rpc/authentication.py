@@ -97,7 +97,7 @@ class Authenticator:
         rule = self.rule(method)
         if rule.who is Who.ANYONE:
             return STRANGER
-        if rule.who is Who.VEHICLE:
+        if rule.who is Who.VEHICLE or (rule.who is Who.MEMBER and self._listener is Listener.FLEET):
             return await self._vehicle(context)
         return await self._principal(rule.who, context)
 
@@ -108,6 +108,8 @@ class Authenticator:
         token_sha256 = parse_bearer(headers[0])
         now_us = self._store.now_us()
         token = await self._store.read(lambda uow: authenticate_token(uow, token_sha256, now_us=now_us))
+        if who is Who.MEMBER:
+            who = Who(token.scope.value)
         if token.scope is not who.role:
             raise PoolError(
                 ErrorCode.PERMISSION_DENIED,

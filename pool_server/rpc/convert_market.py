@@ -201,6 +201,8 @@ def job_view(job: JobViewValue) -> pb.JobView:
         waiting_reason=job.waiting_reason.value if job.waiting_reason is not None else "",
         end_reason=job.end_reason,
         waiting_count=job.waiting_count,
+        waiting_detail=job.waiting_detail,
+        bid_micros_per_wu=job.bid_micros_per_wu,
         certificate_sha256=job.certificate_sha256,
         rechecking_count=job.rechecking_count,
         replaced_count=job.replaced_count,

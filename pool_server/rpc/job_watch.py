@@ -76,7 +76,9 @@ class JobWatch:
 
         def read(uow: UnitOfWork) -> tuple[DecidedPage, dict[int, Proven]]:
             require_token(uow, token_id, now_us=now_us)
-            page = decided_after(uow, buyer_id=buyer_id, job_id=job_id, cursor=cursor, limit=limit)
+            page = decided_after(
+                uow, buyer_id=buyer_id, job_id=job_id, cursor=cursor, limit=limit, now_us=now_us
+            )
             if not with_outputs:
                 return page, {}
             paid = [attempt_id for task in page.decided for attempt_id in task.paid_attempt_ids]

@@ -27,6 +27,7 @@ from pool_server.app.keys import roots_after
 from pool_server.app.market import (
     GetQuote,
     PriceWish,
+    ResolvedPrice,
     make_quote,
     program_facts,
     require_level,
@@ -172,7 +173,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
             before = uow.jobs.by_key(buyer_id, request.idempotency_key)
             if before is not None and wish.mode is PriceMode.QUOTE:
                 # A repeat whose first reply was lost: the quote may have ended since, the job stands.
-                price = before.terms.price_micros_per_wu
+                price = ResolvedPrice(before.terms.price_micros_per_wu, before.terms.tasks_max)
             else:
                 price = resolve_price(
                     uow,
@@ -190,7 +191,10 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                 program=program,
                 constants=constants,
                 price_mode=wish.mode,
-                price_micros_per_wu=price,
+                price_micros_per_wu=price.price_micros_per_wu,
+                quoted_task_count=price.quoted_task_count,
+                price_start_micros_per_wu=request.price_start_micros_per_wu,
+                refuses_price_above_cap=request.refuses_price_above_cap,
                 budget_micros=0 if wish.mode is PriceMode.DONATE else request.budget_micros,
                 level=level,
                 comparator=comparator,
@@ -216,7 +220,10 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
         references = [
             tensor_ref(task.inputs, field=f"tasks {place}") for place, task in enumerate(request.tasks)
         ]
-        job = await self._store.read(lambda uow: get_job(uow, buyer_id=buyer_id, job_id=job_id))
+        now_us = self._store.now_us()
+        job = await self._store.read(
+            lambda uow: get_job(uow, buyer_id=buyer_id, job_id=job_id, now_us=now_us)
+        )
         await self._check_blobs(references, buyer_id)
         manifest = await self._programs.manifest(job.program_sha256)
         await self._programs.check_inputs(manifest, references)
@@ -245,14 +252,20 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
 
     async def GetJob(self, request: pb.GetJobRequest, context: _Context) -> pb.GetJobResponse:
         buyer_id, job_id = current_caller().principal_id, ids.parse_job_id(request.job_id)
-        job = await self._store.read(lambda uow: get_job(uow, buyer_id=buyer_id, job_id=job_id))
+        now_us = self._store.now_us()
+        job = await self._store.read(
+            lambda uow: get_job(uow, buyer_id=buyer_id, job_id=job_id, now_us=now_us)
+        )
         return pb.GetJobResponse(job=convert_market.job_view(job))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: _Context) -> pb.ListJobsResponse:
         buyer_id = current_caller().principal_id
         before_job_id, limit = row_token(request.page), page_size(request.page)
+        now_us = self._store.now_us()
         page = await self._store.read(
-            lambda uow: list_jobs(uow, buyer_id=buyer_id, before_job_id=before_job_id, limit=limit)
+            lambda uow: list_jobs(
+                uow, buyer_id=buyer_id, before_job_id=before_job_id, limit=limit, now_us=now_us
+            )
         )
         return pb.ListJobsResponse(
             jobs=[convert_market.job_view(job) for job in page.jobs],

@@ -30,11 +30,13 @@ class Who(StrEnum):
     BUYER = "buyer"
     OPERATOR = "operator"
     VEHICLE = "vehicle"
+    MEMBER = "member"
+    """An owner, buyer or operator on the API listener, a vehicle on the fleet's."""
 
     @property
     def role(self) -> Role | None:
-        """The role a token must have; None where no token is asked for."""
-        return None if self in {Who.ANYONE, Who.VEHICLE} else Role(self.value)
+        """The role a token must have; None where no token is asked for, or one of any role will do."""
+        return None if self in {Who.ANYONE, Who.VEHICLE, Who.MEMBER} else Role(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,12 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         ("ReviewPayout", "ImportBankStatus", "ListBankReports", "CloseOut", "ListCloseOuts"),
         Rule(_API, Who.OPERATOR),
     ),
+    f"{_PACKAGE}.PriceService": {
+        "GetPrice": Rule(_BOTH, Who.MEMBER),
+        "ListPriceEpochs": Rule(_BOTH, Who.MEMBER),
+        "GetOrderBook": Rule(_BOTH, Who.MEMBER),
+        "FollowAuction": Rule(_API, Who.OPERATOR),
+    },
     "grpc.health.v1.Health": {
         "Check": Rule(_BOTH, Who.ANYONE),
         "Watch": Rule(_BOTH, Who.ANYONE),

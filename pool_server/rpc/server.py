@@ -27,6 +27,8 @@ from pool_protocol.v1 import (
     market_service_pb2_grpc,
     payout_service_pb2,
     payout_service_pb2_grpc,
+    price_service_pb2,
+    price_service_pb2_grpc,
 )
 from pool_server.identity.pki import KeyPair
 from pool_server.rpc.exchange import DRAIN_RETRY_MS
@@ -37,6 +39,7 @@ _FLEET = fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name
 _MARKET = market_service_pb2.DESCRIPTOR.services_by_name["MarketService"].full_name
 _ACCOUNT = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name
 _BOOKS = books_service_pb2.DESCRIPTOR.services_by_name["BooksService"].full_name
+_PRICE = price_service_pb2.DESCRIPTOR.services_by_name["PriceService"].full_name
 _ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 _PAYOUT = payout_service_pb2.DESCRIPTOR.services_by_name["PayoutService"].full_name
 _ALL_SERVICES = (
@@ -46,6 +49,7 @@ _ALL_SERVICES = (
     _ADMIN,
     _BOOKS,
     _PAYOUT,
+    _PRICE,
 )
 
 #: Calls that are answered at once on one listener, streams included; more wait in the transport.
@@ -77,6 +81,7 @@ class Servicers:
     admin: admin_service_pb2_grpc.AdminServiceServicer
     books: books_service_pb2_grpc.BooksServiceServicer
     payouts: payout_service_pb2_grpc.PayoutServiceServicer
+    price: price_service_pb2_grpc.PriceServiceServicer
 
 
 class Listeners:
@@ -105,6 +110,8 @@ class Listeners:
         books_service_pb2_grpc.add_BooksServiceServicer_to_server(servicers.books, self._api)
         payout_service_pb2_grpc.add_PayoutServiceServicer_to_server(servicers.payouts, self._api)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicers.fleet, self._fleet)
+        for server in (self._api, self._fleet):
+            price_service_pb2_grpc.add_PriceServiceServicer_to_server(servicers.price, server)
         if with_reflection:
             names = (*_ALL_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._api)
@@ -136,7 +143,7 @@ class Listeners:
         """Serve."""
         await self._api.start()
         await self._fleet.start()
-        for service in ("", _FLEET, _MARKET, _ACCOUNT, _ADMIN, _BOOKS):
+        for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, *, grace_s: float) -> None:

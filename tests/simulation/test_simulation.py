@@ -13,7 +13,8 @@ from tests.simulation.auditor import AuditError
 from tests.simulation.simulator import Simulation
 
 STEPS_MAX = 3_000
-SEEDS = (1, 2, 3)
+#: Of which each shows every fault that is asked for below.
+SEEDS = (3, 4, 9)
 
 
 def play(path: Path, seed: int) -> Simulation:

@@ -52,6 +52,8 @@ TEST_CONFIG: dict[str, Any] = {
     "sweep_interval_s": 0.05,
     "drain_grace_s": 0.5,
     "posted_price_micros_per_wu": 1_000_000,
+    # Most tests run on the wall clock: a full quarter of an hour must not change their prices.
+    "price_mode": "fixed",
     "allow_level_none": True,
     # Programs of these tests are mostly none that a referee could run: owners decide, unless a test says so.
     "pool_run_wu_max": 0,

@@ -14,6 +14,8 @@ from pool_server.app import expiry, fleet, jobs, look_back, refereeing
 from pool_server.app.certificates import CertificateFinding
 from pool_server.app.earnings import release_held
 from pool_server.app.leasing import lease_work
+from pool_server.app.price_epochs import hold_due_epoch
+from pool_server.app.pricing import posted_price, set_posted_price
 from pool_server.app.submission import submit_results
 from pool_server.app.work_commands import (
     AckStatus,
@@ -178,6 +180,9 @@ class Workshop:
         program: ProgramFacts = PROGRAM,
         steps_per_task: int = 0,
         certificate_sha256: str = "",
+        price_start_micros_per_wu: int = 0,
+        quoted_task_count: int = 0,
+        refuses_price_above_cap: bool = False,
     ) -> int:
         """A job whose task i asks for i + 1, with just the budget that it needs, paid in for it."""
         self._keys += 1
@@ -201,6 +206,9 @@ class Workshop:
             attempts_may_fail=attempts_may_fail,
             steps_per_task=steps_per_task,
             certificate_sha256=certificate_sha256,
+            price_start_micros_per_wu=price_start_micros_per_wu,
+            quoted_task_count=quoted_task_count,
+            refuses_price_above_cap=refuses_price_above_cap,
         )
         job_id = self.books.run(
             lambda uow: jobs.create_job(uow, command, policy=self.policy, now_us=self.now_us)
@@ -385,6 +393,21 @@ class Workshop:
             )
         )
 
+    def set_price(self, price_micros_per_wu: int) -> None:
+        """What `pool-server price set` does."""
+        self._run(
+            lambda uow: set_posted_price(
+                uow, price_micros_per_wu=price_micros_per_wu, operator_id="op_a", now_us=self.now_us
+            )
+        )
+
+    def hold_epoch(self) -> int:
+        """Hold the price epoch if one is due. Returns whether one was."""
+        return self._run(lambda uow: hold_due_epoch(uow, policy=self.policy, now_us=self.now_us))
+
+    def price(self) -> int:
+        return self.books.run(posted_price)
+
     def release_money(self) -> int:
         return self._run(lambda uow: release_held(uow, now_us=self.now_us))
 
@@ -398,7 +421,7 @@ class Workshop:
     # --- looking --------------------------------------------------------------------------------
 
     def view(self, job_id: int) -> JobViewValue:
-        return self.books.run(lambda uow: jobs.get_job(uow, buyer_id=None, job_id=job_id))
+        return self.books.run(lambda uow: jobs.get_job(uow, buyer_id=None, job_id=job_id, now_us=self.now_us))
 
     def result(self, job_id: int, index: int = 0) -> TaskResultValue:
         return self.books.run(
@@ -407,7 +430,9 @@ class Workshop:
 
     def decided(self, job_id: int, *, cursor: int = 0, limit: int = 1_000) -> DecidedPage:
         return self.books.run(
-            lambda uow: jobs.decided_after(uow, buyer_id=None, job_id=job_id, cursor=cursor, limit=limit)
+            lambda uow: jobs.decided_after(
+                uow, buyer_id=None, job_id=job_id, cursor=cursor, limit=limit, now_us=self.now_us
+            )
         )
 
     def value(self, job_id: int, index: int = 0) -> float:

@@ -75,7 +75,7 @@ def test_the_same_key_with_other_terms_is_refused(pool: Workshop, other: CreateJ
 def test_a_job_without_money_is_refused_as_a_whole(pool: Workshop) -> None:
     pool.books.deposit(999)
     assert refused(pool, TERMS).code is ErrorCode.INSUFFICIENT_FUNDS
-    page = pool.books.run(lambda uow: jobs.list_jobs(uow, buyer_id=BUYER))
+    page = pool.books.run(lambda uow: jobs.list_jobs(uow, buyer_id=BUYER, now_us=pool.now_us))
     assert page.jobs == ()
     assert pool.balance(f"buyer:{BUYER}:available") == 999
 
@@ -191,12 +191,14 @@ def test_another_buyers_job_does_not_exist(pool: Workshop) -> None:
     for call in (
         lambda: pool.close(job_id, buyer="buyer_x"),
         lambda: pool.cancel(job_id, buyer="buyer_x"),
-        lambda: pool.books.run(lambda uow: jobs.get_job(uow, buyer_id="buyer_x", job_id=job_id)),
+        lambda: pool.books.run(lambda uow: jobs.get_job(uow, buyer_id="buyer_x", job_id=job_id, now_us=0)),
         lambda: pool.books.run(
             lambda uow: jobs.get_results(uow, buyer_id="buyer_x", job_id=job_id, indexes=[0])
         ),
         lambda: pool.books.run(
-            lambda uow: jobs.decided_after(uow, buyer_id="buyer_x", job_id=job_id, cursor=0, limit=9)
+            lambda uow: jobs.decided_after(
+                uow, buyer_id="buyer_x", job_id=job_id, cursor=0, limit=9, now_us=0
+            )
         ),
     ):
         with pytest.raises(PoolError) as refusal:
@@ -339,13 +341,15 @@ def test_results_come_in_the_order_asked_undecided_ones_too(pool: Workshop) -> N
 def test_jobs_are_listed_newest_first_in_pages(pool: Workshop) -> None:
     mine = [pool.job(1) for _ in range(5)]
     other = pool.job(1, buyer="buyer_y")
-    first = pool.books.run(lambda uow: jobs.list_jobs(uow, buyer_id=BUYER, limit=3))
+    first = pool.books.run(lambda uow: jobs.list_jobs(uow, buyer_id=BUYER, limit=3, now_us=pool.now_us))
     rest = pool.books.run(
-        lambda uow: jobs.list_jobs(uow, buyer_id=BUYER, before_job_id=first.next_before_job_id, limit=3)
+        lambda uow: jobs.list_jobs(
+            uow, buyer_id=BUYER, before_job_id=first.next_before_job_id, limit=3, now_us=0
+        )
     )
     assert [job.job_id for job in (*first.jobs, *rest.jobs)] == mine[::-1]
     assert rest.next_before_job_id == 0
-    everyones = pool.books.run(lambda uow: jobs.list_jobs(uow, buyer_id=None))
+    everyones = pool.books.run(lambda uow: jobs.list_jobs(uow, buyer_id=None, now_us=pool.now_us))
     assert [job.job_id for job in everyones.jobs] == [other, *mine[::-1]]
 
 
