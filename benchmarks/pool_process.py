@@ -27,7 +27,12 @@ from pool_protocol.v1 import (
     fleet_service_pb2_grpc,
 )
 
-SETTINGS = {"allow_level_none": "true", "lease_timeout_s": "600", "posted_price_micros_per_wu": "1000000000"}
+SETTINGS = {
+    "allow_level_none": "true",
+    "lease_timeout_s": "600",
+    "posted_price_micros_per_wu": "1000000000",
+    "price_mode": "fixed",
+}
 START_TIMEOUT_S = 30.0
 
 

@@ -1,4 +1,4 @@
-"""Operator commands for deposits, the price and the keys."""
+"""Operator commands for deposits and the keys."""
 
 import click
 
@@ -38,38 +38,6 @@ def deposit(
     click.echo(
         f"Booked as transfer {answer.transfer_id}; {buyer} has {answer.available_micros} micros free now."
     )
-
-
-@click.group()
-def price() -> None:
-    """The posted price."""
-
-
-@price.command("show")
-@json_option
-@click.pass_obj
-def show_price(remote: Remote, *, as_json: bool) -> None:
-    """Show the posted price."""
-    answer: pb.GetOverviewResponse = remote.call("GetOverview", pb.GetOverviewRequest())
-    if as_json:
-        print_json({"price_micros_per_wu": answer.posted_price_micros_per_wu, "currency": answer.currency})
-        return
-    click.echo(f"{answer.posted_price_micros_per_wu} micro-{answer.currency} per WU")
-
-
-@price.command("set")
-@click.argument("price_micros_per_wu", type=click.IntRange(min=0))
-@json_option
-@click.pass_obj
-def set_price(remote: Remote, *, price_micros_per_wu: int, as_json: bool) -> None:
-    """Set the posted price: leases from now on lock it, running ones keep theirs."""
-    answer: pb.SetPostedPriceResponse = remote.call(
-        "SetPostedPrice", pb.SetPostedPriceRequest(price_micros_per_wu=price_micros_per_wu)
-    )
-    if as_json:
-        print_json(answer)
-        return
-    click.echo(f"The posted price is {answer.price_micros_per_wu} micros per WU now.")
 
 
 @click.group()

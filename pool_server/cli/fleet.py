@@ -127,7 +127,7 @@ def jobs(remote: Remote, *, limit: int, as_json: bool) -> None:
         ],
     )
     for job in answer.jobs:
-        if why := waiting_text(job.waiting_reason, job.waiting_count):
+        if why := waiting_text(job.waiting_reason, job.waiting_count, job.waiting_detail):
             click.echo(f"{job.job_id}: {why}.")
 
 

@@ -14,6 +14,7 @@ from pool_server.cli import (
     ledger,
     payout_bank,
     payouts,
+    price,
     principals,
     report,
     run,
@@ -72,7 +73,7 @@ for command in (
     payouts.payouts,
     report.report,
     ledger.ledger,
-    books.price,
+    price.price,
     books.keys,
     simulate.simulate,
 ):

@@ -109,6 +109,21 @@ def test_no_token_or_a_bad_one_is_refused(pool: PoolHandle, path: str) -> None:
         assert refusal_of(channel, path, metadata) == ErrorCode.UNAUTHENTICATED
 
 
+def test_what_is_for_every_account_is_answered_to_each_of_them_and_to_nobody_else(
+    pool: PoolHandle, tokens: dict[str, PrincipalHandle]
+) -> None:
+    for_all = sorted(path for path, rule in POLICY.items() if rule.who is Who.MEMBER)
+    assert [path.rsplit("/", 1)[1] for path in for_all] == ["GetOrderBook", "GetPrice", "ListPriceEpochs"]
+    get_price = "/pool_protocol.v1.PriceService/GetPrice"
+    for principal in tokens.values():
+        call(pool.api_channel(), get_price, principal.metadata)
+    call(pool.fleet_channel(FakeCar(pool).vehicle), get_price)
+    for path in for_all:
+        assert refusal_of(pool.api_channel(), path) == ErrorCode.UNAUTHENTICATED
+        unknown = (("authorization", f"Bearer cp_owner_{'a' * 52}"),)
+        assert refusal_of(pool.api_channel(), path, unknown) == ErrorCode.UNAUTHENTICATED
+
+
 def test_vehicle_methods_are_not_answered_by_the_api_listener_even_to_an_operator(pool: PoolHandle) -> None:
     channel = pool.api_channel()
     fleet_only = [path for path, rule in POLICY.items() if Listener.API not in rule.listeners]
