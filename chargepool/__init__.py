@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         JobNotFound,
         PoolRefused,
         PoolUnreachable,
+        PriceAboveCap,
         ProgramRefused,
         ProofInvalid,
         QuoteExpired,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from chargepool._loops import bounded_while
     from chargepool._map import Results
     from chargepool._numerics import NumericsReport, NumericsWarning
+    from chargepool._prices import MarketPrice, PriceEpoch
     from chargepool._program import Program
     from chargepool._receipts import Receipt
     from chargepool._values import Balance, JobStatus, Progress, Quote, Result
@@ -71,10 +73,13 @@ _MODULE_OF_NAME = {
     "JobNotFound": "_errors",
     "JobStatus": "_values",
     "LevelOffer": "_estimate",
+    "MarketPrice": "_prices",
     "NumericsReport": "_numerics",
     "NumericsWarning": "_numerics",
     "PoolRefused": "_errors",
     "PoolUnreachable": "_errors",
+    "PriceAboveCap": "_errors",
+    "PriceEpoch": "_prices",
     "Program": "_program",
     "ProgramRefused": "_errors",
     "Progress": "_values",
@@ -115,10 +120,13 @@ __all__ = [
     "JobNotFound",
     "JobStatus",
     "LevelOffer",
+    "MarketPrice",
     "NumericsReport",
     "NumericsWarning",
     "PoolRefused",
     "PoolUnreachable",
+    "PriceAboveCap",
+    "PriceEpoch",
     "Program",
     "ProgramRefused",
     "Progress",

@@ -12,6 +12,7 @@ from chargepool._feed import count_within
 from chargepool._job import Job
 from chargepool._map import OnError, OnInterrupt, Results, check_choices, resume_note
 from chargepool._opening import JobOptions, JobWords, Opener
+from chargepool._prices import MarketPrice, PriceEpoch
 from chargepool._program import Program
 from chargepool._progress import progress_callback
 from chargepool._receipts import Receipt
@@ -152,6 +153,14 @@ class Client:
         """Return your money in this pool."""
         return self._session.balance()
 
+    def price(self) -> MarketPrice:
+        """Return what a work unit costs now."""
+        return self._session.price()
+
+    def price_history(self) -> Iterator[PriceEpoch]:
+        """Yield the auctions that moved the price, newest first."""
+        return self._session.price_epochs()
+
     # --- work ---------------------------------------------------------------------------------
 
     def map(
@@ -166,6 +175,8 @@ class Client:
         tasks: int | None = None,
         quote: Quote | None = None,
         price_cap_micros_per_wu: int | None = None,
+        price_start_micros_per_wu: int | None = None,
+        wait_for_price: bool = False,
         budget_micros: int | None = None,
         donated: bool = False,
         ordered: bool = True,
@@ -196,6 +207,9 @@ class Client:
                 budget or they are no more than `window`.
             quote: Pay the price of this quote.
             price_cap_micros_per_wu: Pay the posted price at each lease, never more than this.
+            price_start_micros_per_wu: With a cap and a deadline: bid this while there is time, and more, up
+                to the cap, as the deadline comes near. Paid is the posted price, once the bid reaches it.
+            wait_for_price: Open the job even while the price is above its cap; it waits for a lower one.
             budget_micros: The most that the job may spend, reserved at once and never exceeded. Left out: the
                 quoted total and a margin of a quarter (at least four tasks) for retries; what is not spent
                 comes back.
@@ -221,12 +235,15 @@ class Client:
             InputRefused: An argument, or the first input, is not valid. Nothing was spent.
             FundsError: Budget or account do not cover the inputs. Nothing was spent.
             QuoteExpired: The quote given has expired. Nothing was spent.
+            PriceAboveCap: The price is above the cap, and the job is not to wait. Nothing was spent.
         """
         options = JobOptions(
             level=level,
             steps=steps,
             quote=quote,
             price_cap_micros_per_wu=price_cap_micros_per_wu,
+            price_start_micros_per_wu=price_start_micros_per_wu,
+            wait_for_price=wait_for_price,
             budget_micros=budget_micros,
             donated=donated,
             deadline_s=deadline_s,
@@ -282,7 +299,8 @@ class Client:
             comparator: As in `program`; only with a function.
             tasks: For at most so many tasks money is reserved; the number of inputs when left out.
             close: False leaves the job open for `Job.add`; say then `tasks` or `budget_micros`.
-            **words: level, steps, quote, price_cap_micros_per_wu, budget_micros, donated, deadline_s,
+            **words: level, steps, quote, price_cap_micros_per_wu, price_start_micros_per_wu, wait_for_price,
+                budget_micros, donated, deadline_s,
                 attempts_max, name and certificate, as in `map`.
 
         Raises:

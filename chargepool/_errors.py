@@ -9,6 +9,7 @@
     │   ├── BudgetExceeded     the job's budget does not cover another task
     │   └── BudgetRequired     nobody said how many tasks there will be, nor what they may cost
     ├── QuoteExpired           the quote is no longer binding
+    ├── PriceAboveCap          the price is above what the job pays at most
     ├── ProgramRefused         the function cannot become a program of this pool
     ├── InputRefused           inputs or constants are not arrays, or do not fit the program
     ├── JobError
@@ -112,6 +113,12 @@ class QuoteExpired(ChargepoolError):
     default_code = ErrorCode.QUOTE_EXPIRED
 
 
+class PriceAboveCap(ChargepoolError):
+    """The price is above what the job pays at most, and it was not told to wait. Nothing was spent."""
+
+    default_code = ErrorCode.PRICE_ABOVE_CAP
+
+
 class ProgramRefused(ChargepoolError):
     """The function cannot become a program of this pool; `code` says by which rule. Nothing was spent."""
 
@@ -187,6 +194,7 @@ _CLASS_OF_CODE: dict[ErrorCode, type[ChargepoolError]] = {
     ErrorCode.INSUFFICIENT_FUNDS: InsufficientFunds,
     ErrorCode.BUDGET_EXCEEDED: BudgetExceeded,
     ErrorCode.QUOTE_EXPIRED: QuoteExpired,
+    ErrorCode.PRICE_ABOVE_CAP: PriceAboveCap,
     ErrorCode.JOB_CLOSED: JobClosed,
     ErrorCode.PROOF_INVALID: ProofInvalid,
     ErrorCode.RECEIPT_INVALID: ProofInvalid,

@@ -30,6 +30,8 @@ class JobWords(TypedDict, total=False):
     steps: int | None
     quote: Quote | None
     price_cap_micros_per_wu: int | None
+    price_start_micros_per_wu: int | None
+    wait_for_price: bool
     budget_micros: int | None
     donated: bool
     deadline_s: float | None
@@ -46,6 +48,8 @@ class JobOptions:
     steps: int | None = None
     quote: Quote | None = None
     price_cap_micros_per_wu: int | None = None
+    price_start_micros_per_wu: int | None = None
+    wait_for_price: bool = False
     budget_micros: int | None = None
     donated: bool = False
     deadline_s: float | None = None
@@ -113,6 +117,9 @@ class Opener:
                 steps=steps,
                 quote=options.quote,
                 price_cap_micros_per_wu=options.price_cap_micros_per_wu,
+                price_start_micros_per_wu=options.price_start_micros_per_wu,
+                has_deadline=options.deadline_s is not None,
+                waits_for_price=options.wait_for_price,
                 budget_micros=options.budget_micros,
                 donated=options.donated,
                 certified=options.certificate is not None,
@@ -129,6 +136,8 @@ class Opener:
                 price_mode=price.mode,
                 quote_id=price.quote_id,
                 price_cap_micros_per_wu=price.price_cap_micros_per_wu,
+                price_start_micros_per_wu=price.price_start_micros_per_wu,
+                refuses_price_above_cap=not options.wait_for_price,
                 budget_micros=price.budget_micros,
                 level=options.level,
                 comparator=program.comparator.to_wire(),

@@ -14,6 +14,7 @@ import grpc
 from numpy.typing import NDArray
 
 from chargepool._errors import ChargepoolError, JobNotFound, PoolRefused, ProofInvalid, from_pool_error
+from chargepool._prices import MarketPrice, PriceEpoch, epoch_of_wire, price_of_wire
 from chargepool._receipts import RootTrust
 from chargepool._retry import Retrying, failure_of
 from chargepool._values import Balance, JobStatus, Quote, level_to_wire, quote_of_wire, status_of_wire
@@ -26,7 +27,13 @@ from pool_protocol.limits import (
     BLOB_CHUNK_BYTES,
     INLINE_TENSOR_BYTES_MAX,
 )
-from pool_protocol.v1 import common_pb2, market_service_pb2, market_service_pb2_grpc
+from pool_protocol.v1 import (
+    common_pb2,
+    market_service_pb2,
+    market_service_pb2_grpc,
+    price_service_pb2,
+    price_service_pb2_grpc,
+)
 
 #: Admission compiles the program in a sandbox: the pool allows itself a minute, the client two more.
 _ADMIT_TIMEOUT_S = 180.0
@@ -56,6 +63,8 @@ class JobTerms:
     steps: int
     attempts_max: int
     certificate_sha256: str = ""
+    price_start_micros_per_wu: int = 0
+    refuses_price_above_cap: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,7 @@ class Session:
         """Take an open channel, which `close` closes, and whom an earlier session came to trust."""
         self._channel = channel
         self._stub = market_service_pb2_grpc.MarketServiceStub(channel)
+        self._prices = price_service_pb2_grpc.PriceServiceStub(channel)
         self._retrying = retrying
         self._timeout_s = retrying.policy.call_timeout_s
         self._known_blobs: set[str] = set()
@@ -211,6 +221,8 @@ class Session:
                 steps_per_task=terms.steps,
                 attempts_max=terms.attempts_max,
                 certificate_sha256=terms.certificate_sha256,
+                price_start_micros_per_wu=terms.price_start_micros_per_wu,
+                refuses_price_above_cap=terms.refuses_price_above_cap,
             )
             return self._unary("CreateJob", self._stub.CreateJob, request).job_id
 
@@ -313,6 +325,23 @@ class Session:
             escrow_micros=answer.escrow_micros,
             spent_micros=answer.spent_micros,
         )
+
+    def price(self) -> MarketPrice:
+        """Return what a work unit costs now."""
+        request = price_service_pb2.GetPriceRequest()
+        return price_of_wire(self._unary("GetPrice", self._prices.GetPrice, request))
+
+    def price_epochs(self) -> Iterator[PriceEpoch]:
+        """Yield the pool's auctions, newest first."""
+        token = ""
+        while True:
+            page = common_pb2.PageRequest(page_size=_PAGE_SIZE, page_token=token)
+            request = price_service_pb2.ListPriceEpochsRequest(page=page)
+            answer = self._unary("ListPriceEpochs", self._prices.ListPriceEpochs, request)
+            yield from map(epoch_of_wire, answer.epochs)
+            token = answer.next_page_token
+            if not token:
+                return
 
     def pool_roots(self) -> Sequence[bytes]:
         """Return the pool's serialized roots, oldest first."""

@@ -8,7 +8,14 @@ a job would wait for each other. Whatever is not spent returns when the job ends
 
 from dataclasses import dataclass
 
-from chargepool._errors import BudgetExceeded, BudgetRequired, InputRefused, InsufficientFunds, QuoteExpired
+from chargepool._errors import (
+    BudgetExceeded,
+    BudgetRequired,
+    InputRefused,
+    InsufficientFunds,
+    PriceAboveCap,
+    QuoteExpired,
+)
 from chargepool._session import Session
 from chargepool._values import Quote
 from pool_protocol import amounts
@@ -30,6 +37,9 @@ class Wishes:
     steps: int
     quote: Quote | None = None
     price_cap_micros_per_wu: int | None = None
+    price_start_micros_per_wu: int | None = None
+    has_deadline: bool = False
+    waits_for_price: bool = False
     budget_micros: int | None = None
     donated: bool = False
     certified: bool = False
@@ -44,6 +54,7 @@ class Price:
     price_cap_micros_per_wu: int
     budget_micros: int
     quote: Quote
+    price_start_micros_per_wu: int = 0
 
 
 def settle_price(session: Session, *, program_sha256: str, wishes: Wishes) -> Price:
@@ -54,6 +65,7 @@ def settle_price(session: Session, *, program_sha256: str, wishes: Wishes) -> Pr
         BudgetExceeded: The budget given does not cover the tasks.
         InsufficientFunds: The account does not hold what the tasks cost.
         QuoteExpired: The quote given has expired.
+        PriceAboveCap: The price is above the cap, and the job is not to wait for a lower one.
         InputRefused: The wishes contradict each other.
     """
     _check(wishes)
@@ -72,6 +84,8 @@ def settle_price(session: Session, *, program_sha256: str, wishes: Wishes) -> Pr
     per_task = quote.cost_micros_per_task
     cap = wishes.price_cap_micros_per_wu
     if cap is not None:
+        if quote.price_micros_per_wu > cap and not wishes.waits_for_price:
+            raise _above_cap(quote, cap)
         per_task = work_price_micros(quote.work_uwu_per_task, cap) * quote.attempts_per_task
     total = per_task * quote.tasks
     return Price(
@@ -80,6 +94,17 @@ def settle_price(session: Session, *, program_sha256: str, wishes: Wishes) -> Pr
         price_cap_micros_per_wu=cap or 0,
         budget_micros=_budget(wishes, quote, per_task=per_task, total=total),
         quote=quote,
+        price_start_micros_per_wu=wishes.price_start_micros_per_wu or 0,
+    )
+
+
+def _above_cap(quote: Quote, cap: int) -> PriceAboveCap:
+    price = quote.price_micros_per_wu
+    return PriceAboveCap(
+        f"The price is {price} micro-{quote.currency} per WU, above the job's cap of {cap}.",
+        next_step=f"Raise price_cap_micros_per_wu to {price} or more, or pass wait_for_price=True: the job "
+        "then waits until the price comes down. Nothing was spent.",
+        context={"price_micros_per_wu": str(price), "price_cap_micros_per_wu": str(cap)},
     )
 
 
@@ -170,8 +195,30 @@ def _check(wishes: Wishes) -> None:
     for name, amount in (
         ("budget_micros", wishes.budget_micros),
         ("price_cap_micros_per_wu", wishes.price_cap_micros_per_wu),
+        ("price_start_micros_per_wu", wishes.price_start_micros_per_wu),
     ):
         if amount is not None and amount < 0:
             raise InputRefused(f"{name} must not be negative.", context={"field": name})
     if wishes.donated and (wishes.quote is not None or wishes.price_cap_micros_per_wu is not None):
         raise InputRefused("A donated job has no price.", next_step="Leave quote and price cap out.")
+    if wishes.price_start_micros_per_wu is not None:
+        _check_start(wishes, start=wishes.price_start_micros_per_wu)
+    elif wishes.waits_for_price and wishes.price_cap_micros_per_wu is None:
+        raise InputRefused(
+            "A job without a price cap has no price to wait for.",
+            next_step="Pass price_cap_micros_per_wu too.",
+        )
+
+
+def _check_start(wishes: Wishes, *, start: int) -> None:
+    cap = wishes.price_cap_micros_per_wu
+    if cap is None or not wishes.has_deadline:
+        raise InputRefused(
+            "A start price is where the bid begins that rises to the cap towards the deadline.",
+            next_step="Pass price_cap_micros_per_wu and deadline_s too.",
+            context={"field": "price_start_micros_per_wu"},
+        )
+    if start > cap:
+        raise InputRefused(
+            f"The start price {start} is above the cap {cap}.", context={"field": "price_start_micros_per_wu"}
+        )

@@ -199,6 +199,10 @@ class JobStatus:
     """Why ready tasks are not computed now, e.g. WAITING_FOR_ANOTHER_OWNER; empty when they are."""
     waiting_count: int = 0
     """Results that wait for another owner's car."""
+    waiting_detail: str = ""
+    """With PRICE_ABOVE_CAP: the price and the bid, in a sentence."""
+    bid_micros_per_wu: int = 0
+    """The most that the job pays now; 0 once it has ended."""
     rechecking_count: int = 0
     """Accepted results that are being checked again, because a car was caught."""
     replaced_count: int = 0
@@ -207,7 +211,7 @@ class JobStatus:
     @property
     def waiting(self) -> str:
         """The same in a sentence; empty when nothing waits."""
-        return waiting_text(self.waiting_reason, self.waiting_count)
+        return waiting_text(self.waiting_reason, self.waiting_count, self.waiting_detail)
 
     @property
     def is_over(self) -> bool:
@@ -254,6 +258,8 @@ def status_of_wire(view: market_service_pb2.JobView) -> JobStatus:
         replaced_count=view.replaced_count,
         waiting_reason=view.waiting_reason,
         waiting_count=view.waiting_count,
+        waiting_detail=view.waiting_detail,
+        bid_micros_per_wu=view.bid_micros_per_wu,
     )
 
 

@@ -31,6 +31,7 @@ from chargepool.cli._files import (
     as_pair,
     read_constants,
 )
+from chargepool.cli._price import PriceWords, price_options
 from pool_protocol import amounts
 from pool_protocol.limits import TASKS_PER_JOB_MAX
 from pool_protocol.money import AMOUNT_MICROS_MAX
@@ -129,6 +130,7 @@ Examples:
   chargepool run sweep.py:simulate --inputs points.jsonl --yes > results.jsonl
   chargepool run model.py:classify --inputs x.npy --constants w.npz --close 1e-4 1e-5 -o y.npz
   chargepool run fit.py:fit --inputs d.npz --ulp 16 --compare hits=unordered -o fits.npz
+  chargepool run sweep.py:simulate --inputs p.npz --price-cap-micros 30 --deadline 6h
 """
 )
 @click.argument("source", type=FunctionSpec(), metavar="FILE.py:FUNCTION")
@@ -142,11 +144,7 @@ Examples:
 @click.option(
     "--budget-micros", type=click.IntRange(1, AMOUNT_MICROS_MAX), help="The most that the job may spend."
 )
-@click.option(
-    "--price-cap-micros",
-    type=click.IntRange(1, AMOUNT_MICROS_MAX),
-    help="The most per work unit (spot price).",
-)
+@price_options
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "return", "skip"]),
@@ -181,7 +179,7 @@ def run(
     comparator: Comparator | None,
     unit_steps: int | None,
     budget_micros: int | None,
-    price_cap_micros: int | None,
+    price: PriceWords,
     on_error: str,
     on_interrupt: str,
     name: str | None,
@@ -211,7 +209,7 @@ def run(
         if offer.warning:
             say(f"Note: {offer.warning}")
         _note_numerics(ready, level=level, steps=steps, certified=certificate is not None)
-        if not is_agreed and budget_micros is None:
+        if not is_agreed and budget_micros is None and not price.get("donated"):
             _ask(offer)
         return run_map(
             client,
@@ -230,7 +228,7 @@ def run(
             level=level,
             steps=steps,
             budget_micros=budget_micros,
-            price_cap_micros_per_wu=price_cap_micros,
+            **price,
             on_error=on_error,
             on_interrupt=on_interrupt,
             name=name,

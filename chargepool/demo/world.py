@@ -39,6 +39,8 @@ POOL_SETTINGS = """
 # Written by the demo: a dispute window that is short, though long enough for a look-back; a price at which
 # minutes of work make cents.
 posted_price_micros_per_wu = {price}
+# The accounts at the end are of one price.
+price_mode = "fixed"
 fee_ppm = 100000
 dispute_window_s = 20
 lease_timeout_s = 60
