@@ -12,7 +12,8 @@ import click
 
 from chargepool._prices import MarketPrice, PriceEpoch
 from chargepool.cli._connection import Connection, connection_options, emit, json_option
-from pool_protocol.money import AMOUNT_MICROS_MAX, format_wu
+from pool_protocol import amounts
+from pool_protocol.money import AMOUNT_MICROS_MAX
 
 #: A day of quarter hours.
 HISTORY_DEFAULT = 96
@@ -150,7 +151,7 @@ def _epoch_line(epoch: PriceEpoch) -> str:
     kept = "  fixed" if epoch.is_fixed else ""
     return (
         f"{_time(epoch.starts_at_us):<17} {epoch.price_micros_per_wu:>10} {epoch.target_micros_per_wu:>10} "
-        f"{format_wu(epoch.bid_uwu):>16} {format_wu(epoch.ask_uwu):>16}{kept}"
+        f"{amounts.work(epoch.bid_uwu):>16} {amounts.work(epoch.ask_uwu):>16}{kept}"
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import click
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.money import format_wu
 from pool_protocol.v1 import admin_service_pb2, common_pb2
 from pool_protocol.v1 import price_service_pb2 as pb
 from pool_server.cli.output import json_option, print_json, print_pairs, print_table, time
@@ -49,9 +49,9 @@ def show_price(remote: Remote, *, as_json: bool) -> None:
         epoch = answer.last_epoch
         pairs += [
             ("last auction", f"epoch {epoch.epoch_id}, {time(epoch.starts_at_us)}"),
-            ("bid for", f"{format_wu(epoch.bid_uwu)} WU by {epoch.bid_count} jobs"),
-            ("offered", f"{format_wu(epoch.ask_uwu)} WU by {epoch.ask_count} vehicles"),
-            ("traded", f"{format_wu(epoch.traded_uwu)} WU"),
+            ("bid for", f"{amounts.work(epoch.bid_uwu)} WU by {epoch.bid_count} jobs"),
+            ("offered", f"{amounts.work(epoch.ask_uwu)} WU by {epoch.ask_count} vehicles"),
+            ("traded", f"{amounts.work(epoch.traded_uwu)} WU"),
             ("target", f"{epoch.target_micros_per_wu} micros per WU"),
         ]
     pairs.append(("next auction", time(answer.next_epoch_us)))
@@ -125,9 +125,9 @@ def history(remote: Remote, *, last: int, folder: Path | None, as_json: bool) ->
                 time(epoch.starts_at_us),
                 str(epoch.after_micros_per_wu),
                 str(epoch.target_micros_per_wu),
-                format_wu(epoch.bid_uwu),
-                format_wu(epoch.ask_uwu),
-                format_wu(epoch.traded_uwu),
+                amounts.work(epoch.bid_uwu),
+                amounts.work(epoch.ask_uwu),
+                amounts.work(epoch.traded_uwu),
                 "auction" if epoch.mode == pb.POSTING_MODE_AUCTION else "operator",
             ]
             for epoch in shown
@@ -157,8 +157,8 @@ def book(remote: Remote, *, epoch_id: int, output: Path | None, as_json: bool) -
             }
         )
         return
-    bids = [[bid.order_id, str(bid.price_micros_per_wu), format_wu(bid.work_uwu)] for bid in orders.bids]
-    asks = [[ask.order_id, str(ask.price_micros_per_wu), format_wu(ask.work_uwu)] for ask in orders.asks]
+    bids = [[bid.order_id, str(bid.price_micros_per_wu), amounts.work(bid.work_uwu)] for bid in orders.bids]
+    asks = [[ask.order_id, str(ask.price_micros_per_wu), amounts.work(ask.work_uwu)] for ask in orders.asks]
     print_table(["order", "price", "WU"], bids + asks)
     click.echo(f"sha256 {epoch.book_sha256.hex()}")
 
