@@ -163,6 +163,7 @@ class ServerParts:
     def payouts(self) -> PayoutServicer:
         """Make PayoutService."""
         return PayoutServicer(store=self.store, reports=BankReports(), currency=self.facts.currency)
+
     def price(self) -> PriceServicer:
         """Make PriceService."""
         return PriceServicer(store=self.store, policy=self.policy.market, currency=self.facts.currency)

@@ -143,7 +143,7 @@ class Listeners:
         """Serve."""
         await self._api.start()
         await self._fleet.start()
-        for service in ("", *_SERVICES):
+        for service in ("", *_ALL_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, *, grace_s: float) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_server.app.money import reserve_job
 from pool_server.core.effects import Effect, JobProgressed, WorkAvailable
-from pool_server.ports.money import PostedPrice
+from pool_server.ports.market import PostedPrice
 from pool_server.store.group_commit import GroupCommitWriter
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.books import Books
