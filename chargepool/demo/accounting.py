@@ -12,6 +12,7 @@ from decimal import Decimal
 import grpc
 
 from chargepool.demo.cast import Part
+from chargepool.demo.journals import export_journals
 from chargepool.demo.processes import DemoFailed
 from chargepool.demo.world import CALL_TIMEOUT_S, PairedCar, World, new_key
 from pool_protocol import receipts
@@ -88,6 +89,7 @@ def settle_and_check(world: World, keys: TrustedKeys, pool_id: str, *, say: Call
             f"payout file {in_file}, ledger {booked} and run {payout.total_micros} micro-units differ"
         )
     problems += [f"ledger check {c.name}: {c.detail}" for c in checked.checks if not c.ok]
+    problems += export_journals(world, say=say)
     with_payout = [after_payout(world, paired, car) for paired, car in zip(world.cars, cars, strict=True)]
     return Books(
         cars=with_payout,

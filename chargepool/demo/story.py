@@ -68,7 +68,9 @@ def play(options: Options, console: Console) -> dict[str, Any]:
         failed = False
     finally:
         if failed or options.keep or options.data is not None:
-            console.line(f"data and logs are kept in {directory}")
+            console.line(f"data, logs and books are kept in {directory}")
+            console.line(f"  to look into the books: pool-server run --data {directory}/pool, and beside it")
+            console.line(f"  pool-server --data {directory}/pool ledger check")
         else:
             remove(directory)
     return figures
