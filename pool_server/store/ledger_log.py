@@ -10,12 +10,14 @@ from pool_server.store.statements import fetch_in, stream
 from pool_server.store.tables.ledger import OUTSIDE_HOT_PATH
 
 _RANGE = "t.transfer_id > ? AND t.transfer_id <= ?"
-# What one side gains: a resolution takes away what its pending transfer had reserved, and posts its own.
-_FOLD = (
-    "SELECT COALESCE(SUM("
-    "CASE t.kind WHEN 0 THEN 0 WHEN 1 THEN t.amount_micros ELSE -p.amount_micros END), 0), "
-    "COALESCE(SUM(CASE WHEN t.kind IN (0, 2) THEN t.amount_micros ELSE 0 END), 0) "
-    "FROM transfers t LEFT JOIN transfers p ON p.transfer_id = t.pending_id "
+# What a side gains: a resolution takes away what its pending transfer had reserved, and posts its own.
+_RESERVED = "CASE t.kind WHEN 0 THEN 0 WHEN 1 THEN t.amount_micros ELSE -p.amount_micros END"
+_POSTED = "CASE WHEN t.kind IN (0, 2) THEN t.amount_micros ELSE 0 END"
+_FROM = " FROM transfers t LEFT JOIN transfers p ON p.transfer_id = t.pending_id "
+_SUMS = ", ".join(
+    f"COALESCE(SUM(CASE WHEN t.{side} = ? THEN {gain} ELSE 0 END), 0)"
+    for side in ("debit_account_id", "credit_account_id")
+    for gain in (_RESERVED, _POSTED)
 )
 _COLUMNS = ", ".join(f"t.{column}" for column in TRANSFER_COLUMNS.split(", "))
 _SIDES = ("debit_account_id", "credit_account_id")
@@ -39,15 +41,19 @@ class SqlLedgerLog:
         return [TransferRow(*row) for row in rows]
 
     def fold(self, account_id: int, *, after: int, through: int, outside_hot_path: bool) -> Counters:
-        where = f" AND {_outside('t')}" if outside_hot_path else ""
-        (debits_pending, debits_posted), (credits_pending, credits_posted) = (
-            self._driver.run(
-                f"{_FOLD} WHERE t.{side} = ? AND {_RANGE}{where}", (account_id, after, through)
-            ).one()
-            for side in _SIDES
-        )
+        either = "(t.debit_account_id = ? OR t.credit_account_id = ?)"
+        conditions = [f"{_RANGE} AND {either}"]
+        parameters = [[*(account_id,) * 4, after, through, account_id, account_id]]
+        if outside_hot_path:
+            # The index knows one side at a time.
+            conditions = [f"t.{side} = ? AND {_RANGE} AND {_outside('t')}" for side in _SIDES]
+            parameters = [[*(account_id,) * 5, after, through]] * 2
+        sums = [
+            self._driver.run(f"SELECT {_SUMS}{_FROM} WHERE {condition}", values).one()
+            for condition, values in zip(conditions, parameters, strict=True)
+        ]
         # PostgreSQL adds BIGINTs up to a NUMERIC.
-        return Counters(int(debits_pending), int(debits_posted), int(credits_pending), int(credits_posted))
+        return Counters(*(int(sum(column)) for column in zip(*sums, strict=True)))
 
     def newest(
         self, account_id: int, *, after: int, through: int, limit: int, outside_hot_path: bool

@@ -36,6 +36,16 @@ def books(tmp_path: Path) -> Books:
     return books
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    """Books on which nothing that is asked for may be done."""
+    books = Books(tmp_path_factory.mktemp("untouched") / "pool.sqlite3")
+    books.deposit(1_000)
+    books.deposit(5, buyer_id="buyer_c", reference="c")
+    books.reserve(1, 10)
+    return books
+
+
 def wish(**changes: Any) -> ProposeEntry:
     values = {name: getattr(WISH, name) for name in WISH.__slots__}
     return ProposeEntry(**{**values, **changes})
@@ -230,16 +240,14 @@ def test_an_account_of_the_pool_is_opened_when_it_is_first_needed(books: Books) 
     ],
     ids=str,
 )
-def test_what_cannot_be_entered(books: Books, changes: dict[str, object], field: str) -> None:
-    books.deposit(5, buyer_id="buyer_c", reference="c")
-    books.reserve(1, 10)
-    before = books.balances()
+def test_what_cannot_be_entered(untouched: Books, changes: dict[str, object], field: str) -> None:
+    before = untouched.balances()
 
-    error = refused(lambda: propose(books, wish(**changes)), ErrorCode.INVALID_ARGUMENT, field)
+    error = refused(lambda: propose(untouched, wish(**changes)), ErrorCode.INVALID_ARGUMENT, field)
 
     assert error.detail
-    assert books.balances() == before
-    assert books.run(lambda uow: list_entries(uow, before_entry_id=0, limit=9)) == []
+    assert untouched.balances() == before
+    assert untouched.run(lambda uow: list_entries(uow, before_entry_id=0, limit=9)) == []
 
 
 def test_an_account_that_nobody_has_is_told_with_names_like_it(books: Books) -> None:
