@@ -52,8 +52,8 @@ bench-clearing: $(VENV)/.dev-installed ## the auction and the price's limiter on
 	@$(BIN)/python -m benchmarks.clearing --books $(or $(BOOKS),30000) --seed $(or $(SEED),1)
 
 .PHONY: ledger-audit
-ledger-audit: $(VENV)/.dev-installed ## random ledger operations against an independent auditor (OPERATIONS=100000 SEED=1 DATABASE_URL=postgresql://...)
-	@$(BIN)/python -m benchmarks.ledger_auditor --operations $(or $(OPERATIONS),100000) --seed $(or $(SEED),1) $(if $(DATABASE_URL),--database-url $(DATABASE_URL))
+ledger-audit: $(VENV)/.dev-installed ## random ledger operations against an independent auditor (OPERATIONS=100000 SEED=1; POSTGRESQL=1 or DATABASE_URL=...)
+	@$(BIN)/python -m benchmarks.ledger_auditor --operations $(or $(OPERATIONS),100000) --seed $(or $(SEED),1) $(if $(filter-out 0,$(POSTGRESQL)),--postgresql) $(if $(DATABASE_URL),--database-url $(DATABASE_URL))
 
 ##-- Check
 

@@ -1,14 +1,16 @@
 """Random operations on a real ledger, every answer and counter predicted by an independent auditor.
 
-    python -m benchmarks.ledger_auditor [--operations 100000] [--seed 1] [--database-url postgresql://...]
+    python -m benchmarks.ledger_auditor [--operations 100000] [--seed 1] [--postgresql | --database-url URL]
 
 Then the database's books are checked from their log, as `pool-server ledger check` does, and written as
 journals, which bean-check and hledger must accept. Prints counts by operation and outcome, the list of
-checks, and one line of JSON last. Without a URL a SQLite file is made and thrown away; a database that is
-named must be empty. The same seed repeats a run.
+checks, and one line of JSON last. A SQLite file is made and thrown away; or a PostgreSQL is started for the
+run (`--postgresql`, of the development requirements); or the database at a URL is used, which must be empty.
+The same seed repeats a run.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -21,6 +23,7 @@ from pool_server.app.books_export import JournalFormat
 from pool_server.core.ledger.model import Outcome
 from pool_server.store.engine import open_engine
 from pool_server.store.migrations import upgrade
+from tests.support import databases
 from tests.support.accounting import HLEDGER_MISSING, complaint_of, write_journal
 from tests.support.ledger_audit import LedgerAudit
 from tests.support.ledger_workload import Workload
@@ -34,15 +37,21 @@ COMMANDS_PER_COMMIT = 20
 @click.option("--operations", type=click.IntRange(min=1), default=100_000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--database-url", default="", help="An empty database; default: a SQLite file.")
+@click.option("--postgresql", is_flag=True, help="On a PostgreSQL that is started for this run.")
 @click.option(
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep journals and file in this folder."
 )
-def main(operations: int, seed: int, database_url: str, keep: Path | None) -> None:
+def main(operations: int, seed: int, database_url: str, keep: Path | None, *, postgresql: bool) -> None:
     """Run the audit; exit status 1 when a check or an accounting program finds something."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         url = database_url or f"sqlite:///{folder / 'ledger.sqlite3'}"
+        if postgresql:
+            os.environ[databases.CHOICE] = "postgresql"
+            empty = databases.open_empty(Path("ledger-audit"))
+            url = empty.url.render_as_string(hide_password=False)
+            empty.dispose()
         sys.exit(run(operations, seed, url, folder))
 
 
@@ -76,7 +85,7 @@ def run(operations: int, seed: int, url: str, folder: Path) -> int:
             {
                 "operations": workload.operations,
                 "seed": seed,
-                "database": url.split(":", 1)[0],
+                "database": engine.dialect.name,
                 "transfers": audit.paper.transfers,
                 "seconds": round(seconds, 1),
                 "ledger_check": report.ok,

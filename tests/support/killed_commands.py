@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pool_protocol.errors import PoolError
+from tests.support import databases
 from tests.support.books import Books
 from tests.support.faults import Fault, faulty, sigkill
 from tests.support.money_commands import COMMANDS, REFUSED_AGAIN, content, prepare
@@ -99,4 +100,6 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
+    # The file is what is copied, and found damaged or not.
+    os.environ[databases.CHOICE] = "sqlite"
     sys.stdout.write(json.dumps(main(asked.folder, asked.kills, asked.seed)) + "\n")

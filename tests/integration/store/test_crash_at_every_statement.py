@@ -13,6 +13,7 @@ import pytest
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.store.group_commit import GroupCommitWriter
 from pool_server.store.unit_of_work import SqlUnitOfWork
+from tests.support import databases
 from tests.support.books import Books
 from tests.support.faults import Fault, disk_error, faulty
 from tests.support.money_commands import COMMANDS, REFUSED_AGAIN, content, prepare
@@ -20,6 +21,11 @@ from tests.support.repository import ROOT
 
 #: More statements than any command has.
 STATEMENTS_MAX = 400
+ON_POSTGRESQL_TOO = ("deposit", "settle", "release_job")
+CASES = [
+    *((name, databases.chosen()) for name in COMMANDS),
+    *((name, "postgresql") for name in ON_POSTGRESQL_TOO),
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +45,22 @@ def running(books: Books) -> Iterator[GroupCommitWriter[SqlUnitOfWork]]:
     writer.stop()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_nothing_is_kept_and_the_retry_succeeds_once(name: str, prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "database"),
+    [
+        *((name, databases.chosen()) for name in COMMANDS),
+        *((name, "postgresql") for name in ON_POSTGRESQL_TOO),
+    ],
+)
+def test_nothing_is_kept_and_the_retry_succeeds_once(
+    name: str, database: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(databases.CHOICE, database)
     path = tmp_path / "pool.sqlite3"
-    shutil.copy(prepared, path)
+    if database == "sqlite":
+        shutil.copy(prepared, path)
+    else:
+        prepare(path)
     books, command = Books(path), COMMANDS[name]
     before = content(books.engine)
     struck = 0

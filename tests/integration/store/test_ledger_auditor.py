@@ -18,13 +18,14 @@ from pool_server.core.ledger import decision as core
 from pool_server.core.ledger.model import Decision, LedgerState, Outcome, TransferRequest
 from pool_server.store.engine import open_engine
 from pool_server.store.schema import create_all
-from tests.support import ledger_audit
+from tests.support import databases, ledger_audit
 from tests.support.accounting import complaint, write_journal
 from tests.support.ledger_audit import LedgerAudit
 from tests.support.ledger_paper import MOST, PENDING, POST, SINGLE, VOID
 from tests.support.ledger_workload import Workload
 
 OPERATIONS = 3_000
+OPERATIONS_ON_POSTGRESQL = 600
 
 
 def empty_books(url: str) -> LedgerAudit:
@@ -81,6 +82,18 @@ def test_the_journals_are_accepted_afterwards(
         path = write_journal(uow, program, tmp_path / "books")
 
     assert complaint(program, path) == ""
+
+
+def test_every_answer_is_predicted_on_postgresql_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(databases.CHOICE, "postgresql")
+    audit = LedgerAudit(databases.open_at(tmp_path / "ledger"), commands_per_commit=50)
+    workload = Workload.of_seed(audit, 2)
+    workload.begin()
+
+    workload.run(OPERATIONS_ON_POSTGRESQL, check_every=300)
+
+    assert audit.check().ok
+    assert audit.paper.transfers > 100
 
 
 Decide = Callable[..., Decision]
