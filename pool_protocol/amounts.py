@@ -6,8 +6,8 @@ babel), and behind the number the currency's ISO code, in every locale, because 
 Digits are cut towards zero, never rounded: nothing promises more than the ledger holds. No float is made on
 the way.
 
-The locale is an argument, or the one that the program chose for this context with `use_locale` (the account's
-own, see `account set --locale`). A locale that is not known is refused where somebody sets it
+The locale is an argument, or the one that the program chose with `use_locale` (the account's own, see
+`account set --locale`). A locale that is not known is refused where somebody sets it
 (`parse_locale`); where somebody only reads, it falls back to English as written in Europe
 (`locale_or_fallback`): 1,234.56 EUR, 25 Nov 2026.
 
@@ -24,7 +24,7 @@ from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date
-from babel.numbers import format_decimal
+from babel.numbers import NumberPattern, parse_pattern
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.money import MICROS_PER_CENT, MICROS_PER_UNIT, format_micros, format_wu
@@ -42,7 +42,13 @@ _NO_COUNTRIES = frozenset({"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"})
 _DIRECTION_MARKS = re.compile("[\u200e\u200f\u061c]")
 _NARROW_SPACE, _SPACE = "\u202f", "\u00a0"
 
-_locale: ContextVar[str] = ContextVar("locale", default=FALLBACK_LOCALE)
+_locale: ContextVar[str | None] = ContextVar("locale", default=None)
+
+
+class _Process:
+    """What `use_locale` chose: for every thread, which a context variable is not."""
+
+    locale = FALLBACK_LOCALE
 
 
 # --- locales ------------------------------------------------------------------------------------
@@ -93,13 +99,13 @@ def parse_country(text: str) -> str:
 
 
 def use_locale(text: str) -> None:
-    """Write amounts and dates of this context (a process's, a task's) as a locale does, if it is known."""
-    _locale.set(locale_or_fallback(text))
+    """Write amounts and dates of this process as a locale does, if it is known: a program has one account."""
+    _Process.locale = locale_or_fallback(text)
 
 
 @contextmanager
 def in_locale(text: str) -> Iterator[None]:
-    """Use a locale, and afterwards the one before."""
+    """Use a locale in this thread or task, whatever the process uses, and afterwards the one before."""
     before = _locale.set(locale_or_fallback(text))
     try:
         yield
@@ -108,8 +114,8 @@ def in_locale(text: str) -> Iterator[None]:
 
 
 def current_locale() -> str:
-    """Return the locale of this context."""
-    return _locale.get()
+    """Return the locale of this context, else the process's."""
+    return _locale.get() or _Process.locale
 
 
 # --- amounts and work ---------------------------------------------------------------------------
@@ -122,6 +128,17 @@ def decimal(amount_micros: int, *, decimals: int = DECIMALS_MAX) -> str:
         PoolError: INVALID_ARGUMENT when `decimals` is not 0 to 6.
     """
     return format_micros(amount_micros, decimals=decimals)
+
+
+def decimal_pico(amount_pico: int) -> str:
+    """Write millionths of a micro-unit for a machine, exactly: `decimal_pico(1_500_000) == "0.0000015"`.
+
+    Work times price has twelve decimals before it is rounded; zeros at the end are left out.
+    """
+    whole, rest = divmod(abs(amount_pico), 10**12)
+    fraction = f"{rest:012d}".rstrip("0")
+    text = f"{whole}.{fraction}" if fraction else str(whole)
+    return f"-{text}" if amount_pico < 0 else text
 
 
 def decimal_work(work_uwu: int) -> str:
@@ -144,7 +161,7 @@ def amount(
         currency: ISO 4217 code, written behind the number; empty where the column says it.
         decimals: Digits behind the decimal mark, 0 to 6; what is left is cut towards zero.
         decimals_min: Zeros at the end are dropped down to this many digits; by default none is.
-        locale: Whose marks; by default this context's (`use_locale`). An unknown one falls back.
+        locale: Whose marks; by default the program's (`use_locale`). An unknown one falls back.
 
     Raises:
         PoolError: INVALID_ARGUMENT when the decimals are not 0 to 6, the least not above the most.
@@ -159,11 +176,11 @@ def amount(
     sign = 1 if amount_micros < 0 and cut else 0
     value = Decimal((sign, tuple(map(int, str(cut))), -decimals))
     pattern = "#,##0" + ("." if decimals else "") + "0" * at_least + "#" * (decimals - at_least)
-    chosen = _locale_of(_locale.get() if locale is None else locale_or_fallback(locale))
+    chosen = current_locale() if locale is None else _known(locale)
     with localcontext() as context:
         # The value has no more digits than the pattern: nothing is left for babel to round, however many.
         context.prec = len(value.as_tuple().digits) + 2 * DECIMALS_MAX
-        text = format_decimal(value, format=pattern, locale=chosen, decimal_quantization=False)
+        text = _pattern(pattern).apply(value, _locale_of(chosen), decimal_quantization=False)
     text = _DIRECTION_MARKS.sub("", text).replace(_NARROW_SPACE, _SPACE)
     return f"{text} {currency}" if currency else text
 
@@ -192,6 +209,11 @@ def work(work_uwu: int, *, locale: str | None = None) -> str:
     return amount(work_uwu, locale=locale)
 
 
+def percent(ppm: int, *, locale: str | None = None) -> str:
+    """Write parts per million as a percentage: `percent(125_000)` is `12.5 %`."""
+    return f"{amount(ppm * 100, decimals=4, decimals_min=0, locale=locale)} %"
+
+
 # --- times --------------------------------------------------------------------------------------
 
 
@@ -207,7 +229,7 @@ def iso_date(at_us: int) -> str:
 
 def day(at_us: int, *, locale: str | None = None) -> str:
     """Write a date, UTC, for a person: `25 Nov 2026`, `25.11.2026`."""
-    chosen = _locale.get() if locale is None else locale_or_fallback(locale)
+    chosen = current_locale() if locale is None else _known(locale)
     text = format_date(_date(at_us), format="medium", locale=_locale_of(chosen))
     return _DIRECTION_MARKS.sub("", text).replace(_NARROW_SPACE, _SPACE)
 
@@ -229,6 +251,17 @@ def month_name(month: str) -> str:
 
 def _date(at_us: int) -> date:
     return datetime.fromtimestamp(at_us // _MICROSECONDS, tz=UTC).date()
+
+
+@lru_cache(maxsize=256)
+def _known(text: str) -> str:
+    return locale_or_fallback(text)
+
+
+@lru_cache(maxsize=64)
+def _pattern(text: str) -> NumberPattern:
+    # Parsing one costs as much as using it.
+    return parse_pattern(text)
 
 
 @lru_cache(maxsize=64)

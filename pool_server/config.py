@@ -220,6 +220,45 @@ class ServerConfig:
         at_least=0.0,
         at_most=2_000.0,
     )
+    legal_name: str = _key("", "The pool's name on papers; empty: its id.")
+    legal_address: tuple[str, ...] = _key((), "Address on papers, line by line.")
+    legal_vat_id: str = _key("", "The pool's VAT number on papers.")
+    paper_terms: tuple[str, ...] = _key((), "Paragraphs at the end of statements and invoices.")
+    buyer_document: str = _key(
+        "usage_statement",
+        "What buyers are given each month: a statement of what became of their deposits, or an invoice.",
+        one_of=("usage_statement", "invoice"),
+    )
+    vat_ppm: int = _key(
+        0,
+        "Rate of value added tax that invoices say is included, parts per million; 0: none is stated.",
+        at_least=0,
+        at_most=500_000,
+    )
+    dac7_activity: str = _key(
+        "unclassified",
+        "How yearly DAC7 totals classify what owners do; a decision of yours, with your adviser.",
+        one_of=(
+            *("unclassified", "not_relevant", "personal_service", "rental_of_transport"),
+            *("rental_of_immovable_property", "sale_of_goods"),
+        ),
+    )
+    form_1099: str = _key(
+        "1099-MISC",
+        "Which form yearly 1099 totals are for; none where payments by card are reported by their provider.",
+        one_of=("1099-MISC", "1099-NEC", "1099-K", "none"),
+    )
+    form_1099_threshold_units: int = _key(
+        2_000,
+        "Payments of a year from which a 1099-MISC or 1099-NEC is due, whole units (2,000 USD for 2026).",
+        at_least=0,
+    )
+    form_1099k_threshold_units: int = _key(
+        20_000, "Payments of a year above which a 1099-K is due, whole units.", at_least=0
+    )
+    form_1099k_payments_over: int = _key(
+        200, "Number of payments of a year above which a 1099-K is due.", at_least=0
+    )
     admission_queue_max: int = _key(
         8, "Programs that may wait to be vetted; more are asked to come back.", at_least=1, at_most=1000
     )

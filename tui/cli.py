@@ -12,7 +12,7 @@ from chargepool._config import ClientConfig, load_config
 from chargepool._errors import ConfigError
 from pool_protocol.system import SystemClock
 from tui import keymap as keys
-from tui import record_commands
+from tui import paper_commands, record_commands
 from tui.gateway import Gateways
 from tui.view_models.help_text import key_names
 
@@ -132,11 +132,14 @@ def main(
         )
     if socket is None and pool is None:
         raise click.UsageError("Without the agent there is only the pool: give --address.")
+    paper_commands.use_account_locale(pool)
     _run_owner(_owner_gateways(socket, pool), keymap=keymap, light=light)
 
 
 main.add_command(record_commands.evidence)
 main.add_command(record_commands.appeal)
+main.add_command(paper_commands.statement)
+main.add_command(paper_commands.account)
 
 
 def _require_terminal() -> None:

@@ -14,6 +14,7 @@ from chargepool._errors import ChargepoolError
 from chargepool.cli._account import balance, config, demo, doctor, receipts
 from chargepool.cli._checking import program
 from chargepool.cli._jobs import job, jobs
+from chargepool.cli._papers import account, invoice, usage
 from chargepool.cli._price import price
 from chargepool.cli._work import quote, run
 
@@ -41,7 +42,24 @@ def cli() -> None:
     """
 
 
-for _command in (quote, price, run, jobs, job, program, balance, receipts, config, doctor, demo):
+for _command in (
+    *(
+        quote,
+        price,
+        run,
+        jobs,
+        job,
+        program,
+        balance,
+        receipts,
+        invoice,
+        usage,
+        account,
+        config,
+        doctor,
+        demo,
+    ),
+):
     cli.add_command(_command)
 
 

@@ -12,6 +12,8 @@ import click
 from chargepool._client import Client
 from chargepool._config import ClientConfig, load_config
 from chargepool._connect import connect_with
+from chargepool._papers import locale_of_account
+from pool_protocol import amounts
 
 #: What a number is written with, in one locale or another.
 _OF_NUMBERS = "0123456789.,-’\u00a0"
@@ -38,8 +40,11 @@ class Connection:
         return load_config(address=self._address, ca_file=self._ca, token_file=self._token_file)
 
     def connect(self) -> Client:
-        """Connect; raises as `chargepool.connect`."""
-        return connect_with(self.config())
+        """Connect, and write amounts from now on as the account says; raises as `chargepool.connect`."""
+        config = self.config()
+        client = connect_with(config)
+        amounts.use_locale(locale_of_account(config))
+        return client
 
 
 def connection_options(function: F) -> F:

@@ -998,6 +998,17 @@ class GetReportResponse(_message.Message):
     VEHICLES_QUARANTINED_FIELD_NUMBER: _builtins.int
     CSV_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
+    TAKE_RATE_PPM_FIELD_NUMBER: _builtins.int
+    NET_TAKE_RATE_PPM_FIELD_NUMBER: _builtins.int
+    MOVERS_FIELD_NUMBER: _builtins.int
+    HELD_BY_AGE_FIELD_NUMBER: _builtins.int
+    QUESTIONED_MICROS_FIELD_NUMBER: _builtins.int
+    ESCROW_BY_AGE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    RETURNED_COUNT_FIELD_NUMBER: _builtins.int
+    RETURNED_MICROS_FIELD_NUMBER: _builtins.int
+    CLAWED_BACK_MICROS_FIELD_NUMBER: _builtins.int
+    APPEALED_MICROS_FIELD_NUMBER: _builtins.int
     month: _builtins.str
     """The month that was asked for; empty for all time."""
     currency: _builtins.str
@@ -1014,6 +1025,20 @@ class GetReportResponse(_message.Message):
     """The same as a file, UTF-8 CSV."""
     file_name: _builtins.str
     """Suggested name of the file."""
+    take_rate_ppm: _builtins.int
+    """Fees per gross, parts per million."""
+    net_take_rate_ppm: _builtins.int
+    """Fees minus what audits cost, per what buyers paid, parts per million; negative when audits cost more."""
+    questioned_micros: _builtins.int
+    """Owners' money of results that are checked again."""
+    returned_count: _builtins.int
+    """Payouts that came back in the period."""
+    returned_micros: _builtins.int
+    """Their sum."""
+    clawed_back_micros: _builtins.int
+    """Taken back from owners in the period for results that proved wrong."""
+    appealed_micros: _builtins.int
+    """Paid in the period for rejections that were overturned."""
     @_builtins.property
     def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerReport]:
         """By owner's id; owners with nothing to report are left out."""
@@ -1021,6 +1046,22 @@ class GetReportResponse(_message.Message):
     @_builtins.property
     def total(self) -> Global___OwnerReport:
         """The sum over all owners; no owner's id. Its fee_micros is the pool's income."""
+
+    @_builtins.property
+    def movers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportMover]:
+        """Owners whose net rose most against the month before, then those whose net fell most; none for all time."""
+
+    @_builtins.property
+    def held_by_age(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportAge]:
+        """Owners' money inside the dispute window, by the time since verification."""
+
+    @_builtins.property
+    def escrow_by_age(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportAge]:
+        """Money reserved for jobs, by the time since the job's first reservation."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportLeftOut]:
+        """Payout rows that were quarantined in runs planned in the period."""
 
     def __init__(
         self,
@@ -1035,14 +1076,123 @@ class GetReportResponse(_message.Message):
         vehicles_quarantined: _builtins.int = ...,
         csv: _builtins.bytes = ...,
         file_name: _builtins.str = ...,
+        take_rate_ppm: _builtins.int = ...,
+        net_take_rate_ppm: _builtins.int = ...,
+        movers: _abc.Iterable[Global___ReportMover] | None = ...,
+        held_by_age: _abc.Iterable[Global___ReportAge] | None = ...,
+        questioned_micros: _builtins.int = ...,
+        escrow_by_age: _abc.Iterable[Global___ReportAge] | None = ...,
+        left_out: _abc.Iterable[Global___ReportLeftOut] | None = ...,
+        returned_count: _builtins.int = ...,
+        returned_micros: _builtins.int = ...,
+        clawed_back_micros: _builtins.int = ...,
+        appealed_micros: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyers_spent_micros", b"buyers_spent_micros", "csv", b"csv", "currency", b"currency", "file_name", b"file_name", "made_at_us", b"made_at_us", "month", b"month", "owners", b"owners", "total", b"total", "vehicles_quarantined", b"vehicles_quarantined", "verification_cost_micros", b"verification_cost_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appealed_micros", b"appealed_micros", "buyers_spent_micros", b"buyers_spent_micros", "clawed_back_micros", b"clawed_back_micros", "csv", b"csv", "currency", b"currency", "escrow_by_age", b"escrow_by_age", "file_name", b"file_name", "held_by_age", b"held_by_age", "left_out", b"left_out", "made_at_us", b"made_at_us", "month", b"month", "movers", b"movers", "net_take_rate_ppm", b"net_take_rate_ppm", "owners", b"owners", "questioned_micros", b"questioned_micros", "returned_count", b"returned_count", "returned_micros", b"returned_micros", "take_rate_ppm", b"take_rate_ppm", "total", b"total", "vehicles_quarantined", b"vehicles_quarantined", "verification_cost_micros", b"verification_cost_micros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReportResponse: _TypeAlias = GetReportResponse  # noqa: Y015
+
+@_typing.final
+class ReportMover(_message.Message):
+    """An owner whose net changed much."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    NET_MICROS_FIELD_NUMBER: _builtins.int
+    BEFORE_MICROS_FIELD_NUMBER: _builtins.int
+    owner_id: _builtins.str
+    """The owner."""
+    net_micros: _builtins.int
+    """Net of the month."""
+    before_micros: _builtins.int
+    """Net of the month before."""
+    def __init__(
+        self,
+        *,
+        owner_id: _builtins.str = ...,
+        net_micros: _builtins.int = ...,
+        before_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_micros", b"before_micros", "net_micros", b"net_micros", "owner_id", b"owner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportMover: _TypeAlias = ReportMover  # noqa: Y015
+
+@_typing.final
+class ReportAge(_message.Message):
+    """Money of an age."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_DAYS_FIELD_NUMBER: _builtins.int
+    UNTIL_DAYS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AMOUNT_MICROS_FIELD_NUMBER: _builtins.int
+    from_days: _builtins.int
+    """From so many days."""
+    until_days: _builtins.int
+    """To less than so many; 0 without end."""
+    count: _builtins.int
+    """Receipts or jobs."""
+    amount_micros: _builtins.int
+    """Their money."""
+    def __init__(
+        self,
+        *,
+        from_days: _builtins.int = ...,
+        until_days: _builtins.int = ...,
+        count: _builtins.int = ...,
+        amount_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micros", b"amount_micros", "count", b"count", "from_days", b"from_days", "until_days", b"until_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportAge: _TypeAlias = ReportAge  # noqa: Y015
+
+@_typing.final
+class ReportLeftOut(_message.Message):
+    """A payout row that was quarantined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYOUT_ID_FIELD_NUMBER: _builtins.int
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_MICROS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    payout_id: _builtins.str
+    """The run."""
+    owner_id: _builtins.str
+    """The owner."""
+    amount_micros: _builtins.int
+    """What would have been paid."""
+    reason: _builtins.str
+    """Why not."""
+    def __init__(
+        self,
+        *,
+        payout_id: _builtins.str = ...,
+        owner_id: _builtins.str = ...,
+        amount_micros: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micros", b"amount_micros", "owner_id", b"owner_id", "payout_id", b"payout_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportLeftOut: _TypeAlias = ReportLeftOut  # noqa: Y015
 
 @_typing.final
 class OwnerReport(_message.Message):
@@ -1076,7 +1226,7 @@ class OwnerReport(_message.Message):
     available_micros: _builtins.int
     """The owner's payable money when the report was made."""
     paid_micros: _builtins.int
-    """In payout runs approved in the period."""
+    """Payouts booked in the period minus those that came back in it."""
     def __init__(
         self,
         *,

@@ -1,22 +1,22 @@
 """The operator's report of a month or of all time, from receipts, payout runs and the books."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from pool_protocol.limits import DAY_US
 from pool_server.app.books import account
 from pool_server.core.fleet import VehicleState
 from pool_server.core.ledger import accounts as chart
-from pool_server.core.ledger.model import AccountCode
-from pool_server.core.payouts.model import PayoutState
-from pool_server.core.payouts.row_state import PAID_STATES, row_state
+from pool_server.core.ledger.model import AccountCode, TransferCode
 from pool_server.core.pool_report import OwnerLine, PoolReport, make_report
-from pool_server.core.statement import month_bounds_us
+from pool_server.core.report_figures import LeftOutRow, Mover, ReportFigures, by_age, movers_of
+from pool_server.core.statement import date_of, month_bounds_us
 from pool_server.ports.money import DayRow
+from pool_server.ports.papers import OwnerFlow
 from pool_server.ports.unit_of_work import UnitOfWork
 
 #: The end of "all time": the last day that the tables can hold.
 _FOR_EVER_US = 2**62 // DAY_US * DAY_US
-_APPROVED = (PayoutState.APPROVED, PayoutState.EXPORTED)
 
 
 def pool_report(uow: UnitOfWork, *, month: str, now_us: int) -> PoolReport:
@@ -32,7 +32,8 @@ def pool_report(uow: UnitOfWork, *, month: str, now_us: int) -> PoolReport:
         for row in uow.receipts.sums_by_owner(from_day=from_us // DAY_US, until_day=until_us // DAY_US)
     }
     balances = _balances(uow)
-    paid = _paid(uow, from_us=from_us, until_us=until_us)
+    flows = uow.papers.owner_flows(from_us=from_us, until_us=until_us)
+    paid = _sums(flows, TransferCode.PAYOUT, TransferCode.PAYOUT_RETURNED)
     owner_ids = work.keys() | balances.keys() | paid.keys()
     verification = account(uow, chart.VERIFICATION.name)
     return make_report(
@@ -40,13 +41,54 @@ def pool_report(uow: UnitOfWork, *, month: str, now_us: int) -> PoolReport:
         currency=uow.terms.currency,
         made_at_us=now_us,
         owners=[
-            _line(owner_id, work.get(owner_id), balances.get(owner_id, {}), paid.get(owner_id, 0))
+            _line(owner_id, work.get(owner_id), balances.get(owner_id, {}), -paid.get(owner_id, 0))
             for owner_id in sorted(owner_ids)
         ],
         verification_cost_micros=0
         if verification is None
         else uow.receipts.paid_by(verification.account_id, from_us=from_us, until_us=until_us),
         vehicles_quarantined=uow.fleet.counts_by_state().get(VehicleState.QUARANTINED.value, 0),
+        figures=ReportFigures(
+            movers=_movers(uow, work, from_us=from_us) if month else (),
+            held_by_age=by_age(uow.papers.held_since(), now_us=now_us),
+            questioned_micros=sum(codes.get(AccountCode.OWNER_QUESTIONED, 0) for codes in balances.values()),
+            escrow_by_age=by_age(uow.papers.escrow_since(), now_us=now_us),
+            left_out=_left_out(uow, from_us=from_us, until_us=until_us),
+            returned_count=sum(flow.transfers for flow in flows if flow.code == TransferCode.PAYOUT_RETURNED),
+            returned_micros=sum(_sums(flows, TransferCode.PAYOUT_RETURNED).values()),
+            clawed_back_micros=-sum(_sums(flows, TransferCode.CLAWED_BACK).values()),
+            appealed_micros=sum(_sums(flows, TransferCode.APPEALED).values()),
+        ),
+    )
+
+
+def _sums(flows: Sequence[OwnerFlow], *codes: TransferCode) -> dict[str, int]:
+    """Return what moved per owner for some reasons; positive is towards the owner."""
+    sums: dict[str, int] = defaultdict(int)
+    for flow in flows:
+        if flow.code in codes:
+            sums[flow.owner_id] += flow.amount_micros
+    return sums
+
+
+def _movers(uow: UnitOfWork, work: dict[str, DayRow], *, from_us: int) -> tuple[Mover, ...]:
+    before_from_us, _ = month_bounds_us(date_of(from_us - 1)[:7])
+    before = uow.receipts.sums_by_owner(from_day=before_from_us // DAY_US, until_day=from_us // DAY_US)
+    return movers_of(
+        {owner_id: row.net_micros for owner_id, row in work.items()},
+        {row.owner_id: row.net_micros for row in before},
+    )
+
+
+def _left_out(uow: UnitOfWork, *, from_us: int, until_us: int) -> tuple[LeftOutRow, ...]:
+    return tuple(
+        LeftOutRow(
+            payout_id=run.text_id, owner_id=row.owner_id, amount_micros=row.amount_micros, reason=row.reason
+        )
+        for run in uow.payouts.runs()
+        if from_us <= run.planned_at_us < until_us
+        for row in uow.payouts.rows(run.payout_id)
+        if row.reason
     )
 
 
@@ -56,18 +98,6 @@ def _balances(uow: UnitOfWork) -> dict[str, dict[int, int]]:
     for loaded in uow.ledger.accounts_by_prefix("owner:"):
         balances[chart.owner_of(loaded.name)][loaded.code] = loaded.balance_micros
     return balances
-
-
-def _paid(uow: UnitOfWork, *, from_us: int, until_us: int) -> dict[str, int]:
-    """Return each owner's money in runs approved in a time range, but for what came back."""
-    paid: dict[str, int] = defaultdict(int)
-    for run in uow.payouts.runs():
-        if run.state in _APPROVED and from_us <= run.approved_at_us < until_us:
-            steps = uow.banks.steps(run.payout_id)
-            for row in uow.payouts.rows(run.payout_id):
-                state = row_state(run.state, steps.get(row.owner_id, ()))
-                paid[row.owner_id] += 0 if row.reason or state not in PAID_STATES else row.amount_micros
-    return paid
 
 
 def _line(owner_id: str, work: DayRow | None, balances: dict[int, int], paid_micros: int) -> OwnerLine:

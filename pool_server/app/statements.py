@@ -101,6 +101,7 @@ def _work_line(receipt: ReceiptRow, told: EnergyFigures | None) -> StatementLine
         fee_micros=receipt.fee_micros,
         net_micros=receipt.net_micros,
         energy=NO_ENERGY if told is None else sum_of(told),
+        receipt_id=receipt.receipt_id,
     )
 
 

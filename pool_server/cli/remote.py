@@ -74,6 +74,14 @@ class Remote:
         """
         yield from self._stream(price_service_pb2_grpc.PriceServiceStub, method, request)
 
+    def stream(self, method: str, request: Any, *, service: Any) -> Iterator[Any]:
+        """Make one call of the service with this stub and yield its answers as they come.
+
+        Raises:
+            PoolError, click.UsageError: as `call` does.
+        """
+        yield from self._stream(service, method, request)
+
     def _unary(self, make_stub: Callable[[grpc.Channel], Any], method: str, request: Any) -> Any:
         with self._stub(make_stub) as (stub, metadata):
             unary: Callable[..., Any] = getattr(stub, method)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from pool_protocol import amounts
 from pool_protocol.errors import PoolError
 from pool_server.cli import (
+    account,
     books,
     classes,
     fleet,
@@ -45,16 +47,25 @@ Begin with:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File that holds an operator's token.",
 )
+@click.option(
+    "--locale",
+    envvar="CHARGEPOOL_LOCALE",
+    default="",
+    help="How amounts are written: de_DE, en_GB (default).",
+)
 @click.version_option(package_name="chargepool", prog_name="pool-server")
 @click.pass_context
 def cli(
     context: click.Context,
+    *,
     data: Path | None,
     address: str | None,
     ca_file: Path | None,
     token_file: Path | None,
+    locale: str,
 ) -> None:
     """Make, run and operate a compute pool of charging cars."""
+    amounts.use_locale(amounts.parse_locale(locale) if locale else "")
     context.obj = Remote(data=data, address=address, ca_file=ca_file, token_file=token_file)
 
 
@@ -64,6 +75,7 @@ for command in (
     fleet.overview,
     principals.principals,
     principals.tokens,
+    account.account,
     books.deposit,
     fleet.fleet,
     fleet.jobs,

@@ -7,9 +7,10 @@ made. Buyers and the pool itself (audits) together paid what owners and the fee 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pool_protocol.errors import InvariantError
+from pool_server.core.report_figures import NO_FIGURES, ReportFigures, share_ppm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class OwnerLine:
     available_micros: int = 0
     """Payable when the report is made."""
     paid_micros: int = 0
-    """In payout runs that were approved in the period."""
+    """Payouts booked in the period minus those that came back in it."""
 
     @property
     def is_empty(self) -> bool:
@@ -53,6 +54,7 @@ class PoolReport:
     """Paid by the pool for audits verified in the period."""
     vehicles_quarantined: int
     """When the report is made."""
+    figures: ReportFigures = NO_FIGURES
 
 
 def make_report(
@@ -63,6 +65,7 @@ def make_report(
     owners: Sequence[OwnerLine],
     verification_cost_micros: int,
     vehicles_quarantined: int,
+    figures: ReportFigures = NO_FIGURES,
 ) -> PoolReport:
     """Put a report together.
 
@@ -95,4 +98,11 @@ def make_report(
         buyers_spent_micros=total.gross_micros - verification_cost_micros,
         verification_cost_micros=verification_cost_micros,
         vehicles_quarantined=vehicles_quarantined,
+        figures=replace(
+            figures,
+            take_rate_ppm=share_ppm(total.fee_micros, total.gross_micros),
+            net_take_rate_ppm=share_ppm(
+                total.fee_micros - verification_cost_micros, total.gross_micros - verification_cost_micros
+            ),
+        ),
     )

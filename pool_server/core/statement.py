@@ -63,6 +63,8 @@ class StatementLine:
     """Positive is towards the owner: for work the credit to held, else the change of available money."""
     energy: EnergySums = NO_ENERGY
     """For work and unpaid lines, as the owner's vehicles told it."""
+    receipt_id: int = 0
+    """The receipt of a work line; 0 for others, and for work that is summed by day."""
 
     @property
     def after_electricity_micros(self) -> int | None:
@@ -162,7 +164,7 @@ def format_kwh(energy_mj: int) -> str:
 #: Columns are only ever added at the end: people have spreadsheets.
 _COLUMNS = (
     *("time", "kind", "reference", "work_wu", "price_per_wu", "gross", "fee", "net", "currency"),
-    *("energy_kwh", "energy_source", "electricity", "net_after_electricity"),
+    *("energy_kwh", "energy_source", "electricity", "net_after_electricity", "receipt"),
 )
 
 
@@ -176,7 +178,7 @@ def _csv(
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
-    no_energy = ("", "", "", "")
+    no_energy = ("", "", "", "", "")
     opening, closing = format_micros(opening_micros), format_micros(closing_micros)
     writer.writerow(("", "opening", "", "", "", "", "", opening, currency, *no_energy))
     for line in lines:
@@ -193,6 +195,7 @@ def _csv(
                 format_micros(line.net_micros),
                 currency,
                 *_energy_cells(line.energy, line.net_micros),
+                str(line.receipt_id or ""),
             )
         )
     writer.writerow(
@@ -203,6 +206,7 @@ def _csv(
             format_micros(totals.net_micros),
             currency,
             *_energy_cells(totals.energy, totals.net_micros),
+            "",
         )
     )
     writer.writerow(("", "closing", "", "", "", "", "", closing, currency, *no_energy))

@@ -23,6 +23,7 @@ from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner
 from pool_server.main.disputes import PoolReferee, run_disputes
 from pool_server.main.loops import run_sweeps
+from pool_server.main.papers import report_servicer
 from pool_server.main.parts import ServerParts
 from pool_server.main.sweeps import sweeps
 from pool_server.main.wiring import (
@@ -40,6 +41,7 @@ from pool_server.referee.bench import RefereeBench
 from pool_server.rpc.authentication import Authenticator
 from pool_server.rpc.hub import Hub
 from pool_server.rpc.interceptor import EdgeInterceptor
+from pool_server.rpc.particulars_servicer import ParticularsServicer
 from pool_server.rpc.policy import Listener
 from pool_server.rpc.server import Listeners, Servicers
 from pool_server.rpc.store_access import StoreAccess
@@ -161,6 +163,8 @@ class PoolServer:
             books=parts.books(),
             payouts=parts.payouts(),
             price=parts.price(),
+            particulars=ParticularsServicer(store=store),
+            reports=report_servicer(store, config=self._config, facts=self._facts),
         )
         server_key = self._authority.issue_server(server_hosts(self._config), now_us=self._clock.now_us())
         listeners = self._listeners = Listeners(

@@ -1,10 +1,15 @@
 """What papers need of a store: particulars of accounts, issued documents, and sums that only the log has."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from pool_server.core.buyer_month import BuyerMonth, DocumentKind
+from pool_server.core.issuer import TaxRules
 from pool_server.core.particulars import Particulars
+from pool_server.core.pool_report import PoolReport
+from pool_server.core.statement import Statement
+from pool_server.core.yearly import OwnerYear
 
 
 class ParticularsRepository(Protocol):
@@ -54,6 +59,10 @@ class ChargeRow(NamedTuple):
     attempts: int
     work_uwu: int
     cost_micros: int
+    energy_mj: int = 0
+    """As far as the vehicles told it."""
+    energy_attempts: int = 0
+    """Attempts whose energy was told."""
 
 
 class OwnerFlow(NamedTuple):
@@ -110,8 +119,8 @@ class PaperRepository(Protocol):
         """
         ...
 
-    def charged_before(self, *, before_us: int, buyer_account_id: int) -> int:
-        """Return what a buyer's escrows paid for attempts verified before a time. Reads the buyer's jobs."""
+    def charged(self, *, buyer_account_id: int) -> int:
+        """Return what a buyer's escrows have paid for verified work, ever."""
         ...
 
     def buyer_flows(self, *, buyer_account_id: int, from_us: int, until_us: int) -> list[BuyerFlow]:
@@ -131,4 +140,79 @@ class PaperRepository(Protocol):
         Moves between an owner's own accounts (held, available, questioned) cross none. Reads the transfers
         of the range.
         """
+        ...
+
+    def held_since(self) -> list[tuple[int, int, int]]:
+        """Return owners' money inside the dispute window: (hour of verification, receipts, net), by hour.
+
+        The hour is its first microsecond. Money that is questioned, or was taken back, is left out.
+        """
+        ...
+
+    def escrow_since(self) -> list[tuple[int, int, int]]:
+        """Return the jobs that hold money: (when the first was reserved, 1, what is reserved now)."""
+        ...
+
+
+class PaperPrinter(Protocol):
+    """Turns values into files: the same bytes for the same values. Slow: never inside a command."""
+
+    def statement_pdf(
+        self, statement: Statement, *, owner_id: str, owner_name: str, particulars: Particulars
+    ) -> bytes:
+        """Return an owner's statement."""
+        ...
+
+    def invoice_pdf(
+        self,
+        month: BuyerMonth,
+        *,
+        number: str,
+        kind: DocumentKind,
+        issued_at_us: int,
+        buyer_name: str,
+        particulars: Particulars,
+    ) -> bytes:
+        """Return a buyer's paper; without a number a preview."""
+        ...
+
+    def invoice_csv(
+        self,
+        month: BuyerMonth,
+        *,
+        number: str,
+        kind: DocumentKind,
+        buyer_name: str,
+        particulars: Particulars,
+    ) -> bytes:
+        """Return the same as CSV."""
+        ...
+
+    def usage_csv(
+        self,
+        months: Sequence[BuyerMonth],
+        *,
+        numbers: Mapping[str, str],
+        buyer_name: str,
+        particulars: Particulars,
+    ) -> bytes:
+        """Return a buyer's usage in the FOCUS format; `numbers` are those of issued papers, by month."""
+        ...
+
+    def report_pdf(self, report: PoolReport) -> bytes:
+        """Return the payout report."""
+        ...
+
+    def report_csv(self, report: PoolReport) -> bytes:
+        """Return the payout report as CSV."""
+        ...
+
+    def dac7_csv(self, years: Sequence[OwnerYear], *, year: int, currency: str, rules: TaxRules) -> bytes:
+        """Return owners' years in the fields of DAC7."""
+        ...
+
+    def form_1099_csv(
+        self, years: Sequence[OwnerYear], *, year: int, currency: str, rules: TaxRules
+    ) -> bytes:
+        """Return owners' years in the fields of the forms 1099."""
         ...

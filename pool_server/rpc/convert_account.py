@@ -1,5 +1,7 @@
 """Between the wire and what owners and operators ask: vehicles, money, books. Decides nothing."""
 
+from collections.abc import Sequence
+
 from pool_protocol.v1 import account_service_pb2 as account_pb
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_server.app.earnings import Earnings, VehicleEarnings
@@ -9,6 +11,7 @@ from pool_server.core.energy import EnergySums
 from pool_server.core.ledger.model import Account
 from pool_server.core.payouts.model import PayoutDetails
 from pool_server.core.pool_report import OwnerLine, PoolReport
+from pool_server.core.report_figures import AgeClass
 from pool_server.core.statement import Statement
 
 
@@ -154,6 +157,7 @@ def _owner_report(line: OwnerLine) -> admin_pb.OwnerReport:
 
 def report_response(report: PoolReport, *, csv: bytes) -> admin_pb.GetReportResponse:
     """Write the pool's report with its file."""
+    figures = report.figures
     return admin_pb.GetReportResponse(
         month=report.month,
         currency=report.currency,
@@ -165,7 +169,43 @@ def report_response(report: PoolReport, *, csv: bytes) -> admin_pb.GetReportResp
         vehicles_quarantined=report.vehicles_quarantined,
         csv=csv,
         file_name=f"report_{report.month or 'all'}.csv",
+        take_rate_ppm=figures.take_rate_ppm,
+        net_take_rate_ppm=figures.net_take_rate_ppm,
+        movers=[
+            admin_pb.ReportMover(
+                owner_id=mover.owner_id, net_micros=mover.net_micros, before_micros=mover.before_micros
+            )
+            for mover in figures.movers
+        ],
+        held_by_age=_ages(figures.held_by_age),
+        questioned_micros=figures.questioned_micros,
+        escrow_by_age=_ages(figures.escrow_by_age),
+        left_out=[
+            admin_pb.ReportLeftOut(
+                payout_id=row.payout_id,
+                owner_id=row.owner_id,
+                amount_micros=row.amount_micros,
+                reason=row.reason,
+            )
+            for row in figures.left_out
+        ],
+        returned_count=figures.returned_count,
+        returned_micros=figures.returned_micros,
+        clawed_back_micros=figures.clawed_back_micros,
+        appealed_micros=figures.appealed_micros,
     )
+
+
+def _ages(classes: Sequence[AgeClass]) -> list[admin_pb.ReportAge]:
+    return [
+        admin_pb.ReportAge(
+            from_days=one.from_days,
+            until_days=one.until_days,
+            count=one.count,
+            amount_micros=one.amount_micros,
+        )
+        for one in classes
+    ]
 
 
 def ledger_report(report: LedgerReport) -> admin_pb.CheckLedgerResponse:

@@ -152,6 +152,22 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         "GetOrderBook": Rule(_BOTH, Who.MEMBER),
         "FollowAuction": Rule(_API, Who.OPERATOR),
     },
+    f"{_PACKAGE}.ParticularsService": {
+        "GetOwnerParticulars": Rule(_API, Who.OWNER),
+        "SetOwnerParticulars": Rule(_API, Who.OWNER),
+        "GetBuyerParticulars": Rule(_API, Who.BUYER),
+        "SetBuyerParticulars": Rule(_API, Who.BUYER),
+        "GetAccountParticulars": Rule(_API, Who.OPERATOR),
+        "SetAccountParticulars": Rule(_API, Who.OPERATOR),
+    },
+    f"{_PACKAGE}.ReportService": {
+        "GetOwnerStatement": Rule(_API, Who.OWNER),
+        "GetBuyerInvoice": Rule(_API, Who.BUYER),
+        "GetBuyerUsage": Rule(_API, Who.BUYER),
+        **dict.fromkeys(
+            ("ExportStatements", "ExportInvoices", "ExportReport", "ExportYearly"), Rule(_API, Who.OPERATOR)
+        ),
+    },
     "grpc.health.v1.Health": {
         "Check": Rule(_BOTH, Who.ANYONE),
         "Watch": Rule(_BOTH, Who.ANYONE),

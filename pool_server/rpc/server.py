@@ -25,10 +25,14 @@ from pool_protocol.v1 import (
     fleet_service_pb2_grpc,
     market_service_pb2,
     market_service_pb2_grpc,
+    particulars_service_pb2,
+    particulars_service_pb2_grpc,
     payout_service_pb2,
     payout_service_pb2_grpc,
     price_service_pb2,
     price_service_pb2_grpc,
+    report_service_pb2,
+    report_service_pb2_grpc,
 )
 from pool_server.identity.pki import KeyPair
 from pool_server.rpc.exchange import DRAIN_RETRY_MS
@@ -40,6 +44,8 @@ _MARKET = market_service_pb2.DESCRIPTOR.services_by_name["MarketService"].full_n
 _ACCOUNT = account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name
 _BOOKS = books_service_pb2.DESCRIPTOR.services_by_name["BooksService"].full_name
 _PRICE = price_service_pb2.DESCRIPTOR.services_by_name["PriceService"].full_name
+_PARTICULARS = particulars_service_pb2.DESCRIPTOR.services_by_name["ParticularsService"].full_name
+_REPORTS = report_service_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name
 _ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 _PAYOUT = payout_service_pb2.DESCRIPTOR.services_by_name["PayoutService"].full_name
 _ALL_SERVICES = (
@@ -50,6 +56,8 @@ _ALL_SERVICES = (
     _BOOKS,
     _PAYOUT,
     _PRICE,
+    _PARTICULARS,
+    _REPORTS,
 )
 
 #: Calls that are answered at once on one listener, streams included; more wait in the transport.
@@ -82,6 +90,8 @@ class Servicers:
     books: books_service_pb2_grpc.BooksServiceServicer
     payouts: payout_service_pb2_grpc.PayoutServiceServicer
     price: price_service_pb2_grpc.PriceServiceServicer
+    particulars: particulars_service_pb2_grpc.ParticularsServiceServicer
+    reports: report_service_pb2_grpc.ReportServiceServicer
 
 
 class Listeners:
@@ -109,6 +119,10 @@ class Listeners:
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, self._api)
         books_service_pb2_grpc.add_BooksServiceServicer_to_server(servicers.books, self._api)
         payout_service_pb2_grpc.add_PayoutServiceServicer_to_server(servicers.payouts, self._api)
+        particulars_service_pb2_grpc.add_ParticularsServiceServicer_to_server(
+            servicers.particulars, self._api
+        )
+        report_service_pb2_grpc.add_ReportServiceServicer_to_server(servicers.reports, self._api)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicers.fleet, self._fleet)
         for server in (self._api, self._fleet):
             price_service_pb2_grpc.add_PriceServiceServicer_to_server(servicers.price, server)

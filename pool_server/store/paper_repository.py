@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pool_protocol.limits import DAY_US
+from pool_protocol.limits import DAY_US, HOUR_US
 from pool_server.core.ledger import accounts as chart
-from pool_server.core.ledger.model import AccountCode
+from pool_server.core.ledger.model import AccountCode, TransferCode
 from pool_server.ports.papers import BuyerFlow, ChargeRow, IssuedDocument, OwnerFlow
 from pool_server.store.driver import Driver
 from pool_server.store.statements import insert_many
@@ -24,6 +24,7 @@ _POSTS = "t.kind IN (0, 2)"
 _CHARGED = (
     "FROM receipts r JOIN transfers t ON t.transfer_id = r.transfer_id "
     "JOIN accounts a ON a.account_id = t.debit_account_id "
+    "LEFT JOIN attempt_energy e ON e.attempt_id = r.attempt_id "
     "WHERE r.verified_at_us >= ? AND r.verified_at_us < ? AND a.sweep_to_account_id > 0 "
     "AND (? = 0 OR a.sweep_to_account_id = ?) AND r.receipt_id >= ? AND r.receipt_id <= ? "
 )
@@ -87,7 +88,8 @@ class SqlPaperRepository:
     def charges(self, *, from_us: int, until_us: int, buyer_account_id: int = 0) -> list[ChargeRow]:
         key = f"a.sweep_to_account_id, r.verified_at_us / {DAY_US}, r.job_id, r.price_micros_per_wu"
         rows = self._driver.run(
-            f"SELECT {key}, COUNT(*), SUM(r.work_uwu), SUM(t.amount_micros) {_CHARGED} "
+            f"SELECT {key}, COUNT(*), SUM(r.work_uwu), SUM(t.amount_micros), "
+            f"COALESCE(SUM(e.energy_mj), 0), COUNT(e.attempt_id) {_CHARGED} "
             f"GROUP BY {key} ORDER BY a.sweep_to_account_id, r.job_id, 2, r.price_micros_per_wu",
             (
                 from_us,
@@ -99,15 +101,18 @@ class SqlPaperRepository:
         )
         return [ChargeRow(*map(int, row)) for row in rows]
 
-    def charged_before(self, *, before_us: int, buyer_account_id: int) -> int:
-        total = self._driver.run(
-            "SELECT COALESCE(SUM(t.amount_micros), 0) "
-            "FROM accounts a JOIN transfers t ON t.debit_account_id = a.account_id "
-            "WHERE a.sweep_to_account_id = ? AND a.sweep_to_account_id > 0 AND t.code = 310 AND t.kind = 2 "
-            "AND t.recorded_at_us < ?",
-            (buyer_account_id, before_us),
+    def charged(self, *, buyer_account_id: int) -> int:
+        paid = self._driver.run(
+            "SELECT COALESCE(SUM(debits_posted), 0) FROM accounts "
+            "WHERE sweep_to_account_id = ? AND sweep_to_account_id > 0",
+            (buyer_account_id,),
         ).scalar_one()
-        return int(total)
+        returned = self._driver.run(
+            "SELECT COALESCE(SUM(amount_micros), 0) FROM transfers "
+            f"WHERE credit_account_id = ? AND code = {int(TransferCode.RELEASE)} AND {OUTSIDE_HOT_PATH}",
+            (buyer_account_id,),
+        ).scalar_one()
+        return int(paid) - int(returned)
 
     def buyer_flows(self, *, buyer_account_id: int, from_us: int, until_us: int) -> list[BuyerFlow]:
         buyer = (buyer_account_id, buyer_account_id)
@@ -149,6 +154,24 @@ class SqlPaperRepository:
             OwnerFlow(owner_id, other_code, code, amount, count)
             for (owner_id, other_code, code, _), (amount, count) in sorted(sums.items())
         ]
+
+    def held_since(self) -> list[tuple[int, int, int]]:
+        rows = self._driver.run(
+            f"SELECT verified_at_us / {HOUR_US}, COUNT(*), SUM(net_micros) FROM receipts "
+            "WHERE receipt_id > COALESCE((SELECT value FROM marks WHERE name = ?), 0) AND net_micros > 0 "
+            "AND NOT EXISTS (SELECT 1 FROM questioned_attempts AS q WHERE q.receipt_id = receipts.receipt_id "
+            "AND q.state <> 'upheld' AND q.net_micros > 0) GROUP BY 1 ORDER BY 1",
+            ("released_through_receipt_id",),
+        )
+        return [(int(hour) * HOUR_US, int(count), int(net)) for hour, count, net in rows]
+
+    def escrow_since(self) -> list[tuple[int, int, int]]:
+        rows = self._driver.run(
+            "SELECT opened_at_us, credits_posted - debits_posted FROM accounts "
+            f"WHERE code = {int(AccountCode.JOB_ESCROW)} AND credits_posted > debits_posted "
+            "ORDER BY account_id"
+        )
+        return [(int(opened_at_us), 1, int(balance)) for opened_at_us, balance in rows]
 
     def _receipts_of(self, *, from_us: int, until_us: int) -> tuple[int, int]:
         """Return the first and last receipt that were signed, hence verified, in a time range."""

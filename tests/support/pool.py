@@ -35,6 +35,8 @@ from pool_protocol.v1 import (
     books_service_pb2_grpc,
     fleet_service_pb2_grpc,
     market_service_pb2_grpc,
+    particulars_service_pb2_grpc,
+    report_service_pb2_grpc,
 )
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_protocol.v1 import fleet_service_pb2 as fleet_pb
@@ -261,6 +263,14 @@ class PoolHandle:
     def market(self) -> market_service_pb2_grpc.MarketServiceStub:
         """MarketService."""
         return market_service_pb2_grpc.MarketServiceStub(self.api_channel())
+
+    def particulars(self) -> particulars_service_pb2_grpc.ParticularsServiceStub:
+        """ParticularsService."""
+        return particulars_service_pb2_grpc.ParticularsServiceStub(self.api_channel())
+
+    def reports(self) -> report_service_pb2_grpc.ReportServiceStub:
+        """ReportService."""
+        return report_service_pb2_grpc.ReportServiceStub(self.api_channel())
 
     def enrolment(self) -> fleet_service_pb2_grpc.FleetServiceStub:
         """FleetService on the API listener: what a device without a certificate may call."""

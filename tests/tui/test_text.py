@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool_protocol import amounts
 from tests.tui.scenes import NOW_US, at
 from tui.view_models import text
 
@@ -37,6 +38,13 @@ def test_money(micros: int, shown: str) -> None:
 )
 def test_money_in_cents_still_shows_what_is_below_a_cent(micros: int, shown: str) -> None:
     assert text.money(micros, "", cents=True) == shown
+
+
+def test_money_is_written_as_the_account_reads_it() -> None:
+    with amounts.in_locale("de_DE"):
+        assert text.money(1_234_500_000, "EUR") == "1.234,50 EUR"
+        assert text.price_per_wu(20, "EUR") == "0,00002 EUR/WU"
+    assert text.money(1_234_500_000, "EUR") == "1,234.50 EUR"
 
 
 @given(st.integers(min_value=0, max_value=10**15))

@@ -127,7 +127,7 @@ def test_a_column_is_only_ever_added_at_the_end() -> None:
 
     assert header == (
         b"time,kind,reference,work_wu,price_per_wu,gross,fee,net,currency,"
-        b"energy_kwh,energy_source,electricity,net_after_electricity"
+        b"energy_kwh,energy_source,electricity,net_after_electricity,receipt"
     )
 
 
