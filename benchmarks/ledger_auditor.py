@@ -3,10 +3,10 @@
     python -m benchmarks.ledger_auditor [--operations 100000] [--seed 1] [--postgresql | --database-url URL]
 
 Then the database's books are checked from their log, as `pool-server ledger check` does, and written as
-journals, which bean-check and hledger must accept. Prints counts by operation and outcome, the list of
-checks, and one line of JSON last. A SQLite file is made and thrown away; or a PostgreSQL is started for the
-run (`--postgresql`, of the development requirements); or the database at a URL is used, which must be empty.
-The same seed repeats a run.
+journals, which bean-check and hledger must accept, and refuse with an error of one micro-unit in them. Prints
+counts by operation and outcome, the list of checks, and one line of JSON last. A SQLite file is made and
+thrown away; or a PostgreSQL is started for the run (`--postgresql`, of the development requirements); or the
+database at a URL is used, which must be empty. The same seed repeats a run.
 """
 
 import json
@@ -24,7 +24,7 @@ from pool_server.core.ledger.model import Outcome
 from pool_server.store.engine import open_engine
 from pool_server.store.migrations import upgrade
 from tests.support import databases
-from tests.support.accounting import HLEDGER_MISSING, complaint_of, write_journal
+from tests.support.accounting import HLEDGER_MISSING, complaint_of, planted, write_journal
 from tests.support.ledger_audit import LedgerAudit
 from tests.support.ledger_workload import Workload
 
@@ -113,6 +113,14 @@ def _journals(audit: LedgerAudit, folder: Path) -> dict[str, str]:
         click.echo(f"{program}: {said[program]} ({size_mib:.1f} MiB)")
         if complaint is None:
             click.echo(f"  {HLEDGER_MISSING}")
+            continue
+        for place, wrong in planted(journal_format, path.read_text(encoding="ascii")).items():
+            bad = folder / f"planted.{journal_format.value}"
+            bad.write_text(wrong, encoding="ascii")
+            is_refused = bool(complaint_of(journal_format, bad))
+            click.echo(f"  an error of one micro-unit, {place}: {'refused' if is_refused else 'ACCEPTED'}")
+            if not is_refused:
+                said[program] = f"accepts an error of one micro-unit in {place}"
     return said
 
 

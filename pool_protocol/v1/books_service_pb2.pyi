@@ -116,19 +116,23 @@ class GetAccountAtRequest(_message.Message):
 
     ACCOUNT_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    BEFORE_US_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """The account's name, for example "bank:main"."""
     at: _builtins.int
     """As of this transfer, itself included; 0 is before the first. Without it: as of the last."""
+    before_us: _builtins.int
+    """As of the last transfer that was recorded before this time; 0: see "at". Not both."""
     def __init__(
         self,
         *,
         account: _builtins.str = ...,
         at: _builtins.int | None = ...,
+        before_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "account", b"account", "at", b"at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at", b"_at", "account", b"account", "at", b"at", "before_us", b"before_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__at: _TypeAlias = _typing.Literal["at"]  # noqa: Y015
     _WhichOneofArgType__at: _TypeAlias = _typing.Literal["_at", b"_at"]  # noqa: Y015

@@ -104,6 +104,19 @@ def balance_micros(account: Account, counters: Counters) -> int:
     return -credits_less_debits if is_debit else credits_less_debits
 
 
+def last_transfer_before(uow: UnitOfWork, at_us: int) -> int:
+    """Return the last transfer that was recorded before a time; 0 when there is none.
+
+    Time never goes back in the log, so it is found by halving.
+    """
+    low, high = 0, uow.ledger.head().transfer_id
+    while low < high:
+        middle = (low + high + 1) // 2
+        [row] = uow.ledger_log.rows(after=middle - 1, through=middle)
+        low, high = (middle, high) if row.recorded_at_us < at_us else (low, middle - 1)
+    return low
+
+
 def begin_reading(uow: UnitOfWork, *, name: str, at_transfer_id: int | None = None) -> Reading:
     """Begin to read an account's counters as of a transfer; by default as of now.
 

@@ -4,12 +4,13 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pool_protocol.amounts import decimal
+from pool_protocol.amounts import amount
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_protocol.v1 import books_service_pb2 as pb
@@ -93,17 +94,27 @@ def accounts(remote: Remote, *, prefix: str, as_json: bool) -> None:
     type=click.IntRange(min=0),
     help="As of this transfer, itself included; 0 is before the first. Default: the last one.",
 )
+@click.option(
+    "--on",
+    "day",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="As of the end of this day, UTC, for example 2026-12-31.",
+)
 @json_option
 @click.pass_obj
-def balance(remote: Remote, *, account: str, at: int | None, as_json: bool) -> None:
+def balance(remote: Remote, *, account: str, at: int | None, day: datetime | None, as_json: bool) -> None:
     """Show the four counters of ACCOUNT as of any transfer, read from the log again.
 
-    ACCOUNT is a name as `ledger accounts` lists it, for example bank:main. Without --at, what the log comes
-    to is compared with what the ledger keeps; exit status 1 when the two differ.
+    ACCOUNT is a name as `ledger accounts` lists it, for example bank:main. Without --at and --on, what the
+    log comes to is compared with what the ledger keeps; exit status 1 when the two differ.
     """
     request = pb.GetAccountAtRequest(account=account)
+    if at is not None and day is not None:
+        raise click.UsageError("--at and --on both say when: give one")
     if at is not None:
         request.at = at
+    if day is not None:
+        request.before_us = int((day.replace(tzinfo=UTC) + timedelta(days=1)).timestamp()) * 1_000_000
     found = read_balance(remote, request)
     if as_json:
         print_json(found)
@@ -166,7 +177,7 @@ def history(remote: Remote, *, account: str, limit: int, before: int | None, as_
                 line.code_name,
                 line.counter_account,
                 _change(line),
-                decimal(line.balance_micros),
+                amount(line.balance_micros),
                 _about(line),
             ]
             for line in lines
@@ -178,8 +189,8 @@ def history(remote: Remote, *, account: str, limit: int, before: int | None, as_
 
 def _change(line: pb.HistoryLine) -> str:
     if line.kind in {"single", "post"}:
-        return f"{'+' if line.change_micros > 0 else ''}{decimal(line.change_micros)}"
-    return f"({decimal(line.amount_micros)} {'reserved' if line.kind == 'pending' else 'released'})"
+        return f"{'+' if line.change_micros > 0 else ''}{amount(line.change_micros)}"
+    return f"({amount(line.amount_micros)} {'reserved' if line.kind == 'pending' else 'released'})"
 
 
 def _about(line: pb.HistoryLine) -> str:

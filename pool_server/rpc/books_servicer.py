@@ -21,6 +21,7 @@ from pool_server.app.account_reading import (
     begin_history,
     begin_reading,
     history_back,
+    last_transfer_before,
     read_on,
 )
 from pool_server.app.books_export import (
@@ -74,6 +75,10 @@ class BooksServicer(books_service_pb2_grpc.BooksServiceServicer):
         self, request: pb.GetAccountAtRequest, context: _Context
     ) -> AsyncIterator[pb.GetAccountAtResponse]:
         at = _transfer_id("at", request.at) if request.HasField("at") else None
+        if request.before_us:
+            if at is not None or not 0 < request.before_us <= ROW_ID_MAX:
+                raise invalid("before_us", "a time in microseconds since 1970, and not beside `at`")
+            at = await self._step(lambda uow: last_transfer_before(uow, request.before_us))
         reading = await self._begin(request.account, at)
         async for progress in self._reading(reading):
             yield pb.GetAccountAtResponse(progress=progress)

@@ -1,5 +1,6 @@
 """The accounting programs that check exported books, run as processes; neither is ever imported."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,15 @@ from pool_server.store.unit_of_work import SqlUnitOfWork
 
 HLEDGER_MISSING = "hledger is not installed; on Debian: apt-get install hledger"
 TIMEOUT_S = 600
+_TRANSACTION = re.compile(
+    r"^\d{4}-\d\d-\d\d \* .*\n(?:  (?:;|[a-z-]+:).*\n)+"
+    r"  \S+  (?P<debit>\d+\.\d{6}) \w+\n  \S+  (?P<credit>-\d+\.\d{6}) \w+\n",
+    re.MULTILINE,
+)
+_ASSERTION = {
+    JournalFormat.BEANCOUNT: re.compile(r"^\S+ balance \S+ (-?\d+\.\d{6}) ~ 0", re.MULTILINE),
+    JournalFormat.HLEDGER: re.compile(r" == (-?\d+\.\d{6}) ", re.MULTILINE),
+}
 
 
 def bean_check() -> str | None:
@@ -44,6 +54,32 @@ def complaint(journal_format: JournalFormat, path: Path) -> str:
         pytest.skip(HLEDGER_MISSING)
     assert said is not None, "bean-check is missing: install the development requirements"
     return said
+
+
+def planted(journal_format: JournalFormat, text: str) -> dict[str, str]:
+    """Return a journal with an error of one micro-unit in it, once for each place where one may hide."""
+    pairs = list(_TRANSACTION.finditer(text))
+    pair = pairs[len(pairs) // 2]
+    debit, credit = pair["debit"], pair["credit"]
+    before, after = text[: pair.start()], text[pair.end() :]
+    one_leg = pair.group().replace(f"  {debit}", f"  {_one_more(debit)}", 1)
+    both_legs = one_leg.replace(f"  {credit}", f"  {_one_more(credit)}", 1)
+    assertions = list(_ASSERTION[journal_format].finditer(text))
+    asserted = assertions[len(assertions) // 2]
+    return {
+        "one leg": before + one_leg + after,
+        "both legs": before + both_legs + after,
+        "a balance": text[: asserted.start(1)] + _one_more(asserted[1]) + text[asserted.end(1) :],
+        "a transfer that is missing": before + after,
+    }
+
+
+def _one_more(digits: str) -> str:
+    """Add a micro-unit to an amount, away from zero."""
+    sign, number = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
+    whole, fraction = number.split(".")
+    micros = str(int(whole + fraction) + 1).rjust(7, "0")
+    return f"{sign}{micros[:-6]}.{micros[-6:]}"
 
 
 def write_journal(uow: SqlUnitOfWork, journal_format: JournalFormat, path: Path) -> Path:

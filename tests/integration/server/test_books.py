@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ def test_a_balance_before_the_first_transfer_is_nothing_and_has_no_time(
     shown = invoke(pool, tmp_path, "balance", "bank:main", "--at", "1").stdout
     assert "bank:main (asset)" in shown
     assert "1 of " in shown
+
+
+def test_a_balance_as_of_the_end_of_a_day(pool: PoolHandle, tmp_path: Path) -> None:
+    last = invoke_json(pool, tmp_path, "balance", "bank:main")
+    first = invoke_json(pool, tmp_path, "balance", "bank:main", "--at", "1")
+    day = datetime.fromtimestamp(first["recorded_at_us"] / 10**6, tz=UTC).date()
+
+    before = invoke_json(pool, tmp_path, "balance", "bank:main", "--on", str(day - timedelta(days=1)))
+    after = invoke_json(pool, tmp_path, "balance", "bank:main", "--on", str(day + timedelta(days=1)))
+
+    assert (before["at"], before["balance_micros"]) == (0, 0)
+    assert (after["at"], after["balance_micros"]) == (last["at"], last["balance_micros"])
+    both = invoke(pool, tmp_path, "balance", "bank:main", "--on", str(day), "--at", "1")
+    assert both.exit_code == 2
+    assert invoke(pool, tmp_path, "balance", "bank:main", "--on", "yesterday").exit_code == 2
 
 
 def test_long_readings_tell_how_far_they_are(pool: PoolHandle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pool_server.app.account_reading import (
     begin_history,
     begin_reading,
     history_back,
+    last_transfer_before,
     near_names,
     read_on,
 )
@@ -150,6 +151,18 @@ def test_a_history_names_the_other_side_and_the_banks_reference(books: Books) ->
     assert (newest.key, oldest.key) == ("deposit:bank-2", "deposit:bank-1")
     assert newest.counter_account == "buyer:buyer_b:available"
     assert newest.is_debit
+
+
+def test_the_last_transfer_before_a_time(tmp_path: Path) -> None:
+    books = Books(tmp_path / "pool.sqlite3")
+    assert books.run(lambda uow: last_transfer_before(uow, 1)) == 0
+    times = [books.now_us + late for late in (0, 0, 5, 9, 9, 9, 20)]
+    for number, books.now_us in enumerate(times):
+        books.deposit(1, reference=f"r{number}")
+
+    for at_us in range(times[0] - 1, times[-1] + 3):
+        found = books.run(lambda uow, at_us=at_us: last_transfer_before(uow, at_us))  # type: ignore[misc]
+        assert found == sum(time < at_us for time in times)
 
 
 def test_names_that_may_have_been_meant(books: Books) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app.deposits import record_deposit
+from pool_server.app.entries import ProposeEntry, approve_entry, propose_entry
 from pool_server.app.money import fund_attempts, reserve_job, settle_attempts
 from pool_server.core.settlement import AttemptFunding
 from pool_server.store.group_commit import GroupCommitWriter
@@ -129,6 +130,45 @@ def test_an_attempt_that_is_funded_sixty_four_times_is_reserved_once(
         return error is None
 
     assert sum(all_at_once(fund)) == 1
+    books.assert_sound()
+
+
+def test_an_entry_that_is_approved_sixty_four_times_is_booked_once(
+    books: Books, writer: GroupCommitWriter[SqlUnitOfWork]
+) -> None:
+    wish = ProposeEntry(
+        code="refund",
+        debit_account="buyer:buyer_b:available",
+        credit_account="bank:main",
+        amount_micros=700_000,
+        reason="asked for it",
+        idempotency_key="refund",
+    )
+
+    def propose(number: int) -> bool:
+        entry = writer.submit(
+            lambda uow: propose_entry(uow, wish, operator_id="op_a", now_us=books.now_us + number)
+        ).result()
+        return entry.entry_id == 1
+
+    def approve(number: int) -> bool:
+        future = writer.submit(
+            lambda uow: approve_entry(
+                uow,
+                entry_id=1,
+                operator_id=f"op_{number % 4}",
+                expected_amount_micros=700_000,
+                now_us=books.now_us,
+            )
+        )
+        error = future.exception()
+        assert error is None or (isinstance(error, PoolError) and error.code is ErrorCode.INVALID_STATE)
+        return error is None
+
+    assert all(all_at_once(propose))
+    # One of four operators was first; that one's other calls are told so again, all others are refused.
+    assert sum(all_at_once(approve)) == THREADS // 4
+    assert books.balances()["bank:main"] == -300_000
     books.assert_sound()
 
 
