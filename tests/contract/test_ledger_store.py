@@ -361,6 +361,13 @@ def test_another_buyers_job_is_refused(books: Books) -> None:
         assert refusal.value.code is ErrorCode.PERMISSION_DENIED
 
 
+FORGED_RUN = (
+    "INSERT INTO payout_runs (payout_id, state, currency, total_micros, row_count, idempotency_key, planned_by, "
+    "planned_at_us, approved_by, approved_at_us, ended_by, ended_at_us, file_sha256, rail) "
+    "VALUES (9,'approved','EUR',10000,1,'k','a',1,'b',1,'',0,'','csv')"
+)
+
+
 @pytest.mark.parametrize(
     ("statement", "found_by"),
     [
@@ -383,12 +390,7 @@ def test_another_buyers_job_is_refused(books: Books) -> None:
         ("UPDATE owner_days SET net_micros = net_micros + 1", "daily_sums_match_receipts"),
         ("INSERT INTO marks VALUES ('released_through_receipt_id', 1)", "released_is_released_receipts"),
         (f"INSERT INTO marks VALUES ('expired_through_us', {NEVER_US})", "no_pending_open_past_expiry"),
-        (
-            "INSERT INTO payout_runs (payout_id, state, currency, total_micros, row_count, idempotency_key, "
-            "planned_by, planned_at_us, approved_by, approved_at_us, ended_by, ended_at_us, file_sha256, rail) "
-            "VALUES (9,'approved','EUR',10000,1,'k','a',1,'b',1,'',0,'','csv')",
-            "payouts_match_ledger",
-        ),
+        (FORGED_RUN, "payouts_match_ledger"),
     ],
 )
 def test_the_check_finds_what_someone_with_the_file_changed(
