@@ -362,8 +362,8 @@ def test_another_buyers_job_is_refused(books: Books) -> None:
 
 
 FORGED_RUN = (
-    "INSERT INTO payout_runs (payout_id, state, currency, total_micros, row_count, idempotency_key, planned_by, "
-    "planned_at_us, approved_by, approved_at_us, ended_by, ended_at_us, file_sha256, rail) "
+    "INSERT INTO payout_runs (payout_id, state, currency, total_micros, row_count, idempotency_key, "
+    "planned_by, planned_at_us, approved_by, approved_at_us, ended_by, ended_at_us, file_sha256, rail) "
     "VALUES (9,'approved','EUR',10000,1,'k','a',1,'b',1,'',0,'','csv')"
 )
 
