@@ -42,6 +42,13 @@ def agent_facts(status: control.AgentStatus) -> facts.AgentFacts:
         signals=_signal_facts(status.signals),
         compute=_compute_facts(status.compute),
         pool=_pool_link_facts(status.pool),
+        energy=facts.CarEnergyFacts(
+            source=status.energy.source,
+            today_mj=status.energy.today_mj,
+            net_micros_per_hour=(
+                status.energy.net_micros_per_hour if _given(status.energy, "net_micros_per_hour") else None
+            ),
+        ),
         events=tuple(
             facts.EventFacts(at_us=event.at_us, code=event.code, message=event.message)
             for event in status.events
@@ -121,9 +128,31 @@ def earnings_facts(earnings: account.GetEarningsResponse) -> facts.EarningsFacts
         payout_threshold_micros=earnings.payout_threshold_micros,
         next_release_us=earnings.next_release_us,
         days=tuple(
-            facts.DayFacts(date=day.date, net_micros=day.net_micros, verified_attempts=day.verified_attempts)
+            facts.DayFacts(
+                date=day.date,
+                net_micros=day.net_micros,
+                verified_attempts=day.verified_attempts,
+                after_electricity_micros=_left(day),
+            )
             for day in earnings.days
         ),
+        energy=_energy_sums(earnings.energy),
+        after_electricity_micros=_left(earnings),
+    )
+
+
+def _left(
+    told: account.GetEarningsResponse | account.DayEarnings | account.StatementLine | account.StatementTotals,
+) -> int | None:
+    return told.after_electricity_micros if _given(told, "after_electricity_micros") else None
+
+
+def _energy_sums(sums: account.EnergySums) -> facts.EnergyFacts:
+    return facts.EnergyFacts(
+        energy_mj=sums.energy_mj,
+        source=sums.source,
+        electricity_micros=sums.electricity_micros if sums.attempts > sums.unpriced_attempts else None,
+        partly_priced=sums.unpriced_attempts > 0,
     )
 
 
@@ -177,10 +206,33 @@ def statement_facts(statement: account.GetStatementResponse) -> facts.StatementF
                 gross_micros=line.gross_micros,
                 fee_micros=line.fee_micros,
                 net_micros=line.net_micros,
+                energy=facts.EnergyFacts(
+                    energy_mj=line.energy_mj,
+                    source=line.energy_source,
+                    electricity_micros=(
+                        line.electricity_micros if _given(line, "electricity_micros") else None
+                    ),
+                ),
+                after_electricity_micros=_left(line),
             )
             for line in statement.lines
         ),
+        total=_statement_total(statement.totals) if _given(statement, "totals") else None,
         csv=statement.csv,
+    )
+
+
+def _statement_total(totals: account.StatementTotals) -> facts.StatementLineFacts:
+    return facts.StatementLineFacts(
+        at_us=0,
+        kind="total",
+        reference="",
+        work_uwu=totals.work_uwu,
+        gross_micros=totals.gross_micros,
+        fee_micros=totals.fee_micros,
+        net_micros=totals.net_micros,
+        energy=_energy_sums(totals.energy),
+        after_electricity_micros=_left(totals),
     )
 
 

@@ -48,6 +48,31 @@ class SignalFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyFacts:
+    """Energy and its cost, as the owner's cars told them."""
+
+    energy_mj: int = 0
+    """Millijoules at the wall; 0 when nothing was told."""
+    source: str = ""
+    """rapl, nvml, rapl+nvml, declared, or mixed; empty when nothing was told."""
+    electricity_micros: int | None = None
+    """By the owner's tariff; None when no cost was told."""
+    partly_priced: bool = False
+    """Whether some of the energy had no price, so that the cost is at least this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarEnergyFacts:
+    """What the car's own computing takes and leaves."""
+
+    source: str = ""
+    """rapl, nvml, rapl+nvml, declared; empty for an agent that does not say."""
+    today_mj: int = 0
+    net_micros_per_hour: int | None = None
+    """What an hour leaves after fee and electricity; None when a part is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeFacts:
     """The computing. Times in milliseconds, power in watts."""
 
@@ -118,6 +143,7 @@ class AgentFacts:
     signals: SignalFacts = SignalFacts()
     compute: ComputeFacts = ComputeFacts()
     pool: PoolLinkFacts = PoolLinkFacts()
+    energy: CarEnergyFacts = CarEnergyFacts()
     events: tuple[EventFacts, ...] = ()
     """Newest first."""
 
@@ -138,6 +164,8 @@ class DayFacts:
     date: str
     net_micros: int
     verified_attempts: int
+    after_electricity_micros: int | None = None
+    """None when no cost was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +184,10 @@ class EarningsFacts:
     next_release_us: int = 0
     days: tuple[DayFacts, ...] = ()
     """Newest last."""
+    energy: EnergyFacts = EnergyFacts()
+    """Of all work that was reported, paid or not."""
+    after_electricity_micros: int | None = None
+    """Gross minus fee minus electricity; None when no cost was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +276,9 @@ class StatementLineFacts:
     gross_micros: int = 0
     fee_micros: int = 0
     net_micros: int = 0
+    energy: EnergyFacts = EnergyFacts()
+    after_electricity_micros: int | None = None
+    """None when no cost was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +290,8 @@ class StatementFacts:
     opening_micros: int
     closing_micros: int
     lines: tuple[StatementLineFacts, ...] = ()
+    total: StatementLineFacts | None = None
+    """The sum of work and its energy; None from a pool that does not tell it."""
     csv: bytes = b""
 
 

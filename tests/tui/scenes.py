@@ -77,6 +77,19 @@ def computing() -> control.AgentStatus:
             verified_attempts=1180,
             rejected_attempts=0,
         ),
+        energy=control.EnergyStatus(
+            source="declared",
+            watts=112.0,
+            today_mj=900_000_000,
+            electricity_today_micros=75_000,
+            joules_per_wu=180.0,
+            wu_per_hour=2_240.0,
+            tariff="fixed",
+            tariff_currency="EUR",
+            tariff_micros_per_kwh=300_000,
+            net_micros_per_hour=121_000,
+            reserve_price_micros_per_wu=18,
+        ),
         events=[
             control.AgentEvent(
                 at_us=at("2026-11-12T23:14:09"), code="LEASED", message="Leased 64 tasks until 00:14."
@@ -135,9 +148,17 @@ def fill(pool: FakePool) -> None:
                 date=f"2026-{10 + (29 + day) // 31:02d}-{(29 + day) % 31 + 1:02d}",
                 net_micros=net * 1000,
                 verified_attempts=net // 5,
+                after_electricity_micros=net * 700,
             )
             for day, net in enumerate(nets)
         ],
+        energy=account.EnergySums(
+            energy_mj=160_920_000_000,
+            source="declared",
+            electricity_micros=13_410_000,
+            attempts=1_490,
+        ),
+        after_electricity_micros=27_424_200,
     )
     pool.vehicles = [
         account.VehicleView(

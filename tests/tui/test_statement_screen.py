@@ -119,6 +119,10 @@ def november() -> account.GetStatementResponse:
                 gross_micros=3000,
                 fee_micros=150,
                 net_micros=2850,
+                energy_mj=36_000_000,
+                energy_source="declared",
+                electricity_micros=3000,
+                after_electricity_micros=-150,
             ),
             account.StatementLine(
                 at_us=scenes.at("2026-11-05T10:00:00"),
@@ -126,7 +130,29 @@ def november() -> account.GetStatementResponse:
                 reference="payout_3",
                 net_micros=-31_500_000,
             ),
+            account.StatementLine(
+                at_us=scenes.at("2026-11-12T10:00:00"),
+                kind="unpaid",
+                reference="2 attempts",
+                energy_mj=3_600_000,
+                energy_source="rapl",
+            ),
         ],
+        totals=account.StatementTotals(
+            work_uwu=2_000_000,
+            gross_micros=3000,
+            fee_micros=150,
+            net_micros=2850,
+            energy=account.EnergySums(
+                energy_mj=39_600_000,
+                measured_mj=3_600_000,
+                source="mixed",
+                electricity_micros=3000,
+                attempts=3,
+                unpriced_attempts=2,
+            ),
+            after_electricity_micros=-150,
+        ),
         csv=b"at,kind\n",
     )
 
@@ -148,6 +174,31 @@ async def test_statement_has_opening_lines_and_closing_and_months_can_be_turned(
         assert "2026-11" in opened.text
         await opened.press("N")
         assert "GetStatement 2026-12" not in pool.calls
+
+
+async def test_a_statement_says_what_is_left_after_electricity_and_how_its_energy_was_found(
+    pool: FakePool,
+) -> None:
+    pool.statements["2026-11"] = november()
+    async with stage(pool=pool) as opened:
+        await open_books(opened)
+        await show_statement(opened)
+        table = opened.app.screen.query_one("#statement", KeyedTable).table
+        rows = [[str(cell).strip() for cell in table.get_row_at(index)] for index in range(table.row_count)]
+        assert [str(column.label) for column in table.columns.values()][3:6] == [
+            "Change",
+            "Electricity",
+            "Net",
+        ]
+        assert rows[0][3:6] == ["+0.00285", "0.003", "-0.00015"]
+        assert rows[1][3:6] == ["-31.50", "", ""]
+        assert rows[2][1:6] == ["not paid", "2 attempts", "", "", ""]
+        assert rows[3] == ["", "total of work", "", "+0.00285", "≥ 0.003", "-0.00015", "0.003", "0.00015"]
+        assert "0.010 kWh, declared, cost 0.003 EUR by your tariff" in opened.text
+        table.move_cursor(row=2)
+        await opened.pilot.pause()
+        assert "ended without pay" in opened.text
+        assert "0.001 kWh, measured; its cost was not told" in opened.text
 
 
 async def test_csv_is_saved_once_and_never_over_an_existing_file(pool: FakePool, tmp_path: Path) -> None:

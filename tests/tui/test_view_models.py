@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from pool_protocol.money import MICROS_PER_UNIT
 from tests.tui import scenes
@@ -15,9 +17,11 @@ from tui.facts import (
     AccountFacts,
     AgentFacts,
     BankFacts,
+    CarEnergyFacts,
     DayFacts,
     DeviceFacts,
     EarningsFacts,
+    EnergyFacts,
     PoolLinkFacts,
     ReasonFacts,
     SignalFacts,
@@ -339,10 +343,10 @@ def test_a_reading_ages_here_after_it_came() -> None:
 def test_the_computing() -> None:
     view = compute_panel(with_agent(agent()))
     assert view.plain.splitlines() == [
-        "Power     112 W",
+        "Power     112 W declared",
         "Task      3f2a91c… ███░░░░░ 42 %",
         "Lease     30 of 64 done, 2 unsent",
-        "Today     2 h 14 min computed",
+        "Today     2 h 14 min, 0.250 kWh",
         "Last stop 84 ms (promise 250 ms)",
     ]
     assert view.note == "1,204 tasks so far"
@@ -356,7 +360,7 @@ def compute_lines(**changes: object) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "line", "said"),
     [
-        ({"watts": 0.0}, 0, "Power     not measured here"),
+        ({"watts": 0.0}, 0, "Power     none: nothing to compute"),
         ({"watts": 0.0, "worker_alive": False}, 0, "Power     none: no worker runs"),
         ({"program_sha256": ""}, 1, "Task      starting …"),
         ({"attempt_progress": -1.0}, 1, "Task      3f2a91c…"),
@@ -368,6 +372,18 @@ def compute_lines(**changes: object) -> list[str]:
 )
 def test_the_computing_in_other_states(changes: dict[str, object], line: int, said: str) -> None:
     assert compute_lines(**changes)[line] == said
+
+
+def test_an_agent_that_does_not_meter_says_nothing_of_energy() -> None:
+    untold = CarEnergyFacts()
+    assert compute_panel(with_agent(agent(energy=untold))).plain.splitlines()[0] == "Power     112 W"
+    assert compute_panel(with_agent(agent(energy=untold))).plain.splitlines()[3].endswith("14 min computed")
+    waiting = replace(agent().compute, watts=0.0)
+    lines = compute_panel(with_agent(agent(energy=untold, compute=waiting))).plain.splitlines()
+    assert lines[0] == "Power     not measured here"
+    measured = compute_panel(with_agent(agent(energy=CarEnergyFacts(source="rapl", today_mj=1_000_000))))
+    assert measured.plain.splitlines()[0] == "Power     112 W measured"
+    assert measured.plain.splitlines()[3] == "Today     2 h 14 min, 0.28 Wh"
 
 
 def test_missing_sandbox_parts_are_noted() -> None:
@@ -384,11 +400,80 @@ def money_lines(dashboard: Dashboard) -> list[str]:
 
 def test_the_money_adds_up_as_it_is_shown() -> None:
     assert money_lines(with_account(owner_account(), bank=BankFacts(iban="DE89"))) == [
-        "Net       40.83 EUR = gross 43.85 − pool fee 3.02, before electricity",
+        "Net       27.42 EUR = gross 43.85 − fee 3.02 − electricity 13.41 (declared)",
         "Held      1.23 EUR, first freed 13 Nov 14:00 · 0.0244 EUR unverified",
         "Available 8.10 EUR  next payout 1 Dec 06:00, needs 10.00 (1.90 to go)",
-        "Paid      31.50 EUR   14 days net ▄▅·▆▇▆▅·▆█▇▇█▅ last 0.421 EUR",
+        "Paid      31.50 EUR   14 days net ▄▅·▆▇▆▅·▆█▇▇█▅ last 0.2947 EUR",
     ]
+
+
+def test_the_money_panel_says_what_an_hour_of_this_car_leaves() -> None:
+    both = replace(with_account(owner_account()), agent=with_agent(agent()).agent)
+    assert money_panel(both, AT).note == "an hour of this car leaves 0.121 EUR"
+    assert money_panel(with_account(owner_account()), AT).note == ""
+
+
+@pytest.mark.parametrize(
+    ("gross", "fee", "energy", "said"),
+    [
+        (
+            1_234,
+            61,
+            EnergyFacts(energy_mj=5, source="rapl", electricity_micros=512),
+            "Net       0.000661 EUR after fee 0.000061, electricity 0.000512 (measured)",
+        ),
+        (
+            2_000_000,
+            0,
+            EnergyFacts(energy_mj=5, source="mixed", electricity_micros=3_500_000, partly_priced=True),
+            "Net       -1.50 EUR after fee 0.00, electricity at least 3.50 (mixed)",
+        ),
+        (
+            2_043_850_000,
+            103_020_000,
+            EnergyFacts(energy_mj=5, source="declared", electricity_micros=913_410_000),
+            "Net       1,027.42 EUR after fee 103.02, electricity 913.41 (declared)",
+        ),
+        (
+            2_000_000,
+            0,
+            EnergyFacts(energy_mj=5, source="declared"),
+            "Net       2.00 EUR = gross 2.00 − pool fee 0.00, before electricity",
+        ),
+    ],
+)
+def test_what_is_left_after_electricity_is_shown_as_it_is(
+    gross: int, fee: int, energy: EnergyFacts, said: str
+) -> None:
+    cost = energy.electricity_micros
+    earnings = EarningsFacts(
+        currency="EUR",
+        gross_micros=gross,
+        fee_micros=fee,
+        energy=energy,
+        after_electricity_micros=None if cost is None else gross - fee - cost,
+    )
+    assert money_lines(with_account(AccountFacts(earnings=earnings)))[0] == said
+    assert len(said) <= 76, "it fits a panel of 80 columns"
+
+
+@given(st.integers(0, 10**8), st.integers(0, 10**6), st.integers(-(10**6), 10**8))
+def test_gross_minus_fee_minus_electricity_is_net_on_the_screen(gross: int, fee: int, cost: int) -> None:
+    fee = min(fee, gross)
+    earnings = EarningsFacts(
+        currency="EUR",
+        gross_micros=gross,
+        fee_micros=fee,
+        energy=EnergyFacts(energy_mj=1, source="rapl", electricity_micros=cost),
+        after_electricity_micros=gross - fee - cost,
+    )
+    line = money_lines(with_account(AccountFacts(earnings=earnings)))[0].replace(",", "").split()
+    figures = [round(float(word) * MICROS_PER_UNIT) for word in line if word.lstrip("-")[:1].isdigit()]
+    if len(figures) == 4:
+        net, shown_gross, shown_fee, shown_cost = figures
+        assert net == shown_gross - shown_fee - shown_cost
+    elif max(gross, abs(cost)) < MICROS_PER_UNIT:
+        assert figures == [gross - fee - cost, fee, cost]
 
 
 @pytest.mark.parametrize(("gross", "fee"), [(43_850_000, 3_029_999), (1_009_999, 9_999), (5_000_000, 0)])

@@ -6,7 +6,18 @@ from tui.facts import ReceiptCheck, ReceiptFacts, StatementFacts, StatementLineF
 from tui.view_models.panel import Line, Span, bad, dim, good, labelled, line, strong, warn
 from tui.view_models.state import Moment
 from tui.view_models.table import Column, Row, TableView
-from tui.view_models.text import clean, count, local, moment, money, price_per_wu, short_id, signed_money
+from tui.view_models.text import (
+    clean,
+    count,
+    kwh,
+    local,
+    metered,
+    moment,
+    money,
+    price_per_wu,
+    short_id,
+    signed_money,
+)
 
 RECEIPT_COLUMNS = (
     Column(key="check", label="Checked here"),
@@ -21,12 +32,16 @@ STATEMENT_COLUMNS = (
     Column(key="when", label="When"),
     Column(key="kind", label="What"),
     Column(key="reference", label="Reference"),
+    Column(key="net", label="Change", right=True),
+    Column(key="electricity", label="Electricity", right=True),
+    Column(key="left", label="Net", right=True),
     Column(key="gross", label="Gross", right=True),
     Column(key="fee", label="Fee", right=True),
-    Column(key="net", label="Change", right=True),
 )
 _KINDS = {
     "work": "verified work",
+    "unpaid": "not paid",
+    "total": "total of work",
     "release": "freed",
     "payout": "paid out",
     "payout_returned": "payout returned",
@@ -108,8 +123,9 @@ def _receipt_detail(receipt: ReceiptFacts, currency: str) -> tuple[Line, ...]:
 def statement_table(statement: StatementFacts, *, at: Moment) -> TableView:
     """Return a month's statement; the caption has opening and closing balance."""
     currency = statement.currency
+    entries = statement.lines if statement.total is None else (*statement.lines, statement.total)
     rows = tuple(
-        _statement_row(index, entry, currency=currency, at=at) for index, entry in enumerate(statement.lines)
+        _statement_row(index, entry, currency=currency, at=at) for index, entry in enumerate(entries)
     )
     caption = line(
         strong(clean(statement.month, characters_max=8)),
@@ -117,33 +133,56 @@ def statement_table(statement: StatementFacts, *, at: Moment) -> TableView:
         money(statement.opening_micros, currency),
         "  closing ",
         strong(money(statement.closing_micros, currency)),
-        dim(f"  {count(len(rows), 'line')}, days in UTC"),
+        dim(f"  {count(len(statement.lines), 'line')}, days in UTC"),
     )
     return TableView(columns=STATEMENT_COLUMNS, rows=rows, caption=caption)
 
 
 def _statement_row(index: int, entry: StatementLineFacts, *, currency: str, at: Moment) -> Row:
     kind = _KINDS.get(entry.kind, clean(entry.kind, characters_max=20))
-    is_work = entry.kind == "work"
+    is_work, is_total = entry.kind in {"work", "total"}, entry.kind == "total"
+    left, cost = entry.after_electricity_micros, entry.energy.electricity_micros
+    at_least = "≥ " if entry.energy.partly_priced else ""
     return Row(
-        key=f"line {index}",
+        key="total" if is_total else f"line {index}",
         cells=(
-            Span(moment(entry.at_us, at.zone, now_us=at.now_us)),
-            Span(kind),
+            Span("" if is_total else moment(entry.at_us, at.zone, now_us=at.now_us)),
+            strong(kind) if is_total else Span(kind),
             Span(clean(entry.reference, characters_max=24)),
+            strong(signed_money(entry.net_micros, "")) if entry.kind != "unpaid" else Span(""),
+            Span("" if cost is None else f"{at_least}{money(cost, '')}"),
+            Span("") if left is None else (strong if left >= 0 else warn)(money(left, "")),
             Span(money(entry.gross_micros, "") if is_work else ""),
             dim(money(entry.fee_micros, "") if is_work else ""),
-            strong(signed_money(entry.net_micros, "")),
         ),
-        detail=(
-            labelled(
-                "Work",
-                f"{money(entry.work_uwu, '')} WU at {price_per_wu(entry.price_micros_per_wu, currency)}"
-                if is_work
-                else dim("none: money only moved"),
-            ),
-        ),
+        detail=(labelled("Work", *_statement_work(entry, currency)), *_statement_energy(entry, currency)),
     )
+
+
+def _statement_work(entry: StatementLineFacts, currency: str) -> tuple[Span | str, ...]:
+    gross, fee = money(entry.gross_micros, currency), money(entry.fee_micros, "")
+    match entry.kind:
+        case "work":
+            price = price_per_wu(entry.price_micros_per_wu, currency)
+            return (f"{money(entry.work_uwu, '')} WU at {price} = {gross}, fee {fee}",)
+        case "total":
+            return (f"{money(entry.work_uwu, '')} WU = {gross}, fee {fee}",)
+        case "unpaid":
+            return (dim("ended without pay: given back, too late, or not accepted"),)
+        case _:
+            return (dim("none: money only moved"),)
+
+
+def _statement_energy(entry: StatementLineFacts, currency: str) -> tuple[Line, ...]:
+    """Return what the energy was and cost; nothing where no car told it."""
+    energy = entry.energy
+    if not energy.source:
+        return ()
+    told = f"{kwh(energy.energy_mj)}, {metered(energy.source)}"
+    if energy.electricity_micros is None:
+        return (labelled("Energy", told, dim("; its cost was not told, so what is left is not known")),)
+    cost = money(energy.electricity_micros, currency)
+    return (labelled("Energy", told, f", cost {cost} by your tariff"),)
 
 
 def month_of(at: Moment) -> str:

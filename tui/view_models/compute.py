@@ -1,9 +1,9 @@
 """The computing: power, the current task, the lease, today, the last stop, what the pool has not taken."""
 
-from tui.facts import ComputeFacts
+from tui.facts import CarEnergyFacts, ComputeFacts
 from tui.view_models.panel import PanelView, Span, Tone, dim, good, labelled, line, strong, warn
 from tui.view_models.state import Dashboard
-from tui.view_models.text import bar, count, duration, milliseconds, percent, power, short_id
+from tui.view_models.text import bar, count, duration, kwh, metered, milliseconds, percent, power, short_id
 
 TITLE = "Computing"
 _BAR_WIDTH = 8
@@ -18,10 +18,10 @@ def compute_panel(dashboard: Dashboard) -> PanelView:
         return PanelView(title=TITLE, lines=(line(dim("Only the agent in the car knows.")),))
     compute = link.facts.compute
     lines = (
-        labelled("Power", *_power(compute)),
+        labelled("Power", *_power(compute, link.facts.energy)),
         labelled("Task", *_task(compute, computing=link.facts.computing)),
         labelled("Lease", *_lease(compute)),
-        labelled("Today", duration(compute.compute_today_ms / 1000), dim(" computed")),
+        labelled("Today", duration(compute.compute_today_ms / 1000), *_energy_today(link.facts.energy)),
         labelled("Last stop", *_last_stop(compute)),
     )
     note = f"{count(compute.completed_total, 'task')} so far" if link.live else "stale"
@@ -30,10 +30,17 @@ def compute_panel(dashboard: Dashboard) -> PanelView:
     return PanelView(title=TITLE, lines=lines, note=note, tone=Tone.PLAIN if link.live else Tone.WARN)
 
 
-def _power(compute: ComputeFacts) -> tuple[Span | str, ...]:
+def _power(compute: ComputeFacts, energy: CarEnergyFacts) -> tuple[Span | str, ...]:
     if compute.watts > 0:
-        return (strong(power(compute.watts)),)
-    return (dim("not measured here"),) if compute.worker_alive else (dim("none: no worker runs"),)
+        how = dim(f" {metered(energy.source)}") if energy.source else ""
+        return (strong(power(compute.watts)), how)
+    if not compute.worker_alive:
+        return (dim("none: no worker runs"),)
+    return (dim("none: nothing to compute" if energy.source else "not measured here"),)
+
+
+def _energy_today(energy: CarEnergyFacts) -> tuple[Span | str, ...]:
+    return (f", {kwh(energy.today_mj)}",) if energy.today_mj else (dim(" computed"),)
 
 
 def _task(compute: ComputeFacts, *, computing: bool) -> tuple[Span | str, ...]:

@@ -1,17 +1,20 @@
 """The money: net first, then held, available, paid and the next payout.
 
-Without a token there is still what the car last heard, and what to set for the rest. Net is gross minus the
-pool's fee; electricity is not in it, and the panel says so.
+Without a token there is still what the car last heard, and what to set for the rest. Net is gross minus fee
+minus electricity, where the owner's cars know a tariff, and the panel says how its energy was found; else it
+says that electricity is not in it.
 """
 
 from pool_protocol.money import MICROS_PER_UNIT
 from tui.facts import AccountFacts, AgentFacts, BankFacts, EarningsFacts
 from tui.view_models.panel import Line, PanelView, Span, Tone, dim, good, labelled, line, strong, warn
 from tui.view_models.state import Dashboard, Link, Moment, Phase
-from tui.view_models.text import ago, clean, count, moment, money, shown_cents, sparkline
+from tui.view_models.text import ago, clean, count, metered, moment, money, shown_cents, sparkline
 
 TITLE = "Money"
 DAYS_SHOWN = 14
+#: What stands beside a label on a screen of 80 columns.
+_LINE_CHARACTERS = 66
 _HOW_TO_SIGN_IN = "For fees, payouts and receipts give --address, --ca-file and --token-file."
 
 
@@ -19,7 +22,7 @@ def money_panel(dashboard: Dashboard, at: Moment) -> PanelView:
     """Return what the money panel says."""
     account = dashboard.account
     if account.facts is not None:
-        return _from_pool(account, account.facts, dashboard.bank, at)
+        return _from_pool(account, account.facts, dashboard.bank, at, hour=_hour(dashboard.agent))
     if account.phase is Phase.UNSET:
         return _from_car(dashboard.agent, at)
     if account.trouble is None:
@@ -31,7 +34,7 @@ def money_panel(dashboard: Dashboard, at: Moment) -> PanelView:
 
 
 def _from_pool(
-    link: Link[AccountFacts], account: AccountFacts, bank: BankFacts | None, at: Moment
+    link: Link[AccountFacts], account: AccountFacts, bank: BankFacts | None, at: Moment, *, hour: str
 ) -> PanelView:
     earnings = account.earnings
     lines = (
@@ -45,9 +48,17 @@ def _from_pool(
         ),
     )
     if link.live:
-        return PanelView(title=TITLE, lines=lines)
+        return PanelView(title=TITLE, lines=lines, note=hour)
     trouble = f", {clean(link.trouble.public)}" if link.trouble else ""
     return PanelView(title=TITLE, lines=lines, note=f"stale, {ago(link.age_us(at))}{trouble}", tone=Tone.WARN)
+
+
+def _hour(agent: Link[AgentFacts]) -> str:
+    """Return what an hour of this car leaves; nothing while a part of it is not known."""
+    if agent.facts is None or not agent.live or agent.facts.energy.net_micros_per_hour is None:
+        return ""
+    left = money(agent.facts.energy.net_micros_per_hour, agent.facts.pool.currency)
+    return f"an hour of this car leaves {left}"
 
 
 def _in_cents(earnings: EarningsFacts) -> bool:
@@ -57,14 +68,27 @@ def _in_cents(earnings: EarningsFacts) -> bool:
 
 def _net(earnings: EarningsFacts) -> tuple[Span | str, ...]:
     gross, net = earnings.gross_micros, earnings.gross_micros - earnings.fee_micros
-    cents = _in_cents(earnings)
+    cents = _in_cents(earnings) or abs(earnings.energy.electricity_micros or 0) >= MICROS_PER_UNIT
     if cents:
         # The three figures must add up as they are shown, so the fee is the difference of the shown ones.
         gross, net = shown_cents(gross), shown_cents(net)
+    left, energy = earnings.after_electricity_micros, earnings.energy
+    if left is None or energy.electricity_micros is None:
+        return (
+            strong(money(net, earnings.currency, cents=cents)),
+            dim(f" = gross {money(gross, '', cents=cents)} − pool fee {money(gross - net, '', cents=cents)}"),
+            dim(", before electricity"),
+        )
+    left = shown_cents(left) if cents else left
+    fee, power = money(gross - net, "", cents=cents), money(net - left, "", cents=cents)
+    at_least = "at least " if energy.partly_priced else ""
+    amount = money(left, earnings.currency, cents=cents)
+    cost = f"electricity {at_least}{power} ({metered(energy.source)})"
+    whole = f" = gross {money(gross, '', cents=cents)} − fee {fee} − {cost}"
+    short = f" after fee {fee}, {cost}"
     return (
-        strong(money(net, earnings.currency, cents=cents)),
-        dim(f" = gross {money(gross, '', cents=cents)} − pool fee {money(gross - net, '', cents=cents)}"),
-        dim(", before electricity"),
+        warn(amount) if left < 0 else strong(amount),
+        dim(whole if len(amount) + len(whole) <= _LINE_CHARACTERS else short),
     )
 
 
@@ -99,10 +123,14 @@ def _days(earnings: EarningsFacts) -> tuple[Span | str, ...]:
     days = earnings.days[-DAYS_SHOWN:]
     if not days:
         return ()
-    today = money(days[-1].net_micros, earnings.currency)
+    nets = [
+        day.net_micros if day.after_electricity_micros is None else day.after_electricity_micros
+        for day in days
+    ]
+    today = money(nets[-1], earnings.currency)
     return (
         dim(f"   {count(len(days), 'day')} net "),
-        good(sparkline([day.net_micros for day in days])),
+        good(sparkline(nets)),
         dim(f" last {today}"),
     )
 

@@ -13,6 +13,7 @@ from pool_protocol.money import MICROS_PER_CENT, ceil_div
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86_400
+MILLIJOULES_PER_WATT_HOUR = 3_600_000
 MICROSECONDS_PER_SECOND = 1_000_000
 
 #: A sentence from the network is cut here; a panel is narrower anyway.
@@ -86,6 +87,19 @@ def price_per_wu(price_micros_per_wu: int, currency: str) -> str:
 def power(watts: float) -> str:
     """Write a power: `85 W`, `7.4 kW`."""
     return f"{watts / 1000:.1f} kW" if abs(watts) >= 1000 else f"{watts:.0f} W"
+
+
+def kwh(energy_mj: int) -> str:
+    """Write an energy: `0.412 kWh`, `27 kWh`; below a thousandth in watt-hours, `0.29 Wh`."""
+    hours = energy_mj / MILLIJOULES_PER_WATT_HOUR
+    if hours < 1:
+        return f"{hours:.2f} Wh"
+    return f"{hours / 1000:.3f} kWh" if hours < 10_000 else f"{hours / 1000:,.0f} kWh"
+
+
+def metered(source: str) -> str:
+    """Say how an energy was found: `measured`, `declared` (by the owner), or `mixed`."""
+    return source if source in {"declared", "mixed"} else "measured"
 
 
 def percent(value: float) -> str:
