@@ -228,7 +228,9 @@ class Economy:
     def figures(self) -> EnergyFigures:
         """Return everything that people see."""
         now, now_us, today = self.now, self._clock.now_us(), self._books.energy_today
-        refusal, net = now.refusal(), now.net_micros_per_hour
+        known = self._efficiency.is_known(now_us)
+        # A guess is good enough to try work, and not to promise money.
+        refusal, net = now.refusal(), now.net_micros_per_hour if known else None
         priced = today != EnergyUsed() and today.unpriced_mj < today.energy_mj
         idle_mw = self._meter.idle_milliwatts
         return EnergyFigures(
@@ -241,7 +243,7 @@ class Economy:
             unpriced_today_mj=today.unpriced_mj,
             joules_per_wu=now.joules_per_wu,
             wu_per_hour=now.wu_per_hour,
-            estimated=not self._efficiency.is_known(now_us),
+            estimated=not known,
             tariff=self._tariff.describe() if self._owner_tariff.is_set else "",
             tariff_currency=self._tariff.currency,
             tariff_micros_per_kwh=now.tariff.micros_per_kwh,

@@ -44,6 +44,16 @@ class CarAccount:
     net_micros: int
     paid_micros: int
     quarantine_reason: str
+    watts: float
+    energy_mj: int
+    """As its agent told it with each attempt, paid or not."""
+    electricity_micros: int | None
+    """By its owner's tariff; None when no tariff was set."""
+
+    @property
+    def left_micros(self) -> int | None:
+        """Net minus electricity; None when its cost is not known."""
+        return None if self.electricity_micros is None else self.net_micros - self.electricity_micros
 
 
 @dataclass(kw_only=True)
@@ -199,6 +209,12 @@ def account_of(
             f"{paired.car.name}: {count} receipts for {vehicle.verified_attempts} verified attempts and "
             f"{vehicle.abandoned_attempts} given up"
         )
+    energy = earnings.energy
+    if vehicle.verified_attempts and energy.source != "declared":
+        problems.append(f"{paired.car.name}: its energy is labelled {energy.source!r}, not declared")
+    priced = energy.attempts > energy.unpriced_attempts
+    if priced != bool(paired.car.tariff) and energy.attempts:
+        problems.append(f"{paired.car.name}: {energy.unpriced_attempts} attempts have no cost of electricity")
     return CarAccount(
         name=paired.car.name,
         owner_name=paired.car.owner_name,
@@ -211,6 +227,9 @@ def account_of(
         net_micros=net,
         paid_micros=0,
         quarantine_reason=vehicle.quarantine_reason,
+        watts=paired.car.watts,
+        energy_mj=energy.energy_mj,
+        electricity_micros=energy.electricity_micros if priced else None,
     )
 
 

@@ -38,15 +38,33 @@ class Car:
     """How long it is away then."""
     soc_percent: float
     charge_w: float
+    watts: float
+    """What its owner declares that computing draws: six cars on one machine cannot share its counters."""
+    tariff: str
+    """What its owner pays for electricity, as `tariff.toml`; empty when none was set."""
 
 
+def _fixed(price: str) -> str:
+    return f'kind = "fixed"\ncurrency = "EUR"\nprice_per_kwh = {price}\n'
+
+
+_BY_THE_HOUR = """kind = "time-of-use"
+currency = "EUR"
+zone = "UTC"
+price_per_kwh = 0.34
+[[window]]
+from = "22:00"
+to = "06:00"
+price_per_kwh = 0.18
+"""
+#: Name, owner, part, declared watts, tariff.
 _ROLES = (
-    ("aurora", "Ada Lindqvist", Part.HONEST),
-    ("borealis", "Ben Okafor", Part.HONEST),
-    ("cirrus", "Chiara Rossi", Part.HONEST),
-    ("dune", "Dmitri Volkov", Part.LIAR),
-    ("ember", "Emma Schulz", Part.UNPLUGGED),
-    ("fjord", "Finn Haugen", Part.HONEST),
+    ("aurora", "Ada Lindqvist", Part.HONEST, 65.0, _fixed("0.32")),
+    ("borealis", "Ben Okafor", Part.HONEST, 45.0, _BY_THE_HOUR),
+    ("cirrus", "Chiara Rossi", Part.HONEST, 150.0, _fixed("0.26")),
+    ("dune", "Dmitri Volkov", Part.LIAR, 65.0, _fixed("0.30")),
+    ("ember", "Emma Schulz", Part.UNPLUGGED, 30.0, _fixed("0.08")),
+    ("fjord", "Finn Haugen", Part.HONEST, 65.0, ""),
 )
 
 
@@ -61,7 +79,7 @@ def cast(seed: int) -> list[Car]:
     """The six cars of `seed`; the same seed gives the same sessions."""
     rng = np.random.default_rng(seed)
     cars = []
-    for index, (name, owner, part) in enumerate(_ROLES):
+    for index, (name, owner, part, watts, tariff) in enumerate(_ROLES):
         leaves = float(rng.uniform(25.0, 40.0)) if part is Part.HONEST and index % 2 else None
         cars.append(
             Car(
@@ -74,6 +92,8 @@ def cast(seed: int) -> list[Car]:
                 away_s=float(rng.uniform(4.0, 8.0)),
                 soc_percent=float(np.round(rng.uniform(56.0, 74.0), 1)),
                 charge_w=float(rng.choice([3_700.0, 7_400.0, 11_000.0])),
+                watts=watts,
+                tariff=tariff,
             )
         )
     return cars

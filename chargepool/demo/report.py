@@ -25,12 +25,24 @@ def row(car: CarAccount) -> str:
     )
 
 
+def electricity_row(car: CarAccount) -> str:
+    """What one owner's electricity cost, and what is left."""
+    used = f"  {car.name:<9}{car.watts:>6.0f} W{car.energy_mj / 3_600_000:>9.3f}"
+    if car.electricity_micros is None or car.left_micros is None:
+        return f"{used}   no tariff set, so nobody knows what is left"
+    return f"{used}{amounts.amount(car.electricity_micros):>12}{amounts.amount(car.left_micros):>12}"
+
+
 def print_books(console: Console, books: Books, outcome: JobOutcome) -> None:
     """What each car did and earned, and how the books stand."""
     console.line()
     console.line("  car      owner         verified rejected gave up   net EUR paid EUR")
     for car in books.cars:
         console.line(row(car))
+    console.line()
+    console.line("  car      declared       Wh   power EUR    left EUR   (net of fee minus electricity)")
+    for car in books.cars:
+        console.line(electricity_row(car))
     console.line()
     console.line("  what `pool-server vehicles evidence` tells of the liar:")
     for sentence in books.liar_story:

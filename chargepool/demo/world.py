@@ -215,11 +215,7 @@ def pair_car(
     """Pairs one agent as a person would: the agent shows a code, the owner approves it."""
     state = directory / car.name
     state.mkdir()
-    (state / "policy.toml").write_text("start_after_s = 0.5\n")
-    if car.part is Part.LIAR:
-        sleep = ("--honest", str(LIAR_SLEEPS_TASKS), "--tally", str(state / "tally"))
-        liar = json.dumps(command_of("chargepool.demo.lying_worker", *sleep))
-        (state / "agent.toml").write_text(f"worker_command = {liar}\n")
+    write_settings(car, state)
     agent = command_of("car_agent.cli", "--state-dir", str(state))
     with subprocess.Popen(
         [*agent, "pair", "--pool", address, "--ca", str(ca_file), "--json"],
@@ -262,6 +258,19 @@ def pair_car(
         owner_token=owner.token,
         vehicle_id=approved.vehicle_id,
     )
+
+
+def write_settings(car: Car, state: Path) -> None:
+    """Writes what an owner would set: limits, declared watts, the tariff; the liar has its own worker."""
+    (state / "policy.toml").write_text("start_after_s = 0.5\n")
+    settings = [f'energy_source = "declared"\nwatts = {car.watts}\n']
+    if car.part is Part.LIAR:
+        sleep = ("--honest", str(LIAR_SLEEPS_TASKS), "--tally", str(state / "tally"))
+        liar = json.dumps(command_of("chargepool.demo.lying_worker", *sleep))
+        settings.append(f"worker_command = {liar}\n")
+    (state / "agent.toml").write_text("".join(settings))
+    if car.tariff:
+        (state / "tariff.toml").write_text(car.tariff)
 
 
 def start_agents(world: World, household: Household) -> None:
