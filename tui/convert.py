@@ -42,13 +42,7 @@ def agent_facts(status: control.AgentStatus) -> facts.AgentFacts:
         signals=_signal_facts(status.signals),
         compute=_compute_facts(status.compute),
         pool=_pool_link_facts(status.pool),
-        energy=facts.CarEnergyFacts(
-            source=status.energy.source,
-            today_mj=status.energy.today_mj,
-            net_micros_per_hour=(
-                status.energy.net_micros_per_hour if _given(status.energy, "net_micros_per_hour") else None
-            ),
-        ),
+        energy=_car_energy_facts(status.energy),
         events=tuple(
             facts.EventFacts(at_us=event.at_us, code=event.code, message=event.message)
             for event in status.events
@@ -97,6 +91,28 @@ def _compute_facts(compute: control.ComputeStatus) -> facts.ComputeFacts:
     )
 
 
+def _car_energy_facts(energy: control.EnergyStatus) -> facts.CarEnergyFacts:
+    cost, price, net = "electricity_today_micros", "tariff_micros_per_kwh", "net_micros_per_hour"
+    return facts.CarEnergyFacts(
+        source=energy.source,
+        not_measured=energy.not_measured,
+        watts=energy.watts,
+        idle_watts=energy.idle_watts if _given(energy, "idle_watts") else None,
+        today_mj=energy.today_mj,
+        electricity_today_micros=energy.electricity_today_micros if _given(energy, cost) else None,
+        unpriced_today_mj=energy.unpriced_today_mj,
+        joules_per_wu=energy.joules_per_wu,
+        wu_per_hour=energy.wu_per_hour,
+        estimated=energy.estimated,
+        tariff=energy.tariff,
+        tariff_currency=energy.tariff_currency,
+        tariff_micros_per_kwh=energy.tariff_micros_per_kwh if _given(energy, price) else None,
+        net_micros_per_hour=energy.net_micros_per_hour if _given(energy, net) else None,
+        reserve_price_micros_per_wu=energy.reserve_price_micros_per_wu,
+        refusal=energy.refusal,
+    )
+
+
 def _pool_link_facts(pool: control.PoolStatus) -> facts.PoolLinkFacts:
     return facts.PoolLinkFacts(
         address=pool.address,
@@ -132,11 +148,12 @@ def earnings_facts(earnings: account.GetEarningsResponse) -> facts.EarningsFacts
                 date=day.date,
                 net_micros=day.net_micros,
                 verified_attempts=day.verified_attempts,
+                energy=_energy_facts(day.energy),
                 after_electricity_micros=_left(day),
             )
             for day in earnings.days
         ),
-        energy=_energy_sums(earnings.energy),
+        energy=_energy_facts(earnings.energy),
         after_electricity_micros=_left(earnings),
     )
 
@@ -147,12 +164,14 @@ def _left(
     return told.after_electricity_micros if _given(told, "after_electricity_micros") else None
 
 
-def _energy_sums(sums: account.EnergySums) -> facts.EnergyFacts:
+def _energy_facts(sums: account.EnergySums) -> facts.EnergyFacts:
     return facts.EnergyFacts(
         energy_mj=sums.energy_mj,
+        measured_mj=sums.measured_mj,
         source=sums.source,
-        electricity_micros=sums.electricity_micros if sums.attempts > sums.unpriced_attempts else None,
-        partly_priced=sums.unpriced_attempts > 0,
+        electricity_micros=sums.electricity_micros,
+        attempts=sums.attempts,
+        unpriced_attempts=sums.unpriced_attempts,
     )
 
 
@@ -206,32 +225,25 @@ def statement_facts(statement: account.GetStatementResponse) -> facts.StatementF
                 gross_micros=line.gross_micros,
                 fee_micros=line.fee_micros,
                 net_micros=line.net_micros,
-                energy=facts.EnergyFacts(
-                    energy_mj=line.energy_mj,
-                    source=line.energy_source,
-                    electricity_micros=(
-                        line.electricity_micros if _given(line, "electricity_micros") else None
-                    ),
-                ),
+                energy_mj=line.energy_mj,
+                energy_source=line.energy_source,
+                electricity_micros=line.electricity_micros if _given(line, "electricity_micros") else None,
                 after_electricity_micros=_left(line),
             )
             for line in statement.lines
         ),
-        total=_statement_total(statement.totals) if _given(statement, "totals") else None,
+        totals=_totals_facts(statement.totals) if _given(statement, "totals") else None,
         csv=statement.csv,
     )
 
 
-def _statement_total(totals: account.StatementTotals) -> facts.StatementLineFacts:
-    return facts.StatementLineFacts(
-        at_us=0,
-        kind="total",
-        reference="",
+def _totals_facts(totals: account.StatementTotals) -> facts.StatementTotalsFacts:
+    return facts.StatementTotalsFacts(
         work_uwu=totals.work_uwu,
         gross_micros=totals.gross_micros,
         fee_micros=totals.fee_micros,
         net_micros=totals.net_micros,
-        energy=_energy_sums(totals.energy),
+        energy=_energy_facts(totals.energy),
         after_electricity_micros=_left(totals),
     )
 

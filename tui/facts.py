@@ -49,27 +49,52 @@ class SignalFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyFacts:
-    """Energy and its cost, as the owner's cars told them."""
+    """Energy and its cost over several attempts, as the owner's cars told them."""
 
     energy_mj: int = 0
-    """Millijoules at the wall; 0 when nothing was told."""
+    """Millijoules at the wall."""
+    measured_mj: int = 0
     source: str = ""
     """rapl, nvml, rapl+nvml, declared, or mixed; empty when nothing was told."""
-    electricity_micros: int | None = None
-    """By the owner's tariff; None when no cost was told."""
-    partly_priced: bool = False
-    """Whether some of the energy had no price, so that the cost is at least this."""
+    electricity_micros: int = 0
+    attempts: int = 0
+    unpriced_attempts: int = 0
+    """Of the attempts, those whose cost was not told."""
+
+    @property
+    def cost_micros(self) -> int | None:
+        """The cost; None when none was told."""
+        return self.electricity_micros if self.attempts > self.unpriced_attempts else None
+
+    @property
+    def partly_priced(self) -> bool:
+        """Whether some of the energy had no price, so that the cost is at least this."""
+        return 0 < self.unpriced_attempts < self.attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarEnergyFacts:
-    """What the car's own computing takes and leaves."""
+    """What the car's own computing takes and leaves. Energies in millijoules, money in micro-units."""
 
     source: str = ""
     """rapl, nvml, rapl+nvml, declared; empty for an agent that does not say."""
+    not_measured: str = ""
+    watts: float = 0.0
+    idle_watts: float | None = None
     today_mj: int = 0
+    electricity_today_micros: int | None = None
+    unpriced_today_mj: int = 0
+    joules_per_wu: float = 0.0
+    wu_per_hour: float = 0.0
+    estimated: bool = True
+    """Whether these two are guesses."""
+    tariff: str = ""
+    tariff_currency: str = ""
+    tariff_micros_per_kwh: int | None = None
     net_micros_per_hour: int | None = None
     """What an hour leaves after fee and electricity; None when a part is not known."""
+    reserve_price_micros_per_wu: int = 0
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +189,8 @@ class DayFacts:
     date: str
     net_micros: int
     verified_attempts: int
+    energy: EnergyFacts = EnergyFacts()
+    """Of the work reported on this day."""
     after_electricity_micros: int | None = None
     """None when no cost was told."""
 
@@ -276,6 +303,22 @@ class StatementLineFacts:
     gross_micros: int = 0
     fee_micros: int = 0
     net_micros: int = 0
+    energy_mj: int = 0
+    energy_source: str = ""
+    """As in `EnergyFacts`; empty when nothing was told."""
+    electricity_micros: int | None = None
+    after_electricity_micros: int | None = None
+    """Both None when no cost was told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementTotalsFacts:
+    """The sums of a statement's work, and of its energy."""
+
+    work_uwu: int = 0
+    gross_micros: int = 0
+    fee_micros: int = 0
+    net_micros: int = 0
     energy: EnergyFacts = EnergyFacts()
     after_electricity_micros: int | None = None
     """None when no cost was told."""
@@ -290,8 +333,8 @@ class StatementFacts:
     opening_micros: int
     closing_micros: int
     lines: tuple[StatementLineFacts, ...] = ()
-    total: StatementLineFacts | None = None
-    """The sum of work and its energy; None from a pool that does not tell it."""
+    totals: StatementTotalsFacts | None = None
+    """None from a pool that does not tell them."""
     csv: bytes = b""
 
 

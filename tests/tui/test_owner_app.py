@@ -50,7 +50,7 @@ async def test_first_screen_answers_in_order(agent: FakeAgent, pool: FakePool) -
             "COMPUTING  task 31 of 64",
             "[x] Compute while this car charges   ON since 1 Oct 18:03",
             "charging at 7.4 kW",
-            "40.83 EUR",
+            "27.42 EUR",
             "Last: 23:26",
             "space Pause",
         ]
@@ -234,7 +234,7 @@ async def test_only_the_pool(pool: FakePool) -> None:
         assert "● 1 COMPUTING  of 2 cars, says the pool." in text
         assert "car-agent run" in text
         assert "[?] Compute while this car charges" in text
-        assert "40.83 EUR" in text
+        assert "27.42 EUR" in text
 
 
 async def test_only_the_agent_says_what_to_set_for_the_money(agent: FakeAgent) -> None:
@@ -254,12 +254,13 @@ async def test_pool_that_goes_away_leaves_stale_figures_with_their_age(
         opened.clock.advance(seconds=120)
         await opened.press("r")
         await opened.message(AccountLost)
-        assert "40.83 EUR" in opened.text
+        assert "27.42 EUR" in opened.text
         assert "stale, 2 min ago" in opened.text
         pool.earnings.gross_micros += 1_000_000
+        pool.earnings.after_electricity_micros += 1_000_000
         await pool.start()
         await opened.message(AccountHeard, count=2)
-        assert "41.83 EUR" in opened.text
+        assert "28.42 EUR" in opened.text
         assert "stale" not in opened.text
 
 

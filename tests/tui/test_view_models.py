@@ -419,25 +419,25 @@ def test_the_money_panel_says_what_an_hour_of_this_car_leaves() -> None:
         (
             1_234,
             61,
-            EnergyFacts(energy_mj=5, source="rapl", electricity_micros=512),
+            EnergyFacts(source="rapl", electricity_micros=512, attempts=1),
             "Net       0.000661 EUR after fee 0.000061, electricity 0.000512 (measured)",
         ),
         (
             2_000_000,
             0,
-            EnergyFacts(energy_mj=5, source="mixed", electricity_micros=3_500_000, partly_priced=True),
+            EnergyFacts(source="mixed", electricity_micros=3_500_000, attempts=2, unpriced_attempts=1),
             "Net       -1.50 EUR after fee 0.00, electricity at least 3.50 (mixed)",
         ),
         (
             2_043_850_000,
             103_020_000,
-            EnergyFacts(energy_mj=5, source="declared", electricity_micros=913_410_000),
+            EnergyFacts(source="declared", electricity_micros=913_410_000, attempts=1),
             "Net       1,027.42 EUR after fee 103.02, electricity 913.41 (declared)",
         ),
         (
             2_000_000,
             0,
-            EnergyFacts(energy_mj=5, source="declared"),
+            EnergyFacts(source="declared", attempts=1, unpriced_attempts=1),
             "Net       2.00 EUR = gross 2.00 − pool fee 0.00, before electricity",
         ),
     ],
@@ -445,7 +445,7 @@ def test_the_money_panel_says_what_an_hour_of_this_car_leaves() -> None:
 def test_what_is_left_after_electricity_is_shown_as_it_is(
     gross: int, fee: int, energy: EnergyFacts, said: str
 ) -> None:
-    cost = energy.electricity_micros
+    cost = energy.cost_micros
     earnings = EarningsFacts(
         currency="EUR",
         gross_micros=gross,
@@ -464,7 +464,7 @@ def test_gross_minus_fee_minus_electricity_is_net_on_the_screen(gross: int, fee:
         currency="EUR",
         gross_micros=gross,
         fee_micros=fee,
-        energy=EnergyFacts(energy_mj=1, source="rapl", electricity_micros=cost),
+        energy=EnergyFacts(source="rapl", electricity_micros=cost, attempts=1),
         after_electricity_micros=gross - fee - cost,
     )
     line = money_lines(with_account(AccountFacts(earnings=earnings)))[0].replace(",", "").split()

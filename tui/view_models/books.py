@@ -2,7 +2,13 @@
 
 from datetime import UTC
 
-from tui.facts import ReceiptCheck, ReceiptFacts, StatementFacts, StatementLineFacts
+from tui.facts import (
+    ReceiptCheck,
+    ReceiptFacts,
+    StatementFacts,
+    StatementLineFacts,
+    StatementTotalsFacts,
+)
 from tui.view_models.panel import Line, Span, bad, dim, good, labelled, line, strong, warn
 from tui.view_models.state import Moment
 from tui.view_models.table import Column, Row, TableView
@@ -123,10 +129,19 @@ def _receipt_detail(receipt: ReceiptFacts, currency: str) -> tuple[Line, ...]:
 def statement_table(statement: StatementFacts, *, at: Moment) -> TableView:
     """Return a month's statement; the caption has opening and closing balance."""
     currency = statement.currency
-    entries = statement.lines if statement.total is None else (*statement.lines, statement.total)
     rows = tuple(
-        _statement_row(index, entry, currency=currency, at=at) for index, entry in enumerate(entries)
+        _statement_row(f"line {index}", entry, currency=currency, at=at)
+        for index, entry in enumerate(statement.lines)
     )
+    if statement.totals is not None:
+        total = _statement_row(
+            "total",
+            _total_line(statement.totals),
+            currency=currency,
+            at=at,
+            at_least=statement.totals.energy.partly_priced,
+        )
+        rows = (*rows, total)
     caption = line(
         strong(clean(statement.month, characters_max=8)),
         "  opening ",
@@ -138,19 +153,37 @@ def statement_table(statement: StatementFacts, *, at: Moment) -> TableView:
     return TableView(columns=STATEMENT_COLUMNS, rows=rows, caption=caption)
 
 
-def _statement_row(index: int, entry: StatementLineFacts, *, currency: str, at: Moment) -> Row:
+def _total_line(totals: StatementTotalsFacts) -> StatementLineFacts:
+    """Return the totals as the last line of the table."""
+    return StatementLineFacts(
+        at_us=0,
+        kind="total",
+        reference="",
+        work_uwu=totals.work_uwu,
+        gross_micros=totals.gross_micros,
+        fee_micros=totals.fee_micros,
+        net_micros=totals.net_micros,
+        energy_mj=totals.energy.energy_mj,
+        energy_source=totals.energy.source,
+        electricity_micros=totals.energy.cost_micros,
+        after_electricity_micros=totals.after_electricity_micros,
+    )
+
+
+def _statement_row(
+    key: str, entry: StatementLineFacts, *, currency: str, at: Moment, at_least: bool = False
+) -> Row:
     kind = _KINDS.get(entry.kind, clean(entry.kind, characters_max=20))
     is_work, is_total = entry.kind in {"work", "total"}, entry.kind == "total"
-    left, cost = entry.after_electricity_micros, entry.energy.electricity_micros
-    at_least = "≥ " if entry.energy.partly_priced else ""
+    left, cost = entry.after_electricity_micros, entry.electricity_micros
     return Row(
-        key="total" if is_total else f"line {index}",
+        key=key,
         cells=(
             Span("" if is_total else moment(entry.at_us, at.zone, now_us=at.now_us)),
             strong(kind) if is_total else Span(kind),
             Span(clean(entry.reference, characters_max=24)),
             strong(signed_money(entry.net_micros, "")) if entry.kind != "unpaid" else Span(""),
-            Span("" if cost is None else f"{at_least}{money(cost, '')}"),
+            Span("" if cost is None else f"{'≥ ' if at_least else ''}{money(cost, '')}"),
             Span("") if left is None else (strong if left >= 0 else warn)(money(left, "")),
             Span(money(entry.gross_micros, "") if is_work else ""),
             dim(money(entry.fee_micros, "") if is_work else ""),
@@ -175,13 +208,12 @@ def _statement_work(entry: StatementLineFacts, currency: str) -> tuple[Span | st
 
 def _statement_energy(entry: StatementLineFacts, currency: str) -> tuple[Line, ...]:
     """Return what the energy was and cost; nothing where no car told it."""
-    energy = entry.energy
-    if not energy.source:
+    if not entry.energy_source:
         return ()
-    told = f"{kwh(energy.energy_mj)}, {metered(energy.source)}"
-    if energy.electricity_micros is None:
+    told = f"{kwh(entry.energy_mj)}, {metered(entry.energy_source)}"
+    if entry.electricity_micros is None:
         return (labelled("Energy", told, dim("; its cost was not told, so what is left is not known")),)
-    cost = money(energy.electricity_micros, currency)
+    cost = money(entry.electricity_micros, currency)
     return (labelled("Energy", told, f", cost {cost} by your tariff"),)
 
 

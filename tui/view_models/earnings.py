@@ -68,12 +68,12 @@ def _in_cents(earnings: EarningsFacts) -> bool:
 
 def _net(earnings: EarningsFacts) -> tuple[Span | str, ...]:
     gross, net = earnings.gross_micros, earnings.gross_micros - earnings.fee_micros
-    cents = _in_cents(earnings) or abs(earnings.energy.electricity_micros or 0) >= MICROS_PER_UNIT
+    cents = _in_cents(earnings) or abs(earnings.energy.cost_micros or 0) >= MICROS_PER_UNIT
     if cents:
         # The three figures must add up as they are shown, so the fee is the difference of the shown ones.
         gross, net = shown_cents(gross), shown_cents(net)
     left, energy = earnings.after_electricity_micros, earnings.energy
-    if left is None or energy.electricity_micros is None:
+    if left is None or energy.cost_micros is None:
         return (
             strong(money(net, earnings.currency, cents=cents)),
             dim(f" = gross {money(gross, '', cents=cents)} − pool fee {money(gross - net, '', cents=cents)}"),
