@@ -275,7 +275,7 @@ class Agent:
             remaining=self._link.desk.remaining,
             available_ms=available_ms,
         )
-        if attempts == 0 or not self._news.worth_it(self._economy.refusal()):
+        if attempts == 0 or self._news.bars_asking(self._economy.refusal()):
             return None
         return WorkWish(
             attempts_max=attempts,

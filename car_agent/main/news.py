@@ -47,14 +47,19 @@ class News:
         elif after.reasons and (before.runs or after.headline is not ReasonCode.SETTLING):
             self.add(after.reasons[0].code.value, after.reasons[0].message)
 
-    def worth_it(self, refusal: Reason | None) -> bool:
-        """Tell once why no work is wanted for its price; return whether it is."""
+    def bars_asking(self, refusal: Reason | None) -> bool:
+        """Tell once why work is not worth its price; return whether none is asked for.
+
+        Where the price is too low the car asks all the same, with the price that suits it: that is its order
+        in the pool's auction, and some jobs pay more than the posted price. Without a price of electricity
+        there is nothing that it could ask for.
+        """
         code = None if refusal is None else refusal.code
         if code is not self._refused:
             self._refused = code
             if refusal is not None:
                 self.add(refusal.code.value, refusal.message)
-        return refusal is None
+        return code is ReasonCode.TARIFF_UNKNOWN
 
     def recall(self, events: Iterable[JournalledEvent]) -> None:
         """Take up the events of earlier runs, newest first."""

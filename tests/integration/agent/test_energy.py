@@ -127,32 +127,44 @@ async def test_a_lease_that_would_lose_money_goes_back_and_nothing_of_it_runs(
     assert wanted[0].reserve_price_micros_per_wu == 1_223
 
 
-async def test_work_that_does_not_pay_is_not_asked_for_and_the_owner_reads_why(
+async def test_work_that_does_not_pay_is_asked_for_at_a_better_price_and_the_owner_reads_why(
     fleet: FakeFleet, tmp_path: Path, rigs: list[Rig]
 ) -> None:
     rig = rig_at(tmp_path, tariff=DEAR)
     rigs.append(rig)
     identity = fleet.identity()
-    fleet.offers = [fleet.lease(1, 11, price_micros_per_wu=1_000)]
     await rig.start(identity)
     rig.charge()
     await until(lambda: rig.agent.snapshot().energy.refusal == "PRICE_BELOW_RESERVE")
 
+    # 1. It says why, and asks at its own price: its order in the auction.
     status = status_message(rig.agent.snapshot())
     assert status.reasons[0].code == "PRICE_BELOW_RESERVE"
     assert "pays 0.001 EUR per work unit; this car works from 0.001223" in status.reasons[0].message
-    await until(lambda: "PRICE_BELOW_RESERVE" in rig.event_codes(), what="it would ask now, and does not")
-    asked = sum(1 for request in fleet.requests if request.want.attempts_max)
+    await until(lambda: asked_for(fleet, 1_223), what="it asks, at the price that pays its electricity")
+    await until(lambda: "PRICE_BELOW_RESERVE" in rig.event_codes())
 
-    # A limit on an hour's net says it with that; a cheaper tariff ends it without a restart.
-    await rig.switchboard.set_policy("start_after_s = 0\nmin_net_per_hour = 5\n")
+    # 2. A limit on an hour's net says it with that, and asks for more.
+    await rig.switchboard.set_policy("start_after_s = 0\nmin_net_per_hour = 129.6\n")
     assert rig.agent.snapshot().verdict.reasons[0].code.value == "NET_BELOW_MINIMUM"
-    assert sum(1 for request in fleet.requests if request.want.attempts_max) == asked
+    # 3,600 W make 129,600 work units of a guess an hour: a thousand micro-units more for each.
+    await until(lambda: asked_for(fleet, 2_223))
+
+    # 3. A cheaper tariff ends it, without a restart.
     rig.directory.tariff.write_text(CHEAP)
     await rig.switchboard.set_policy("start_after_s = 0\n")
     rig.economy._owner_tariff.refresh()
+    assert rig.agent.snapshot().verdict.reasons == ()
+    await until(lambda: asked_for(fleet, 13))
+    fleet.offers = [fleet.lease(1, 11, price_micros_per_wu=1_000)]
     await until(lambda: 11 in fleet.results())
     assert fleet.results()[11].outcome == pb.ATTEMPT_OUTCOME_COMPLETED
+
+
+def asked_for(fleet: FakeFleet, reserve_micros: int) -> bool:
+    """Whether work was asked for at this price last."""
+    asked = [request.want for request in fleet.requests if request.want.attempts_max]
+    return bool(asked) and asked[-1].reserve_price_micros_per_wu == reserve_micros
 
 
 async def test_a_tariff_in_other_money_or_none_that_can_be_read_asks_for_no_work(
@@ -165,12 +177,14 @@ async def test_a_tariff_in_other_money_or_none_that_can_be_read_asks_for_no_work
     rig.charge()
     await until(lambda: rig.agent.snapshot().energy.refusal == "TARIFF_UNKNOWN")
 
+    before = len(fleet.requests)
     [reason] = rig.agent.snapshot().verdict.reasons
     assert "in USD, and the pool pays in EUR" in reason.message
     rig.directory.tariff.write_text("kind = 3")
     rig.economy._owner_tariff.refresh()
     [reason] = rig.agent.snapshot().verdict.reasons
     assert "cannot be read" in reason.message
+    assert not any(request.want.attempts_max for request in fleet.requests[before:])
 
 
 async def test_an_attempt_that_is_killed_says_what_it_took(
