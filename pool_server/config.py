@@ -30,9 +30,11 @@ def _key(
     at_least: float | None = None,
     at_most: float | None = None,
     one_of: tuple[str, ...] = (),
+    secret: bool = False,
 ) -> T:
     value: T = field(
         default=default,
+        repr=not secret,
         metadata={"doc": doc, "at_least": at_least, "at_most": at_most, "one_of": one_of},
     )
     return value
@@ -58,6 +60,12 @@ class ServerConfig:
     )
     public_host: tuple[str, ...] = _key(
         (), "Names or addresses under which clients reach this server; they go into its certificate."
+    )
+    database_url: str = _key(
+        "",
+        "PostgreSQL instead of the embedded database: postgresql://user@host/database. With a password, set "
+        "it in the environment alone: CHARGEPOOL_SERVER_DATABASE_URL.",
+        secret=True,
     )
     posted_price_micros_per_wu: int = _key(
         20,

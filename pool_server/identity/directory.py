@@ -93,13 +93,23 @@ class PoolDirectory:
         key.save(self.signing_key(role, key.key_id))
         flush_folder(self.keys)
 
-    def require_made(self) -> None:
+    def require_made(self, *, embedded: bool = True) -> None:
         """Refuse to go on without a pool here.
+
+        Args:
+            embedded: Whether its database lies here too.
 
         Raises:
             PoolError: NOT_FOUND.
         """
-        if not self.database.exists() or not self.ca_key.exists():
+        if embedded and self.ca_key.exists() and not self.database.exists():
+            raise PoolError(
+                ErrorCode.NOT_FOUND,
+                f"{self.path} holds the keys of a pool, and no database.",
+                advice="If the pool is on PostgreSQL, say where: `database_url` in pool.toml, or the "
+                "variable CHARGEPOOL_SERVER_DATABASE_URL. Else bring pool.sqlite3 back from a backup.",
+            )
+        if not self.ca_key.exists():
             raise PoolError(
                 ErrorCode.NOT_FOUND,
                 f"There is no pool in {self.path}.",

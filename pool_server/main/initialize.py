@@ -56,6 +56,7 @@ def initialize_pool(
     config: ServerConfig,
     clock: Clock,
     id_source: IdSource,
+    write_database_url: bool = True,
 ) -> PoolMade:
     """Make a pool in `data`, which must not exist or be empty.
 
@@ -66,9 +67,12 @@ def initialize_pool(
         config: Settings to write into `pool.toml`.
         clock: Wall time.
         id_source: Randomness for ids, keys and the first token.
+        write_database_url: Whether `pool.toml` says where the database is; not where the environment does,
+            which may hold a password.
 
     Raises:
-        PoolError: INVALID_ARGUMENT for name or currency; ALREADY_EXISTS when there is something in `data`.
+        PoolError: INVALID_ARGUMENT for name or currency; ALREADY_EXISTS when there is something in `data`, or
+            a pool in the database; UNAVAILABLE and others when the database cannot be opened.
     """
     if _POOL_NAME.fullmatch(pool_name) is None:
         raise PoolError(
@@ -101,6 +105,7 @@ def initialize_pool(
             config=config,
             clock=clock,
             id_source=id_source,
+            write_database_url=write_database_url,
         )
         if data.exists():
             data.rmdir()
@@ -127,6 +132,7 @@ def _make_in(
     config: ServerConfig,
     clock: Clock,
     id_source: IdSource,
+    write_database_url: bool,
 ) -> PoolMade:
     now_us = clock.now_us()
     make_folder(directory.keys)
@@ -136,7 +142,10 @@ def _make_in(
     write_file(directory.ca_certificate, authority.certificate_pem, secret=False)
     write_file(directory.ca_key, authority.private_key_pem, secret=True)
     write_file(directory.audit_secret, id_source.random_bytes(_AUDIT_SECRET_BYTES), secret=True)
-    write_file(directory.config, render_config(config).encode("utf-8"), secret=False)
+    written = config if write_database_url else replace(config, database_url="")
+    # A URL may hold a password.
+    is_secret = bool(written.database_url)
+    write_file(directory.config, render_config(written).encode("utf-8"), secret=is_secret)
     by_role = {role: SigningKey.generate(id_source) for role in KeyRole}
     for role, key in by_role.items():
         directory.save_signing_key(role.value, key)
@@ -192,6 +201,13 @@ def _fill(
     token: NewToken,
     now_us: int,
 ) -> None:
+    before = uow.settings.get(SETTING_POOL_ID)
+    if before is not None:
+        raise PoolError(
+            ErrorCode.ALREADY_EXISTS,
+            f"the database holds the pool {before} already; a pool is never overwritten.",
+            advice="Name an empty database.",
+        )
     uow.settings.put(SETTING_POOL_ID, pool_id)
     uow.settings.put(SETTING_CURRENCY, currency)
     signing = {role: key_id for role, key_id in key_ids.items() if role != KeyRole.ROOT.value}

@@ -93,10 +93,10 @@ class PoolServer:
         self._ids = id_source
         self._referee = referee
         self._bench, self._quick_bench = RefereeBench(), RefereeBench()
-        self._directory.require_made()
+        self._directory.require_made(embedded=not config.database_url)
         self._lock = DirectoryLock(self._directory)
         try:
-            self._facts: PoolFacts = read_facts(self._directory)
+            self._facts: PoolFacts = read_facts(self._directory, config)
             self._rails = payout_rails(config, pool_id=self._facts.pool_id, currency=self._facts.currency)
             self._keys: PoolKeys = load_keys(self._directory, self._facts)
             self._authority: Authority = load_authority(self._directory, pool_id=self._facts.pool_id)

@@ -27,9 +27,9 @@ from pool_server.ports.shell import SETTING_CURRENCY, SETTING_POOL_ID, SETTING_S
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rails.choice import Rails, make_rails
 from pool_server.store.content_repository import SqlSettingsRepository
-from pool_server.store.engine import open_engine, read_only
+from pool_server.store.engine import open_engine, parse_url, read_only, require_reachable, shown_url
 from pool_server.store.group_commit import GroupCommitWriter
-from pool_server.store.migrations import upgrade
+from pool_server.store.migrations import current_revision, upgrade
 from pool_server.store.unit_of_work import SqlUnitOfWork
 
 
@@ -56,8 +56,13 @@ def open_store(
     on_committed: Callable[[Sequence[Effect]], None] | None,
     on_fatal: Callable[[InvariantError], None] | None = None,
 ) -> Store:
-    """Open the database and bring its schema up to date; the writer is not started yet."""
-    engine = open_engine(_url(directory))
+    """Open the database and bring its schema up to date; the writer is not started yet.
+
+    Raises:
+        PoolError: INVALID_ARGUMENT, INVALID_STATE or UNAVAILABLE when the database cannot be opened.
+    """
+    engine = open_engine(database_url(directory, config))
+    require_reachable(engine)
     upgrade(engine)
     terms = money_terms(config, pool_id=pool_id, currency=currency)
 
@@ -157,15 +162,23 @@ class PoolFacts:
     signing_key_ids: dict[KeyRole, str]
 
 
-def read_facts(directory: PoolDirectory) -> PoolFacts:
+def read_facts(directory: PoolDirectory, config: ServerConfig) -> PoolFacts:
     """Read the pool's id, currency and the keys in use.
 
     Raises:
-        PoolError: NOT_FOUND when there is no pool.
+        PoolError: NOT_FOUND when there is no pool; INVALID_ARGUMENT, INVALID_STATE or UNAVAILABLE when the
+            database cannot be opened.
     """
-    directory.require_made()
-    engine = open_engine(_url(directory))
+    directory.require_made(embedded=not config.database_url)
+    engine = open_engine(database_url(directory, config))
+    require_reachable(engine)
     try:
+        if current_revision(engine) is None:
+            raise PoolError(
+                ErrorCode.NOT_FOUND,
+                f"the database {shown_url(engine)} holds no pool",
+                advice="Name the one that the pool was made in, or make a new pool with `pool-server init`.",
+            )
         with engine.connect() as connection:
             settings = SqlSettingsRepository(read_only(connection))
             return PoolFacts(
@@ -181,8 +194,14 @@ def read_facts(directory: PoolDirectory) -> PoolFacts:
         engine.dispose()
 
 
-def _url(directory: PoolDirectory) -> str:
-    return f"sqlite:///{directory.database.resolve()}"
+def database_url(directory: PoolDirectory, config: ServerConfig) -> str:
+    """Return where a pool's database is: on the server that the settings name, else in the directory."""
+    return config.database_url or f"sqlite:///{directory.database.resolve()}"
+
+
+def url_without_password(url: str) -> str:
+    """Return a database's URL as people may see it; empty for none."""
+    return parse_url(url).render_as_string(hide_password=True) if url else ""
 
 
 def _setting(settings: SqlSettingsRepository, key: str) -> str:

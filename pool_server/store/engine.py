@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from pool_protocol.errors import ErrorCode, PoolError
@@ -68,6 +68,32 @@ def parse_url(url: str) -> URL:
             ErrorCode.INVALID_ARGUMENT, f"only sqlite and postgresql URLs are supported, not {backend!r}"
         )
     return parsed
+
+
+def shown_url(engine: Engine) -> str:
+    """Return a database's URL as people may see it: without its password."""
+    return engine.url.set(drivername=engine.url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def require_reachable(engine: Engine) -> None:
+    """Connect once, so that what is wrong is said in words before anything begins.
+
+    Raises:
+        PoolError: UNAVAILABLE when nobody answers, or the database refuses us; what the server's version or
+            encoding is refused with.
+    """
+    try:
+        with engine.connect():
+            pass
+    except DBAPIError as error:
+        engine.dispose()
+        first_line = str(error.orig).strip().partition("\n")[0]
+        raise PoolError(
+            ErrorCode.UNAVAILABLE,
+            f"the database {shown_url(engine)} cannot be opened: {first_line}",
+            advice="Is its server running, and are host, port, name and password right? Correct "
+            "`database_url` in pool.toml, or the variable CHARGEPOOL_SERVER_DATABASE_URL.",
+        ) from error.with_traceback(None)
 
 
 def read_only(connection: Connection) -> Connection:
