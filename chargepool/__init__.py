@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ProgramRefused,
         ProofInvalid,
         QuoteExpired,
+        SpendLimitReached,
         TaskFailed,
     )
     from chargepool._estimate import LevelOffer, QuoteEstimate
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from chargepool._prices import MarketPrice, PriceEpoch
     from chargepool._program import Program
     from chargepool._receipts import Receipt
-    from chargepool._values import Balance, JobStatus, Progress, Quote, Result
+    from chargepool._values import Balance, JobStatus, Progress, Quote, Result, SpendCap
 
 #: Modules that are public as a whole.
 _MODULES = frozenset({"certificates"})
@@ -89,6 +90,8 @@ _MODULE_OF_NAME = {
     "QuoteExpired": "_errors",
     "Receipt": "_receipts",
     "Result": "_values",
+    "SpendCap": "_values",
+    "SpendLimitReached": "_errors",
     "Results": "_map",
     "TaskFailed": "_errors",
     "bounded_while": "_loops",
@@ -137,6 +140,8 @@ __all__ = [
     "Receipt",
     "Result",
     "Results",
+    "SpendCap",
+    "SpendLimitReached",
     "TaskFailed",
     "bounded_while",
     "close",

@@ -101,6 +101,12 @@ class BudgetExceeded(FundsError):
     default_code = ErrorCode.BUDGET_EXCEEDED
 
 
+class SpendLimitReached(FundsError):
+    """The operator lets this account, or this token, spend no more. Nothing was reserved."""
+
+    default_code = ErrorCode.SPEND_LIMIT_REACHED
+
+
 class BudgetRequired(FundsError):
     """Nobody said how many tasks there will be, nor what they may cost. Nothing was spent."""
 
@@ -193,6 +199,7 @@ _CLASS_OF_CODE: dict[ErrorCode, type[ChargepoolError]] = {
     ErrorCode.PERMISSION_DENIED: AuthError,
     ErrorCode.INSUFFICIENT_FUNDS: InsufficientFunds,
     ErrorCode.BUDGET_EXCEEDED: BudgetExceeded,
+    ErrorCode.SPEND_LIMIT_REACHED: SpendLimitReached,
     ErrorCode.QUOTE_EXPIRED: QuoteExpired,
     ErrorCode.PRICE_ABOVE_CAP: PriceAboveCap,
     ErrorCode.JOB_CLOSED: JobClosed,

@@ -17,7 +17,15 @@ from chargepool._errors import ChargepoolError, JobNotFound, PoolRefused, ProofI
 from chargepool._prices import MarketPrice, PriceEpoch, epoch_of_wire, price_of_wire
 from chargepool._receipts import RootTrust
 from chargepool._retry import Retrying, failure_of
-from chargepool._values import Balance, JobStatus, Quote, level_to_wire, quote_of_wire, status_of_wire
+from chargepool._values import (
+    Balance,
+    JobStatus,
+    Quote,
+    SpendCap,
+    level_to_wire,
+    quote_of_wire,
+    status_of_wire,
+)
 from pool_protocol import tensors
 from pool_protocol.clock import Clock
 from pool_protocol.digests import sha256_hex, verify_sha256_hex
@@ -324,6 +332,16 @@ class Session:
             available_micros=answer.available_micros,
             escrow_micros=answer.escrow_micros,
             spent_micros=answer.spent_micros,
+            caps=tuple(
+                SpendCap(
+                    holder=cap.holder,
+                    period=cap.period,
+                    max_spend_micros=cap.max_spend_micros,
+                    used_micros=cap.used_micros,
+                    left_micros=cap.left_micros,
+                )
+                for cap in answer.caps
+            ),
         )
 
     def price(self) -> MarketPrice:

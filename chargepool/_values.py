@@ -161,6 +161,20 @@ def quote_of_wire(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpendCap:
+    """What the operator lets an account, or one token, reserve and spend."""
+
+    holder: str
+    """`account` or `token`: the one that this client uses."""
+    period: str
+    """`ever`, or a calendar month in UTC: `2026-11`."""
+    max_spend_micros: int
+    used_micros: int
+    """Reserved now, and spent."""
+    left_micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
     """A buyer's money."""
 
@@ -170,6 +184,8 @@ class Balance:
     escrow_micros: int
     """Reserved for jobs."""
     spent_micros: int
+    caps: tuple[SpendCap, ...] = ()
+    """Empty where none is set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -358,6 +358,11 @@ _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
     ErrorCode.BUDGET_EXCEEDED: _entry(
         "FAILED_PRECONDITION", "The job would cost more than its cap.", "Raise the cap, or send fewer tasks."
     ),
+    ErrorCode.SPEND_LIMIT_REACHED: _entry(
+        "FAILED_PRECONDITION",
+        "The job's cap is more than may still be spent.",
+        "Lower the job's cap to what is left, end jobs that need no more, or ask the operator for more.",
+    ),
     ErrorCode.QUOTE_EXPIRED: _entry(
         "FAILED_PRECONDITION", "The quote is no longer valid.", "Ask for a new quote."
     ),

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def balance(*, connection: Connection, as_json: bool) -> None:
     with connection.connect() as client:
         money = client.balance()
     if as_json:
-        emit({name: getattr(money, name) for name in type(money).__slots__})
+        emit(asdict(money))
         return
     for heading, amount in (
         ("available", money.available_micros),
@@ -38,6 +39,11 @@ def balance(*, connection: Connection, as_json: bool) -> None:
         ("spent", money.spent_micros),
     ):
         click.echo(f"{heading:<10} {amounts.amount(amount):>16} {money.currency}")
+    for cap in money.caps:
+        whose = "your account" if cap.holder == "account" else "this token"
+        when = "in all" if cap.period == "ever" else f"in {cap.period}"
+        most, left = amounts.amount(cap.max_spend_micros), amounts.amount(cap.left_micros)
+        click.echo(f"{whose} may spend {most} {money.currency} {when}; {left} {money.currency} left")
 
 
 @click.group()

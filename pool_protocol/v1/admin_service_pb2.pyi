@@ -350,6 +350,9 @@ class CreatePrincipalRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_US_FIELD_NUMBER: _builtins.int
+    TOKEN_MAX_SPEND_MICROS_FIELD_NUMBER: _builtins.int
+    MAX_SPEND_MICROS_FIELD_NUMBER: _builtins.int
+    MAX_SPEND_PER_MONTH_MICROS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """"owner", "buyer" or "operator"."""
     name: _builtins.str
@@ -358,6 +361,12 @@ class CreatePrincipalRequest(_message.Message):
     """An existing principal's id to add a token to; empty makes a new principal."""
     expires_at_us: _builtins.int
     """When the token ends; 0 for never."""
+    token_max_spend_micros: _builtins.int
+    """Buyers: the most that may be reserved and spent with this token; absent for no cap."""
+    max_spend_micros: _builtins.int
+    """New buyers: the most that the account may reserve and spend in all; absent for no cap."""
+    max_spend_per_month_micros: _builtins.int
+    """New buyers: the same in each calendar month (UTC)."""
     def __init__(
         self,
         *,
@@ -365,12 +374,26 @@ class CreatePrincipalRequest(_message.Message):
         name: _builtins.str = ...,
         principal_id: _builtins.str = ...,
         expires_at_us: _builtins.int = ...,
+        token_max_spend_micros: _builtins.int | None = ...,
+        max_spend_micros: _builtins.int | None = ...,
+        max_spend_per_month_micros: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_spend_micros", b"_max_spend_micros", "_max_spend_per_month_micros", b"_max_spend_per_month_micros", "_token_max_spend_micros", b"_token_max_spend_micros", "max_spend_micros", b"max_spend_micros", "max_spend_per_month_micros", b"max_spend_per_month_micros", "token_max_spend_micros", b"token_max_spend_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at_us", b"expires_at_us", "name", b"name", "principal_id", b"principal_id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_spend_micros", b"_max_spend_micros", "_max_spend_per_month_micros", b"_max_spend_per_month_micros", "_token_max_spend_micros", b"_token_max_spend_micros", "expires_at_us", b"expires_at_us", "max_spend_micros", b"max_spend_micros", "max_spend_per_month_micros", b"max_spend_per_month_micros", "name", b"name", "principal_id", b"principal_id", "role", b"role", "token_max_spend_micros", b"token_max_spend_micros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_spend_micros: _TypeAlias = _typing.Literal["max_spend_micros"]  # noqa: Y015
+    _WhichOneofArgType__max_spend_micros: _TypeAlias = _typing.Literal["_max_spend_micros", b"_max_spend_micros"]  # noqa: Y015
+    _WhichOneofReturnType__max_spend_per_month_micros: _TypeAlias = _typing.Literal["max_spend_per_month_micros"]  # noqa: Y015
+    _WhichOneofArgType__max_spend_per_month_micros: _TypeAlias = _typing.Literal["_max_spend_per_month_micros", b"_max_spend_per_month_micros"]  # noqa: Y015
+    _WhichOneofReturnType__token_max_spend_micros: _TypeAlias = _typing.Literal["token_max_spend_micros"]  # noqa: Y015
+    _WhichOneofArgType__token_max_spend_micros: _TypeAlias = _typing.Literal["_token_max_spend_micros", b"_token_max_spend_micros"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_spend_micros) -> _WhichOneofReturnType__max_spend_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_spend_per_month_micros) -> _WhichOneofReturnType__max_spend_per_month_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_max_spend_micros) -> _WhichOneofReturnType__token_max_spend_micros | None: ...
 
 Global___CreatePrincipalRequest: _TypeAlias = CreatePrincipalRequest  # noqa: Y015
 

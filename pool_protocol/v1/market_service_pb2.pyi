@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pool_protocol.v1 import caps_service_pb2 as _caps_service_pb2
 from pool_protocol.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -1200,6 +1201,7 @@ class GetBalanceResponse(_message.Message):
     ESCROW_MICROS_FIELD_NUMBER: _builtins.int
     SPENT_MICROS_FIELD_NUMBER: _builtins.int
     BUYER_ID_FIELD_NUMBER: _builtins.int
+    CAPS_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
     """ISO 4217 code."""
     available_micros: _builtins.int
@@ -1210,6 +1212,10 @@ class GetBalanceResponse(_message.Message):
     """Spent so far."""
     buyer_id: _builtins.str
     """The buyer's id."""
+    @_builtins.property
+    def caps(self) -> _containers.RepeatedCompositeFieldContainer[_caps_service_pb2.SpendCap]:
+        """Caps on what the account, and the token that asks, may reserve and spend; none where none is set."""
+
     def __init__(
         self,
         *,
@@ -1218,10 +1224,11 @@ class GetBalanceResponse(_message.Message):
         escrow_micros: _builtins.int = ...,
         spent_micros: _builtins.int = ...,
         buyer_id: _builtins.str = ...,
+        caps: _abc.Iterable[_caps_service_pb2.SpendCap] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_micros", b"available_micros", "buyer_id", b"buyer_id", "currency", b"currency", "escrow_micros", b"escrow_micros", "spent_micros", b"spent_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_micros", b"available_micros", "buyer_id", b"buyer_id", "caps", b"caps", "currency", b"currency", "escrow_micros", b"escrow_micros", "spent_micros", b"spent_micros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

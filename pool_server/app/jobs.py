@@ -58,7 +58,7 @@ def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_u
 
     Raises:
         PoolError: INVALID_ARGUMENT; EXISTS_WITH_DIFFERENT when the key was used for another request;
-            PRICE_ABOVE_CAP; INSUFFICIENT_FUNDS.
+            PRICE_ABOVE_CAP; INSUFFICIENT_FUNDS; SPEND_LIMIT_REACHED.
     """
     asked_sha256 = request_sha256(command)
     existing = uow.jobs.by_key(command.buyer_id, command.idempotency_key)
@@ -101,6 +101,7 @@ def create_job(uow: UnitOfWork, command: CreateJob, *, policy: WorkPolicy, now_u
         job_id=job.job_id,
         amount_micros=command.budget_micros,
         now_us=now_us,
+        token_id=command.token_id,
     )
     uow.events.append([WorkEvent("job", str(job.job_id), "", JobState.OPEN, "created", now_us)])
     return job_view(uow, job, now_us=now_us)

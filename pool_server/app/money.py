@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.money import require_amount
 from pool_server.app.books import account, open_accounts, transfer
+from pool_server.app.caps import count_reserved, count_returned
 from pool_server.app.receipts import write_receipts
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import (
     Account,
     AccountState,
+    Outcome,
     PendingTransfer,
     TransferCode,
     TransferKind,
@@ -53,13 +55,22 @@ class JobMoney:
 
 
 def reserve_job(
-    uow: UnitOfWork, *, buyer_id: str, job_id: int, amount_micros: int, now_us: int, key: str = ""
+    uow: UnitOfWork,
+    *,
+    buyer_id: str,
+    job_id: int,
+    amount_micros: int,
+    now_us: int,
+    key: str = "",
+    token_id: str = "",
 ) -> None:
     """Move a buyer's free money into a job's escrow; again for the same job to add to it. 0 moves nothing.
 
+    Counts in the caps of the buyer and of the token, if one is named.
+
     Raises:
-        PoolError: INSUFFICIENT_FUNDS; JOB_CLOSED when the job's money was released already; INVALID_ARGUMENT;
-            with a `key`, ID_ALREADY_FAILED and EXISTS_WITH_DIFFERENT.
+        PoolError: INSUFFICIENT_FUNDS; SPEND_LIMIT_REACHED; JOB_CLOSED when the job's money was released
+            already; INVALID_ARGUMENT; with a `key`, ID_ALREADY_FAILED and EXISTS_WITH_DIFFERENT.
     """
     require_amount(amount_micros)
     buyer = open_accounts(uow, [chart.buyer_available(buyer_id)], now_us=now_us)[
@@ -80,7 +91,16 @@ def reserve_job(
         reference_id=job_id,
         key=key,
     )
-    transfer(uow, [request], [buyer, escrow], now_us=now_us)
+    [answer] = transfer(uow, [request], [buyer, escrow], now_us=now_us)
+    if answer.outcome is Outcome.CREATED:
+        count_reserved(
+            uow,
+            buyer_id=buyer_id,
+            token_id=token_id,
+            job_id=job_id,
+            amount_micros=amount_micros,
+            now_us=now_us,
+        )
 
 
 def fund_attempts(
@@ -370,6 +390,7 @@ def _sweep_drained(uow: UnitOfWork, touched: Iterable[Account], *, now_us: int) 
         if escrow.free_micros
     ]
     transfer(uow, requests, [*draining, *buyers.values()], now_us=now_us)
+    count_returned(uow, {request.reference_id: request.amount_micros for request in requests})
     for escrow in draining:
         if escrow.debits_pending_micros == 0:
             uow.ledger.set_account_state(

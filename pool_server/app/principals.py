@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from pool_protocol.errors import ErrorCode, PoolError
+from pool_server.app.caps import SetCap, set_cap
+from pool_server.core.caps import CapHolder, CapPeriod
 from pool_server.ports.shell import Principal, Role, TokenRecord, VehicleIdentity
 from pool_server.ports.unit_of_work import UnitOfWork
 
@@ -23,6 +25,10 @@ class CreatePrincipal:
     token_sha256: bytes
     token_expires_at_us: int
     """0 for never."""
+    caps: tuple[tuple[CapHolder, CapPeriod, int], ...] = ()
+    """Caps, micros, on what a buyer's account or this token may reserve and spend."""
+    made_by: str = ""
+    """The operator; empty when the pool is made."""
 
 
 def create_principal(uow: UnitOfWork, command: CreatePrincipal, *, now_us: int) -> Principal:
@@ -30,7 +36,8 @@ def create_principal(uow: UnitOfWork, command: CreatePrincipal, *, now_us: int) 
 
     Raises:
         PoolError: INVALID_ARGUMENT for the name or an expiry in the past; NOT_FOUND for an unknown principal
-            or one of another role.
+            or one of another role; INVALID_ARGUMENT for caps of one who is no buyer, or of the account of
+            one who was there before.
     """
     if command.token_expires_at_us != 0 and command.token_expires_at_us <= now_us:
         raise PoolError(
@@ -67,7 +74,28 @@ def create_principal(uow: UnitOfWork, command: CreatePrincipal, *, now_us: int) 
             revoked_at_us=0,
         )
     )
+    for holder, period, limit_micros in command.caps:
+        cap = SetCap(
+            holder=holder,
+            subject_id=command.token_id if holder is CapHolder.TOKEN else principal.principal_id,
+            period=period,
+            limit_micros=limit_micros,
+        )
+        _check_first_cap(command, holder)
+        set_cap(uow, cap, operator_id=command.made_by, now_us=now_us)
     return principal
+
+
+def _check_first_cap(command: CreatePrincipal, holder: CapHolder) -> None:
+    if command.role is not Role.BUYER:
+        raise PoolError(ErrorCode.INVALID_ARGUMENT, "only buyers spend", context={"field": "role"})
+    if holder is CapHolder.ACCOUNT and command.principal_id:
+        raise PoolError(
+            ErrorCode.INVALID_ARGUMENT,
+            "a buyer that is there already has its cap set by itself, not with one more token",
+            context={"field": "max_spend_micros"},
+            advice="Set it with: pool-server caps set",
+        )
 
 
 def revoke_token(uow: UnitOfWork, token_id: str, *, now_us: int) -> None:

@@ -173,6 +173,8 @@ class CreateJob:
     """QUOTE: tasks that the quote was for; 0: no bound."""
     refuses_price_above_cap: bool = False
     """Whether a job that would only wait for a lower price is not to be opened at all."""
+    token_id: str = ""
+    """The token that asks, for its cap; no part of what the key stands for. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

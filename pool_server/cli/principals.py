@@ -3,6 +3,7 @@
 import click
 
 from pool_protocol.v1 import admin_service_pb2 as pb
+from pool_server.cli.caps import MICROS
 from pool_server.cli.output import json_option, print_json, print_pairs
 from pool_server.cli.remote import Remote
 
@@ -24,6 +25,17 @@ def principals() -> None:
     default=0,
     help="When the token ends, microseconds since the epoch; 0 for never.",
 )
+@click.option(
+    "--max-spend-micros",
+    type=MICROS,
+    help="A new buyer: the most that it may reserve and spend in all, millionths of the currency.",
+)
+@click.option(
+    "--max-spend-per-month-micros", type=MICROS, help="A new buyer: the same in each calendar month (UTC)."
+)
+@click.option(
+    "--token-max-spend-micros", type=MICROS, help="A buyer's token: the most that it may reserve and spend."
+)
 @json_option
 @click.pass_obj
 def create(
@@ -33,14 +45,28 @@ def create(
     name: str,
     principal: str,
     expires_at_us: int,
+    max_spend_micros: int | None,
+    max_spend_per_month_micros: int | None,
+    token_max_spend_micros: int | None,
     as_json: bool,
 ) -> None:
-    """Make a principal and its first token, or one more token."""
+    """Make a principal and its first token, or one more token.
+
+    Caps on spending can be changed later: see `pool-server caps set`.
+    """
     if not name and not principal:
         raise click.UsageError("Give the new principal a --name, or name an existing one with --principal.")
     answer: pb.CreatePrincipalResponse = remote.call(
         "CreatePrincipal",
-        pb.CreatePrincipalRequest(role=role, name=name, principal_id=principal, expires_at_us=expires_at_us),
+        pb.CreatePrincipalRequest(
+            role=role,
+            name=name,
+            principal_id=principal,
+            expires_at_us=expires_at_us,
+            max_spend_micros=max_spend_micros,
+            max_spend_per_month_micros=max_spend_per_month_micros,
+            token_max_spend_micros=token_max_spend_micros,
+        ),
     )
     if as_json:
         print_json(answer)

@@ -10,6 +10,7 @@ from pool_protocol.errors import PoolError
 from pool_server.cli import (
     account,
     books,
+    caps,
     classes,
     fleet,
     init,
@@ -77,6 +78,7 @@ for command in (
     principals.tokens,
     account.account,
     books.deposit,
+    caps.caps,
     fleet.fleet,
     fleet.jobs,
     fleet.quarantine,

@@ -24,6 +24,7 @@ from pool_server.rpc.admin_servicer import AdminServicer
 from pool_server.rpc.appeal_desk import AppealDesk
 from pool_server.rpc.blob_transfer import BlobTransfer
 from pool_server.rpc.books_servicer import BooksServicer
+from pool_server.rpc.caps_servicer import CapsServicer
 from pool_server.rpc.certificate_desk import CertificateDesk
 from pool_server.rpc.dispute_desk import DisputeDesk
 from pool_server.rpc.enrolment_desk import EnrolmentDesk
@@ -167,6 +168,10 @@ class ServerParts:
     def price(self) -> PriceServicer:
         """Make PriceService."""
         return PriceServicer(store=self.store, policy=self.policy.market, currency=self.facts.currency)
+
+    def caps(self) -> CapsServicer:
+        """Make CapsService."""
+        return CapsServicer(store=self.store, currency=self.facts.currency)
 
     def admin(self) -> AdminServicer:
         """Make AdminService."""

@@ -165,6 +165,7 @@ class PoolServer:
             price=parts.price(),
             particulars=ParticularsServicer(store=store),
             reports=report_servicer(store, config=self._config, facts=self._facts),
+            caps=parts.caps(),
         )
         server_key = self._authority.issue_server(server_hosts(self._config), now_us=self._clock.now_us())
         listeners = self._listeners = Listeners(

@@ -14,6 +14,7 @@ from pool_server.core.ledger.model import KeyRecord
 from pool_server.core.settlement import MoneyTerms
 from pool_server.ports.banks import BankRepository
 from pool_server.ports.books import EntryRepository, LedgerLog
+from pool_server.ports.caps import CapRepository
 from pool_server.ports.classes import ClassRepository
 from pool_server.ports.disputes import DisputeRepository
 from pool_server.ports.energy import EnergyRepository
@@ -86,6 +87,11 @@ class UnitOfWork(Protocol):
     @property
     def entries(self) -> EntryRepository:
         """What operators enter by hand."""
+        ...
+
+    @property
+    def caps(self) -> CapRepository:
+        """Caps on what may be reserved and spent."""
         ...
 
     @property

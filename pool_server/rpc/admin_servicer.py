@@ -39,6 +39,7 @@ from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rails.choice import Rails
 from pool_server.rpc import convert_account, convert_market, convert_payout
 from pool_server.rpc.authentication import current_caller
+from pool_server.rpc.caps_servicer import first_caps
 from pool_server.rpc.convert_evidence import evidence_message
 from pool_server.rpc.convert_work import invalid
 from pool_server.rpc.key_desk import KeyDesk
@@ -176,6 +177,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             token_id=token.token_id,
             token_sha256=token.token_sha256,
             token_expires_at_us=request.expires_at_us,
+            caps=first_caps(request),
+            made_by=current_caller().principal_id,
         )
         now_us = self._store.now_us()
         principal = await self._store.write(lambda uow: create_principal(uow, command, now_us=now_us))

@@ -10,6 +10,7 @@ from pool_protocol.system import IdSource
 from pool_protocol.v1 import common_pb2, market_service_pb2_grpc
 from pool_protocol.v1 import market_service_pb2 as pb
 from pool_server.app.blobs import require_held
+from pool_server.app.caps import caps_in_force
 from pool_server.app.certificate_terms import check_certificate
 from pool_server.app.earnings import buyer_balance
 from pool_server.app.estimate import estimate_quote
@@ -49,6 +50,7 @@ from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc import convert_market
 from pool_server.rpc.authentication import current_caller
 from pool_server.rpc.blob_transfer import BlobTransfer
+from pool_server.rpc.caps_servicer import cap_messages
 from pool_server.rpc.convert_work import invalid, tensor_ref
 from pool_server.rpc.job_watch import JobWatch
 from pool_server.rpc.paging import page_size, row_token, row_token_text
@@ -147,7 +149,8 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
         return await self._store.write(quote)
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.CreateJobResponse:
-        buyer_id = current_caller().principal_id
+        caller = current_caller()
+        buyer_id = caller.principal_id
         level = convert_market.level(request.level)
         manifest = await self._programs.manifest(ids.parse_program_id(request.program_sha256))
         program = program_facts(manifest, steps_per_task=request.steps_per_task)
@@ -202,6 +205,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                 deadline_us=request.deadline_us,
                 attempts_may_fail=request.attempts_max,
                 certificate_sha256=request.certificate_sha256,
+                token_id=caller.token_id,
             )
             return create_job(uow, command, policy=self._policy, now_us=now_us)
 
@@ -321,15 +325,22 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
         return pb.CancelJobResponse(job=convert_market.job_view(job))
 
     async def GetBalance(self, request: pb.GetBalanceRequest, context: _Context) -> pb.GetBalanceResponse:
-        buyer_id = current_caller().principal_id
-        balance = await self._store.read(lambda uow: buyer_balance(uow, buyer_id=buyer_id))
-        return pb.GetBalanceResponse(
-            currency=self._currency,
-            available_micros=balance.available_micros,
-            escrow_micros=balance.escrow_micros,
-            spent_micros=balance.spent_micros,
-            buyer_id=buyer_id,
-        )
+        caller, now_us = current_caller(), self._store.now_us()
+        buyer_id, token_id = caller.principal_id, caller.token_id
+
+        def look(uow: UnitOfWork) -> pb.GetBalanceResponse:
+            balance = buyer_balance(uow, buyer_id=buyer_id)
+            caps = caps_in_force(uow, buyer_id=buyer_id, token_id=token_id, now_us=now_us)
+            return pb.GetBalanceResponse(
+                currency=self._currency,
+                available_micros=balance.available_micros,
+                escrow_micros=balance.escrow_micros,
+                spent_micros=balance.spent_micros,
+                buyer_id=buyer_id,
+                caps=cap_messages(caps),
+            )
+
+        return await self._store.read(look)
 
     async def GetPoolRoot(self, request: pb.GetPoolRootRequest, context: _Context) -> pb.GetPoolRootResponse:
         roots = await self._store.read(lambda uow: roots_after(uow, 0))

@@ -168,6 +168,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
             ("ExportStatements", "ExportInvoices", "ExportReport", "ExportYearly"), Rule(_API, Who.OPERATOR)
         ),
     },
+    f"{_PACKAGE}.CapsService": dict.fromkeys(("ListCaps", "SetCap"), Rule(_API, Who.OPERATOR)),
     "grpc.health.v1.Health": {
         "Check": Rule(_BOTH, Who.ANYONE),
         "Watch": Rule(_BOTH, Who.ANYONE),

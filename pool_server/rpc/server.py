@@ -21,6 +21,8 @@ from pool_protocol.v1 import (
     admin_service_pb2_grpc,
     books_service_pb2,
     books_service_pb2_grpc,
+    caps_service_pb2,
+    caps_service_pb2_grpc,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
     market_service_pb2,
@@ -47,6 +49,7 @@ _PRICE = price_service_pb2.DESCRIPTOR.services_by_name["PriceService"].full_name
 _PARTICULARS = particulars_service_pb2.DESCRIPTOR.services_by_name["ParticularsService"].full_name
 _REPORTS = report_service_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name
 _ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+_CAPS = caps_service_pb2.DESCRIPTOR.services_by_name["CapsService"].full_name
 _PAYOUT = payout_service_pb2.DESCRIPTOR.services_by_name["PayoutService"].full_name
 _ALL_SERVICES = (
     _FLEET,
@@ -54,6 +57,7 @@ _ALL_SERVICES = (
     _ACCOUNT,
     _ADMIN,
     _BOOKS,
+    _CAPS,
     _PAYOUT,
     _PRICE,
     _PARTICULARS,
@@ -88,6 +92,7 @@ class Servicers:
     account: account_service_pb2_grpc.AccountServiceServicer
     admin: admin_service_pb2_grpc.AdminServiceServicer
     books: books_service_pb2_grpc.BooksServiceServicer
+    caps: caps_service_pb2_grpc.CapsServiceServicer
     payouts: payout_service_pb2_grpc.PayoutServiceServicer
     price: price_service_pb2_grpc.PriceServiceServicer
     particulars: particulars_service_pb2_grpc.ParticularsServiceServicer
@@ -118,6 +123,7 @@ class Listeners:
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(servicers.account, self._api)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, self._api)
         books_service_pb2_grpc.add_BooksServiceServicer_to_server(servicers.books, self._api)
+        caps_service_pb2_grpc.add_CapsServiceServicer_to_server(servicers.caps, self._api)
         payout_service_pb2_grpc.add_PayoutServiceServicer_to_server(servicers.payouts, self._api)
         particulars_service_pb2_grpc.add_ParticularsServiceServicer_to_server(
             servicers.particulars, self._api

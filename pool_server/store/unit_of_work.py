@@ -8,6 +8,7 @@ from pool_server.ports.money import ReceiptIssuer
 from pool_server.ports.unit_of_work import Refusal
 from pool_server.store.attempt_repository import SqlAttemptRepository
 from pool_server.store.bank_repository import SqlBankRepository
+from pool_server.store.cap_repository import SqlCapRepository
 from pool_server.store.class_repository import SqlClassRepository
 from pool_server.store.content_repository import (
     SqlBlobCatalogue,
@@ -53,6 +54,7 @@ class SqlUnitOfWork:
         self.ledger = SqlLedgerRepository(driver)
         self.ledger_log = SqlLedgerLog(driver)
         self.entries = SqlEntryRepository(driver)
+        self.caps = SqlCapRepository(driver)
         self.receipts = SqlReceiptRepository(driver, issuer=receipt_issuer)
         self.payouts = SqlPayoutRepository(driver)
         self.banks = SqlBankRepository(driver)

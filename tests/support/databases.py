@@ -71,6 +71,11 @@ def url_at(path: Path) -> str:
     return f"sqlite:///{path}" if chosen() == "sqlite" else _server().url_of(path, _WITH_SCHEMA)
 
 
+def url_of_empty(path: Path) -> str:
+    """The URL of a new, empty database of the server."""
+    return _server().url_of(path, "TEMPLATE template1")
+
+
 def open_in_encoding(encoding: str) -> Engine:
     """A new, empty database of the server that keeps texts in another encoding than UTF-8."""
     return _server().open_at(Path(encoding), f"TEMPLATE template0 ENCODING {encoding} LOCALE 'C'")

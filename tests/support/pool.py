@@ -33,6 +33,7 @@ from pool_protocol.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2_grpc,
     books_service_pb2_grpc,
+    caps_service_pb2_grpc,
     fleet_service_pb2_grpc,
     market_service_pb2_grpc,
     particulars_service_pb2_grpc,
@@ -255,6 +256,10 @@ class PoolHandle:
     def books(self) -> books_service_pb2_grpc.BooksServiceStub:
         """The keepers' stub."""
         return books_service_pb2_grpc.BooksServiceStub(self.api_channel())
+
+    def caps(self) -> caps_service_pb2_grpc.CapsServiceStub:
+        """CapsService on a new channel."""
+        return caps_service_pb2_grpc.CapsServiceStub(self.api_channel())
 
     def account(self) -> account_service_pb2_grpc.AccountServiceStub:
         """AccountService."""

@@ -5,6 +5,7 @@ from sqlmodel import SQLModel
 from pool_server.store.tables import (
     banks,
     books,
+    caps,
     energy,
     identity,
     ledger,
@@ -21,6 +22,7 @@ __all__ = [
     "METADATA",
     "banks",
     "books",
+    "caps",
     "energy",
     "identity",
     "ledger",

@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
+from pool_protocol.limits import DAY_US
 from pool_server.app.ledger_check import check_ledger
-from pool_server.store.migrations import current_revision, upgrade
+from pool_server.app.money import release_job
+from pool_server.store.driver import Driver
+from pool_server.store.migrations import config, current_revision, upgrade
 from pool_server.store.schema import create_all
+from pool_server.store.statements import insert_many
 from pool_server.store.tables import METADATA
 from tests.support import databases
 from tests.support.books import Books
@@ -159,3 +164,37 @@ def test_books_on_a_migrated_database_are_sound(tmp_path: Path) -> None:
     upgrade(books.engine)
 
     assert books.run(check_ledger).ok
+
+
+def test_what_was_reserved_before_there_were_caps_counts_in_them(tmp_path: Path) -> None:
+    # 1. Books with jobs that run, that ended, and that spent some of what was reserved.
+    books = Books(tmp_path / "books.sqlite3")
+    books.deposit(1_000_000)
+    books.deposit(1_000_000, buyer_id="buyer_c", reference="bank-2")
+    books.reserve(1, 5_000)
+    books.reserve(2, 3_000, buyer_id="buyer_c")
+    books.reserve(3, 2_000)
+    books.earn("owner_a", [700], first_attempt=1, job_id=3)
+    books.now_us += 40 * DAY_US
+    books.reserve(1, 1_000)
+    books.run(lambda uow: release_job(uow, buyer_id="buyer_b", job_id=3, now_us=books.now_us))
+    # 2. The same accounts and transfers in a database of before; then it is upgraded.
+    before = engine_at(tmp_path / "before.sqlite3")
+    with before.begin() as connection:
+        command.upgrade(config(connection), "0002")
+    for table in ("accounts", "transfers"):
+        rows = books.rows(f"SELECT * FROM {table} ORDER BY 1")
+        with before.begin() as connection:
+            names = [column["name"] for column in inspect(connection).get_columns(table)]
+            insert_many(Driver(connection), table, ", ".join(names), rows)
+    upgrade(before)
+    # 3. All is counted as if there had been caps from the first.
+    for columns, table, figure in (
+        ("holder, subject_id, period, used_micros", "spend_counters", "used_micros"),
+        ("job_id, month, token_id, buyer_id, amount_micros", "job_reservations", "amount_micros"),
+    ):
+        query = f"SELECT {columns} FROM {table} WHERE {figure} > 0 ORDER BY 1, 2, 3"
+        with before.begin() as connection:
+            found = [tuple(row) for row in connection.exec_driver_sql(query)]
+        assert found == books.rows(query)
+        assert len(found) >= 3

@@ -36,6 +36,7 @@ def test_every_code_becomes_a_typed_error_that_says_what_to_do(code: ErrorCode) 
         (ErrorCode.PERMISSION_DENIED, chargepool.AuthError),
         (ErrorCode.INSUFFICIENT_FUNDS, chargepool.FundsError),
         (ErrorCode.BUDGET_EXCEEDED, chargepool.BudgetExceeded),
+        (ErrorCode.SPEND_LIMIT_REACHED, chargepool.SpendLimitReached),
         (ErrorCode.QUOTE_EXPIRED, chargepool.QuoteExpired),
         (ErrorCode.PROGRAM_CALLBACK, chargepool.ProgramRefused),
         (ErrorCode.ENVELOPE_SIGNATURE_INVALID, chargepool.ProofInvalid),
