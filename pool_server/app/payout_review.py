@@ -9,7 +9,8 @@ from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.chart import NATURE, Nature
 from pool_server.core.ledger.model import AccountCode
 from pool_server.core.payouts.model import PayoutRow, PayoutState
-from pool_server.core.payouts.review import Coverage, Review, review
+from pool_server.core.payouts.review import Coverage, Past, Review, review
+from pool_server.core.payouts.row_state import RowState
 from pool_server.ports.unit_of_work import UnitOfWork
 
 
@@ -37,8 +38,11 @@ def review_payout(uow: UnitOfWork, *, payout_id: int) -> PayoutReview:
         view=view,
         review=review(
             view.rows,
-            previous,
-            last_ibans=uow.payouts.last_ibans(before_payout_id=payout_id),
+            Past(
+                rows=previous,
+                ibans=uow.payouts.last_ibans(before_payout_id=payout_id),
+                came_back=_came_back(uow, previous_payout_id),
+            ),
             waiting_micros=_waiting(uow, view),
             coverage=coverage,
             money=lambda micros: amounts.cents(micros, view.run.currency),
@@ -53,6 +57,15 @@ def _previous(uow: UnitOfWork, payout_id: int) -> tuple[int, list[PayoutRow]]:
         if run.payout_id < payout_id and run.state in (PayoutState.APPROVED, PayoutState.EXPORTED):
             return run.payout_id, [row for row in uow.payouts.rows(run.payout_id) if not row.reason]
     return 0, []
+
+
+def _came_back(uow: UnitOfWork, payout_id: int) -> set[str]:
+    steps = uow.banks.steps(payout_id) if payout_id else {}
+    return {
+        owner_id
+        for owner_id, taken in steps.items()
+        if taken[-1].state in (RowState.REJECTED, RowState.RETURNED)
+    }
 
 
 def _coverage(uow: UnitOfWork) -> Coverage:

@@ -1,13 +1,15 @@
 """Reads a table of what became of payments, for banks that report neither pain.002 nor camt.054.
 
 Columns `reference,status,amount,currency,reason`, RFC 4180, UTF-8; status is settled, rejected or returned;
-the amount must be the payment's.
+the amount must be the payment's. A message's name as reference stands for all of its run, with the run's
+total as amount: so a file that never went to the bank is taken back in one line.
 """
 
 import csv
 import io
 
 from pool_server.core.payouts.bank_report import BankReport, ReportLine, Verdict
+from pool_server.core.payouts.references import payout_id_of
 from pool_server.rails.amounts import amount_micros
 from pool_server.rails.bank_xml import REPORT_BYTES_MAX, unreadable
 
@@ -50,10 +52,12 @@ def _line(number: int, row: dict[str, str | None]) -> ReportLine:
     if len(reason) > _REASON_CHARACTERS_MAX:
         raise unreadable(f"line {number}: a reason has at most {_REASON_CHARACTERS_MAX} characters")
     is_code = len(reason) == 4 and reason.isascii() and reason.isalnum() and reason.isupper()
+    is_whole_run = payout_id_of(values["reference"]) is not None
     return ReportLine(
         verdict=verdict,
         status=values["status"].lower(),
-        reference=values["reference"],
+        reference="" if is_whole_run else values["reference"],
+        message=values["reference"] if is_whole_run else "",
         amount_micros=amount_micros(values["amount"]),
         currency=values["currency"],
         reason_code=reason if is_code else "",

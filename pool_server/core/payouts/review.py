@@ -4,7 +4,7 @@ Compares a plan with the last run that was approved, and with what the pool has 
 decides nothing: every warning is for a person to weigh.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pool_server.core.payouts.model import PayoutRow
@@ -39,6 +39,18 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What a plan is compared with."""
+
+    rows: Sequence[PayoutRow]
+    """The paid rows of the last run that was approved; none before the first."""
+    ibans: Mapping[str, str]
+    """The account that each owner was paid to last, where one was."""
+    came_back: Collection[str]
+    """Owners whose payment of the last run was rejected or returned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
     """A planned run beside the last one."""
 
@@ -58,9 +70,8 @@ class Review:
 
 def review(
     rows: Sequence[PayoutRow],
-    previous: Sequence[PayoutRow],
+    past: Past,
     *,
-    last_ibans: Mapping[str, str],
     waiting_micros: Iterable[int],
     coverage: Coverage,
     money: Callable[[int], str],
@@ -69,13 +80,12 @@ def review(
 
     Args:
         rows: The plan's paid rows.
-        previous: The paid rows of the last run that was approved.
-        last_ibans: The account that each owner was paid to last, where one was.
+        past: What it is compared with.
         waiting_micros: What the owners below their thresholds have, each.
         coverage: The books' figures.
         money: Writes an amount in micro-units of the pool's currency, for people.
     """
-    before = {row.owner_id: row.amount_micros for row in previous}
+    before = {row.owner_id: row.amount_micros for row in past.rows}
     now = {row.owner_id: row.amount_micros for row in rows}
     movers = [
         Mover(owner_id=owner_id, amount_micros=now.get(owner_id, 0), previous_micros=before.get(owner_id, 0))
@@ -83,7 +93,7 @@ def review(
         if now.get(owner_id, 0) != before.get(owner_id, 0)
     ]
     movers.sort(key=lambda mover: (-abs(mover.amount_micros - mover.previous_micros), mover.owner_id))
-    new_accounts = [row.owner_id for row in rows if last_ibans.get(row.owner_id) != row.iban]
+    new_accounts = [row.owner_id for row in rows if past.ibans.get(row.owner_id) != row.iban]
     waiting = [amount for amount in waiting_micros if amount]
     return Review(
         previous_total_micros=sum(before.values()),
@@ -92,16 +102,12 @@ def review(
         new_accounts=tuple(new_accounts),
         below_threshold_count=len(waiting),
         below_threshold_micros=sum(waiting),
-        warnings=tuple(_warnings(rows, before, last_ibans, coverage, money)),
+        warnings=tuple(_warnings(rows, past, coverage, money)),
     )
 
 
 def _warnings(
-    rows: Sequence[PayoutRow],
-    before: Mapping[str, int],
-    last_ibans: Mapping[str, str],
-    coverage: Coverage,
-    money: Callable[[int], str],
+    rows: Sequence[PayoutRow], past: Past, coverage: Coverage, money: Callable[[int], str]
 ) -> Iterable[str]:
     total = sum(row.amount_micros for row in rows)
     needed = total + coverage.under_way_micros
@@ -115,23 +121,37 @@ def _warnings(
             f"The pool owes more than it has: {money(coverage.owed_micros)} to buyers, owners and tax "
             f"offices, {money(coverage.bank_micros)} at its banks."
         )
-    changed = [row.owner_id for row in rows if last_ibans.get(row.owner_id, row.iban) != row.iban]
-    if changed:
-        who = _count(changed, "owner is", "owners are")
-        yield f"{who} paid to another account than last time: {_some(changed)}."
-    shared = _shared_ibans(rows)
-    if shared:
-        yield f"{_count(shared, 'account is', 'accounts are')} named by several owners: {_some(shared)}."
+    yield from _account_warnings(rows, past)
+    before = {row.owner_id: row.amount_micros for row in past.rows}
     unusual = [
         row.owner_id
         for row in rows
         if row.amount_micros >= _UNUSUAL_TIMES * before.get(row.owner_id, row.amount_micros)
     ]
     if unusual:
-        yield (
-            f"{_count(unusual, 'owner gets', 'owners get')} at least {_UNUSUAL_TIMES} times the last amount: "
-            f"{_some(unusual)}."
+        who = _count(unusual, "owner gets", "owners get")
+        yield f"{who} at least {_UNUSUAL_TIMES} times the last amount: {_some(unusual)}."
+
+
+def _account_warnings(rows: Sequence[PayoutRow], past: Past) -> Iterable[str]:
+    changed = [row.owner_id for row in rows if past.ibans.get(row.owner_id, row.iban) != row.iban]
+    if changed:
+        who = _count(changed, "owner is", "owners are")
+        yield f"{who} paid to another account than last time: {_some(changed)}."
+    shared = _shared_ibans(rows)
+    if shared:
+        what = _count(shared, "account is", "accounts are")
+        yield f"{what} named by several owners: {_some(shared)}."
+    again = [
+        row.owner_id
+        for row in rows
+        if row.owner_id in past.came_back and past.ibans.get(row.owner_id) == row.iban
+    ]
+    if again:
+        who = _count(
+            again, "owner whose last payment came back is", "owners whose last payments came back are"
         )
+        yield f"{who} paid to the same account again: {_some(again)}."
 
 
 def _shared_ibans(rows: Sequence[PayoutRow]) -> list[str]:

@@ -155,6 +155,28 @@ def test_a_report_on_a_run_that_was_never_sent_is_unknown(road: Road) -> None:
     assert road.states() == {A: RowState.APPROVED}
 
 
+def test_a_file_that_never_went_to_the_bank_is_taken_back_in_one_line(road: Road) -> None:
+    road.earn_and_enrol({A: 5_000_000, B: 6_000_000})
+    order = road.send()
+    before = road.balances()
+
+    def table(amount: str) -> bytes:
+        header = "reference,status,amount,currency,reason"
+        return f"{header}\n{order.message},rejected,{amount},EUR,the file was not uploaded\n".encode()
+
+    assert {result.outcome for result in road.take(table("10.44")).results} == {Outcome.AMOUNT_DIFFERS}
+    assert road.balances() == before
+    answer = road.take(table("10.45"))
+
+    assert [result.outcome for result in answer.results] == [Outcome.APPLIED, Outcome.APPLIED]
+    assert "payout:clearing" not in road.balances()
+    assert "the file was not uploaded" in road.news(A)["PAYOUT_RETURNED"]
+    road.plan("two")
+    [again] = [warning for warning in road.review(2).review.warnings if "came back" in warning]
+    assert again == f"2 owners whose last payments came back are paid to the same account again: {A}, {B}."
+    road.assert_sound()
+
+
 def test_a_block_is_settled_by_one_booking(road: Road) -> None:
     road.earn_and_enrol({A: 5_000_000, B: 6_000_000})
     order = road.send()
