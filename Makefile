@@ -43,6 +43,10 @@ bench-unplug: $(VENV)/.dev-installed ## from the source's report of unplugging t
 bench-deciding: $(VENV)/.dev-installed ## what verification's decision adds to a submitted batch of 100 results, us per task
 	@$(BIN)/python -m benchmarks.deciding
 
+.PHONY: payout-bar
+payout-bar: $(VENV)/.dev-installed ## pays owners with hostile names through a bank and back, and checks it all (OWNERS=10000)
+	@$(BIN)/python -m benchmarks.payout_bar --owners $(or $(OWNERS),10000)
+
 .PHONY: bench-certificate
 bench-certificate: $(VENV)/.dev-installed ## certified products of 1024 x 1024: overhead, lies refused (a few minutes)
 	@$(BIN)/python -m benchmarks.certificate

@@ -54,7 +54,6 @@ def close_out(uow: UnitOfWork, *, owner_id: str, operator_id: str, now_us: int) 
             ErrorCode.INVALID_STATE,
             f"{owner_id} still has {active[0]}" + (f" and {len(active) - 1} more" if active[1:] else ""),
             context={"vehicle_id": active[0]},
-            advice="Retire the owner's vehicles, then close the account.",
         )
     if uow.banks.leaving(owner_id) is None:
         uow.banks.add_leaving(Leaving(owner_id=owner_id, asked_by=operator_id, asked_at_us=now_us))

@@ -87,6 +87,10 @@ class _Teller:
         )
 
     def closed(self, leaving: Leaving) -> AccountEventValue:
+        if not leaving.rounding_micros:
+            return _news(
+                leaving.closed_at_us, "ACCOUNT_CLOSED", "The account is closed and paid to the cent."
+            )
         rest = amounts.amount(leaving.rounding_micros, self._currency, locale=self._locale)
         return _news(
             leaving.closed_at_us,

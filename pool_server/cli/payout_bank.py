@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pool_protocol import amounts
+from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.v1 import payout_service_pb2 as pb
 from pool_protocol.v1.payout_service_pb2_grpc import PayoutServiceStub
 from pool_server.cli.output import json_option, print_json, print_pairs, print_table, time
@@ -152,6 +153,23 @@ def reports(remote: Remote, *, limit: int, as_json: bool) -> None:
     )
 
 
+def _close(remote: Remote, owner: str) -> pb.CloseOutView:
+    try:
+        answer: pb.CloseOutResponse = remote.call(
+            "CloseOut", pb.CloseOutRequest(owner_id=owner), service=PayoutServiceStub
+        )
+    except PoolError as error:
+        if error.code is not ErrorCode.INVALID_STATE:
+            raise
+        raise PoolError(
+            error.code,
+            f"{owner} still has vehicles, {error.context.get('vehicle_id', '')} for one.",
+            context=error.context,
+            advice="The owner retires them in the dashboard; then run this again.",
+        ) from error
+    return answer.close_out
+
+
 @click.command("close-out")
 @click.argument("owner", required=False)
 @json_option
@@ -185,10 +203,7 @@ def close_out(remote: Remote, *, owner: str | None, as_json: bool) -> None:
             ],
         )
         return
-    answer: pb.CloseOutResponse = remote.call(
-        "CloseOut", pb.CloseOutRequest(owner_id=owner), service=PayoutServiceStub
-    )
-    view = answer.close_out
+    view = _close(remote, owner)
     if as_json:
         print_json(view)
         return

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
+from pool_protocol.amounts import cents
 from pool_protocol.system import SystemIds
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_protocol.v1 import payout_service_pb2 as payout_pb
 from pool_protocol.v1.payout_service_pb2_grpc import PayoutServiceStub
-from pool_server.cli.output import json_option, money, print_json, print_pairs, print_table, time
+from pool_server.cli.output import json_option, print_json, print_pairs, print_table, time
 from pool_server.cli.remote import Remote
 
 _EPILOG = """\b
@@ -28,25 +29,35 @@ def payouts() -> None:
     """Pay owners: plan -> review -> approve (another operator) -> export -> import-status."""
 
 
-def _show(payout: pb.PayoutView) -> None:
+#: Payments printed unless all are asked for.
+_ROWS_SHOWN = 30
+
+
+def _payments(count: int) -> str:
+    return "1 payment" if count == 1 else f"{count} payments"
+
+
+def _show(payout: pb.PayoutView, *, every_row: bool = False) -> None:
     currency = payout.currency
     print_pairs(
         [
             ("payout", payout.payout_id),
             ("state", payout.state),
             ("rail", payout.rail),
-            ("total", f"{money(payout.total_micros, currency)} in {len(payout.rows)} payments"),
+            ("total", f"{cents(payout.total_micros, currency)} in {_payments(len(payout.rows))}"),
             ("planned", f"{time(payout.planned_at_us)} by {payout.planned_by}"),
             ("approved", f"{time(payout.approved_at_us)} {payout.approved_by}".strip()),
             ("file SHA-256", payout.file_sha256 or "-"),
             *(
-                (part.state, f"{money(part.micros, currency)} in {part.count} payments")
+                (part.state, f"{_payments(part.count)}, {cents(part.micros, currency)}")
                 for part in payout.progress
-                if part.state != payout.state
             ),
         ]
     )
     click.echo()
+    # Those with something to say stand first; of a large run the rest is left to --all and --json.
+    rows = sorted(payout.rows, key=lambda row: not row.explanation)
+    shown = rows if every_row else rows[:_ROWS_SHOWN]
     print_table(
         ["owner", "holder", "IBAN", "amount", "state", "reference", "why"],
         [
@@ -54,14 +65,16 @@ def _show(payout: pb.PayoutView) -> None:
                 row.owner_id,
                 row.holder_name,
                 row.iban,
-                money(row.amount_micros, currency),
+                cents(row.amount_micros, currency),
                 row.state,
                 row.reference,
                 row.explanation,
             ]
-            for row in payout.rows
+            for row in shown
         ],
     )
+    if len(shown) < len(rows):
+        click.echo(f"... and {len(rows) - len(shown)} more: payouts show {payout.payout_id} --all")
     _show_left_out(payout)
 
 
@@ -72,7 +85,7 @@ def _show_left_out(payout: pb.PayoutView) -> None:
     print_table(
         ["owner", "amount", "reason", "why"],
         [
-            [row.owner_id, money(row.amount_micros, payout.currency), row.reason, row.explanation]
+            [row.owner_id, cents(row.amount_micros, payout.currency), row.reason, row.explanation]
             for row in payout.quarantined
         ],
     )
@@ -81,8 +94,8 @@ def _show_left_out(payout: pb.PayoutView) -> None:
 def _next_step(payout: pb.PayoutView) -> None:
     """Say what comes next on the road."""
     steps = {
-        "planned": f"read it: pool-server ... payouts review {payout.payout_id}\n  then another operator: "
-        f"payouts approve {payout.payout_id} --total-micros {payout.total_micros}",
+        "planned": f"pool-server ... payouts review {payout.payout_id}, then another operator runs\n"
+        f"  pool-server ... payouts approve {payout.payout_id} --total-micros {payout.total_micros}",
         "approved": f"pool-server ... payouts export {payout.payout_id} --out FILE, and upload that",
         "exported": "when the bank reports: pool-server ... payouts import-status FILE",
     }
@@ -136,7 +149,7 @@ def list_runs(remote: Remote, *, as_json: bool) -> None:
                 payout.payout_id,
                 payout.state,
                 payout.rail,
-                money(payout.total_micros, payout.currency),
+                cents(payout.total_micros, payout.currency),
                 time(payout.planned_at_us),
             ]
             for payout in answer.payouts
@@ -146,15 +159,16 @@ def list_runs(remote: Remote, *, as_json: bool) -> None:
 
 @payouts.command("show")
 @click.argument("payout")
+@click.option("--all", "every_row", is_flag=True, help="Print every payment, however many there are.")
 @json_option
 @click.pass_obj
-def show(remote: Remote, *, payout: str, as_json: bool) -> None:
+def show(remote: Remote, *, payout: str, every_row: bool, as_json: bool) -> None:
     """Show PAYOUT with each payment and where it is."""
     answer: pb.GetPayoutResponse = remote.call("GetPayout", pb.GetPayoutRequest(payout_id=payout))
     if as_json:
         print_json(answer.payout)
         return
-    _show(answer.payout)
+    _show(answer.payout, every_row=every_row)
     _next_step(answer.payout)
 
 
@@ -173,7 +187,7 @@ def review(remote: Remote, *, payout: str, as_json: bool) -> None:
     view = answer.payout
     currency = view.currency
     before = (
-        f"{money(answer.previous_total_micros, currency)} in {answer.previous_row_count} payments"
+        f"{cents(answer.previous_total_micros, currency)} in {_payments(answer.previous_row_count)}"
         f" ({answer.previous_payout_id})"
         if answer.previous_payout_id
         else "none"
@@ -182,14 +196,14 @@ def review(remote: Remote, *, payout: str, as_json: bool) -> None:
     print_pairs(
         [
             ("payout", f"{view.payout_id}, {view.state}, planned by {view.planned_by}"),
-            ("total", f"{money(view.total_micros, currency)} in {len(view.rows)} payments"),
+            ("total", f"{cents(view.total_micros, currency)} in {_payments(len(view.rows))}"),
             ("last run", before),
             ("left out", str(len(view.quarantined))),
-            ("below threshold", f"{waiting}, {money(answer.below_threshold_micros, currency)} together"),
+            ("below threshold", f"{waiting}, {cents(answer.below_threshold_micros, currency)} together"),
             ("new accounts", str(len(answer.new_accounts))),
-            ("at the bank", f"{money(answer.bank_micros, currency)} by the books"),
-            ("owed", f"{money(answer.owed_micros, currency)} to buyers, owners and tax offices"),
-            ("under way", f"{money(answer.under_way_micros, currency)} approved earlier, not settled"),
+            ("at the bank", f"{cents(answer.bank_micros, currency)} by the books"),
+            ("owed", f"{cents(answer.owed_micros, currency)} to buyers, owners and tax offices"),
+            ("under way", f"{cents(answer.under_way_micros, currency)} approved earlier, not settled"),
         ]
     )
     if answer.movers:
@@ -197,7 +211,7 @@ def review(remote: Remote, *, payout: str, as_json: bool) -> None:
         print_table(
             ["owner", "now", "last run"],
             [
-                [mover.owner_id, money(mover.amount_micros, currency), money(mover.previous_micros, currency)]
+                [mover.owner_id, cents(mover.amount_micros, currency), cents(mover.previous_micros, currency)]
                 for mover in answer.movers
             ],
         )

@@ -52,9 +52,8 @@ def unreadable(why: str) -> PoolError:
     """Say that a file is no report."""
     return PoolError(
         ErrorCode.INVALID_ARGUMENT,
-        f"the bank's file cannot be read: {why}",
+        f"the bank's file cannot be read, and nothing was changed: {why}",
         context={"field": "file"},
-        advice="Download the file from the bank again; nothing was changed here.",
     )
 
 

@@ -46,9 +46,9 @@ class Rails:
         if rail is None:
             raise PoolError(
                 ErrorCode.INVALID_ARGUMENT,
-                "the account that payouts come from is not configured",
+                "the account that payouts come from is not configured: set payout_debtor_name and "
+                "payout_debtor_iban in pool.toml, and start the server again",
                 context={"field": "rail"},
-                advice="Set payout_debtor_name and payout_debtor_iban in pool.toml, and restart the server.",
             )
         return rail
 

@@ -92,6 +92,7 @@ def enrol(pool: PoolHandle, owner: PrincipalHandle, name: str) -> account_pb.Set
 
 def wait_for_available(pool: PoolHandle, owner: PrincipalHandle) -> None:
     """The sweep releases held money once its window is over; the clock stands still meanwhile."""
+    earnings = account_pb.GetEarningsResponse()
     for _ in range(1_000):
         earnings = pool.account().GetEarnings(account_pb.GetEarningsRequest(), metadata=owner.metadata)
         if earnings.available_micros == EARNED_MICROS:
@@ -122,7 +123,7 @@ def test_the_road_to_the_bank_and_back(pool: PoolHandle, clock: ManualClock, tmp
     assert "NO_DETAILS" in planned
     assert "payouts review payout_1" in planned
     review = approver.says("payouts", "review", "payout_1")
-    assert "1.800000 EUR in 1 payments" in review
+    assert "1.80 EUR in 1 payment" in review
     assert "the owner has not said where to pay" in review
     assert approver.json("payouts", "review", "payout_1")["warnings"] == []
     total = ("--total-micros", str(EARNED_MICROS))
@@ -178,7 +179,10 @@ def test_the_road_to_the_bank_and_back(pool: PoolHandle, clock: ManualClock, tmp
 
     # 7. The owner leaves: only without vehicles, and then below the threshold too.
     owner_id = lukasz.owner.principal_id
-    assert planner.refused("payouts", "close-out", owner_id) is ErrorCode.INVALID_STATE
+    refusal_of_commands = planner.run("payouts", "close-out", owner_id).exception
+    assert isinstance(refusal_of_commands, PoolError)
+    assert refusal_of_commands.code is ErrorCode.INVALID_STATE
+    assert lukasz.vehicle.vehicle_id in refusal_of_commands.detail
     pool.account().RetireVehicle(
         account_pb.RetireVehicleRequest(vehicle_id=lukasz.vehicle.vehicle_id), metadata=lukasz.owner.metadata
     )
