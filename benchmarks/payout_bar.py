@@ -68,7 +68,7 @@ HOSTILE_NAMES = (
 BAD_ROWS = (
     ("Łukasz Żółć", "", 10_000, "Koeln", "DE", "", "HOLDER_NAME_NOT_SEPA"),
     ("Ada & Sons", "", 10_000, "Koeln", "DE", "", "HOLDER_NAME_NOT_SEPA"),
-    ("Ada\x00Lovelace", "", 10_000, "Koeln", "DE", "", "HOLDER_NAME_INVALID"),
+    ("Ada\x1b[31mLovelace", "", 10_000, "Koeln", "DE", "", "HOLDER_NAME_INVALID"),
     ("A" * 72, "", 10_000, "Koeln", "DE", "", "HOLDER_NAME_INVALID"),
     ("<script>", "", 10_000, "Koeln", "DE", "", "HOLDER_NAME_INVALID"),
     ("Ada Lovelace", "DE00370400440532013000", 10_000, "Koeln", "DE", "", "IBAN_INVALID"),

@@ -121,10 +121,10 @@ def plan_payout(
             EXISTS_WITH_DIFFERENT when another operator used the key; PAYOUT_STATE when a run is planned
             already.
     """
-    if not idempotency_key or len(idempotency_key) > NAME_CHARACTERS_MAX:
+    if not 1 <= len(idempotency_key) <= NAME_CHARACTERS_MAX or not idempotency_key.isprintable():
         raise PoolError(
             ErrorCode.INVALID_ARGUMENT,
-            f"an idempotency key has 1 to {NAME_CHARACTERS_MAX} characters",
+            f"an idempotency key has 1 to {NAME_CHARACTERS_MAX} printable characters",
             context={"field": "idempotency_key"},
         )
     existing = uow.payouts.run_by_key(idempotency_key)

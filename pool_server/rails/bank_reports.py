@@ -38,7 +38,11 @@ class BankReports:
                     f"it is {namespace[:80] or root.name[:80]!r}; this pool reads {known} and CSV"
                 )
             report = reader(version, root)
-        return replace(report, lines=tuple(_printable(line) for line in report.lines))
+        return replace(
+            report,
+            message_id=_clean(report.message_id, _REFERENCE_CHARACTERS_MAX),
+            lines=tuple(_printable(line) for line in report.lines),
+        )
 
 
 def _printable(line: ReportLine) -> ReportLine:

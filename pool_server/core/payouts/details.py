@@ -159,6 +159,8 @@ def check_details(details: PayoutDetails, *, sepa: bool) -> PayoutDetails:
         _require(field, problem)
     if sepa:
         _check_for_sepa(checked)
+    else:
+        _check_elsewhere(checked)
     return checked
 
 
@@ -180,6 +182,15 @@ def _check_for_sepa(details: PayoutDetails) -> None:
         _require("town", "say in which town you live: banks no longer take payments without it")
     _require_written("town", details.town, TOWN_CHARACTERS_MAX, details.iban[:2])
     _require("country", country_problem(details.country))
+    _require("bic", bic_problem(details.bic, iban=details.iban))
+
+
+def _check_elsewhere(details: PayoutDetails) -> None:
+    """Check what need not be given outside SEPA, where it is given."""
+    if details.town:
+        _require("town", holder_name_problem(details.town))
+    if details.country:
+        _require("country", country_problem(details.country))
     _require("bic", bic_problem(details.bic, iban=details.iban))
 
 

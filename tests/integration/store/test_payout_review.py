@@ -67,6 +67,7 @@ def test_a_review_warns_when_the_bank_account_cannot_cover_the_run(road: Road) -
     assert any("The pool owes more than it has" in warning for warning in warnings)
 
 
+@pytest.mark.usefixtures("on_both_databases")
 def test_an_owner_who_leaves_is_paid_to_the_cent_and_the_rest_is_on_the_books(road: Road) -> None:
     # 1. Below the threshold, with a fraction of a cent. Without leaving nothing is paid.
     road.earn_and_enrol({A: 1_234_567})

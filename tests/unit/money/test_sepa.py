@@ -150,6 +150,13 @@ def test_outside_sepa_details_need_no_address_and_names_may_be_in_any_script() -
     assert check_details(plain, sepa=False) == plain
 
 
+@pytest.mark.parametrize(("field", "text"), [("town", "a\x00b"), ("country", "\x00\x00"), ("bic", "\x00")])
+def test_what_need_not_be_given_outside_sepa_is_checked_where_it_is(field: str, text: str) -> None:
+    with pytest.raises(PoolError) as refused:
+        check_details(replace(DETAILS, **{field: text}), sepa=False)  # type: ignore[arg-type]
+    assert refused.value.context == {"field": field}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
