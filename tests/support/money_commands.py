@@ -6,14 +6,24 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from pool_server.app.bank_status import import_status
 from pool_server.app.deposits import record_deposit
 from pool_server.app.earnings import release_held
 from pool_server.app.entries import ProposeEntry, approve_entry, propose_entry
 from pool_server.app.money import expire_pending, fund_attempts, release_job, reserve_job, settle_attempts
 from pool_server.app.money import void_attempts as void
-from pool_server.app.payouts import approve_payout, plan_payout, set_payout_details
+from pool_server.app.payouts import (
+    approve_payout,
+    export_payout,
+    get_payout,
+    plan_payout,
+    set_payout_details,
+)
+from pool_server.core.payouts.bank_report import BankReport, ReportLine, Verdict
 from pool_server.core.payouts.model import PayoutDetails
 from pool_server.core.settlement import AttemptFunding
+from pool_server.ports.banks import Leaving
+from pool_server.rails.csv_file import CsvRail
 from pool_server.store.tables import METADATA
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.books import NEVER_US, Books, settlement
@@ -21,7 +31,13 @@ from tests.support.clock import START_US
 
 #: When the commands run: one reservation has timed out, and one job's results are out of their window.
 LATER_US = START_US + 5_000_000
-DETAILS = PayoutDetails(holder_name="Ada Lovelace", iban="DE89370400440532013000", threshold_micros=10_000)
+DETAILS = PayoutDetails(
+    holder_name="Ada Lovelace",
+    iban="DE89370400440532013000",
+    threshold_micros=10_000,
+    town="Koeln",
+    country="DE",
+)
 Command = Callable[[SqlUnitOfWork], Any]
 
 
@@ -31,6 +47,7 @@ def prepare(path: Path) -> Books:
     books.deposit(1_000_000)
     books.reserve(1, 500_000)
     books.reserve(2, 50_000)
+    _send_payout(books)
     books.earn("owner_a", [40_000, 30_000], first_attempt=1)
     books.run(lambda uow: release_held(uow, now_us=START_US + 2_000_000))
     books.now_us = START_US + 3_000_000
@@ -49,8 +66,28 @@ def prepare(path: Path) -> Books:
     return books
 
 
+def _send_payout(books: Books) -> None:
+    """Two owners are paid, one of whom leaves; the bank has not reported yet."""
+    books.earn("owner_c", [40_000], first_attempt=30)
+    books.earn("owner_d", [50_000], first_attempt=40)
+
+    def send(uow: SqlUnitOfWork) -> None:
+        now_us = START_US + 1_000_000
+        release_held(uow, now_us=now_us)
+        for owner_id in ("owner_c", "owner_d"):
+            set_payout_details(uow, owner_id=owner_id, details=DETAILS, now_us=now_us)
+        uow.banks.add_leaving(Leaving(owner_id="owner_c", asked_by="op_a", asked_at_us=now_us))
+        run = plan_payout(uow, operator_id="op_a", idempotency_key="sent", now_us=now_us).run
+        approve_payout(
+            uow, payout_id=1, operator_id="op_b", expected_total_micros=run.total_micros, now_us=now_us
+        )
+        export_payout(uow, payout_id=1, operator_id="op_a", rail=CsvRail(), now_us=now_us)
+
+    books.run(send)
+
+
 #: The reservations of attempts 100 to 104.
-PENDINGS = [14, 15, 16, 17, 18]
+PENDINGS = [24, 25, 26, 27, 28]
 ENTRY = ProposeEntry(
     code="correction",
     debit_account="buyer:buyer_b:available",
@@ -99,12 +136,29 @@ def _release_held(uow: SqlUnitOfWork) -> Any:
 
 
 def _approve_payout(uow: SqlUnitOfWork) -> Any:
-    [run] = uow.payouts.runs()
+    run = uow.payouts.runs()[0]
     return approve_payout(
         uow,
         payout_id=run.payout_id,
         operator_id="op_b",
         expected_total_micros=run.total_micros,
+        now_us=LATER_US,
+    )
+
+
+def _hear_from_bank(uow: SqlUnitOfWork) -> Any:
+    """One payment is settled, and its owner has left; the other is rejected."""
+    paid, rejected = get_payout(uow, payout_id=1).rows
+    lines = (
+        ReportLine(verdict=Verdict.SETTLED, status="ACSC", reference=paid.reference),
+        ReportLine(verdict=Verdict.REJECTED, status="RJCT", reference=rejected.reference, reason_code="AC04"),
+    )
+    return import_status(
+        uow,
+        report=BankReport(format="test", message_id="", lines=lines),
+        content=b"what the bank says",
+        file_name="report",
+        operator_id="op_a",
         now_us=LATER_US,
     )
 
@@ -123,6 +177,7 @@ COMMANDS: dict[str, Command] = {
     "release_job": _release_job,
     "release_held": _release_held,
     "approve_payout": _approve_payout,
+    "hear_from_bank": _hear_from_bank,
     "approve_entry": _approve_entry,
 }
 #: Commands that are refused when they are repeated: what they did once cannot be done again.

@@ -32,7 +32,6 @@ from tests.support.books import TERMS, Books, settlement
 
 pytestmark = pytest.mark.usefixtures("on_both_databases")
 
-DETAILS = PayoutDetails(holder_name="Ada Lovelace", iban="DE89370400440532013000", threshold_micros=10_000)
 DETAILS = PayoutDetails(
     holder_name="Ada Lovelace",
     iban="DE89370400440532013000",
