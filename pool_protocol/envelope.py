@@ -20,7 +20,7 @@ from pool_protocol.ids import KeyId
 from pool_protocol.keys import SIGNATURE_BYTES, SigningKey, TrustedKeys
 from pool_protocol.v1 import common_pb2
 
-#: The audience of public statements that anyone may check: admissions, batches of receipts.
+#: The audience of public statements that anyone may check: admissions, batches of receipts, tree heads.
 ANY_AUDIENCE = "any"
 #: Sequence numbers are kept in databases whose integers have a sign.
 SEQUENCE_MAX = 2**63 - 1
@@ -34,6 +34,8 @@ class PayloadType(StrEnum):
     PROGRAM_ADMISSION = "chargepool/program-admission/v1"
     RECEIPT_BATCH = "chargepool/receipt-batch/v1"
     ROOT = "chargepool/root/v1"
+    TREE_HEAD = "chargepool/tree-head/v1"
+    SOLVENCY = "chargepool/solvency/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,9 @@ def _entry(grpc_code: str, public: str, next_step: str, *, retryable: bool = Fal
 
 _REPORT_IT = "Report it to the pool's operator with the time and the code."
 _RESEND_SIGNED = "Fetch the message again from the pool; if it repeats, check the clock and the trusted root."
+_KEEP_BOTH = (
+    "Keep both signed tree heads: together they prove it. Show them to other owners and to the operator."
+)
 _RE_EXPORT = "Change the function, export it again and run it with .local() before you submit it."
 
 _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
@@ -164,6 +167,41 @@ _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
     ),
     ErrorCode.RECEIPT_INVALID: _entry(
         "INVALID_ARGUMENT", "The receipt cannot be read.", "Fetch the receipt again from the pool."
+    ),
+    ErrorCode.LOG_FORKED: _entry(
+        "DATA_LOSS",
+        "The pool has signed two logs of receipts that contradict each other.",
+        _KEEP_BOTH,
+    ),
+    ErrorCode.LOG_ROLLED_BACK: _entry(
+        "DATA_LOSS",
+        "The pool's log of receipts has become shorter than it was.",
+        _KEEP_BOTH,
+    ),
+    ErrorCode.LOG_BACK_DATED: _entry(
+        "DATA_LOSS",
+        "The pool's log says of something that it happened before it was there.",
+        _KEEP_BOTH,
+    ),
+    ErrorCode.LOG_REORDERED: _entry(
+        "DATA_LOSS",
+        "The pool's log holds receipts in another order than they were signed in.",
+        _KEEP_BOTH,
+    ),
+    ErrorCode.LOG_RECEIPT_DROPPED: _entry(
+        "DATA_LOSS",
+        "A receipt that the pool signed is not in its log.",
+        "Keep the receipt: the pool's signature is on it. Ask the operator why it is not in the log.",
+    ),
+    ErrorCode.LOG_RECEIPT_ALTERED: _entry(
+        "DATA_LOSS",
+        "The pool's log holds another receipt in place of the one that it signed.",
+        "Keep the receipt: the pool's signature is on it. Ask the operator why the log differs.",
+    ),
+    ErrorCode.SOLVENCY_INVALID: _entry(
+        "DATA_LOSS",
+        "A statement of solvency does not add up.",
+        _REPORT_IT,
     ),
     ErrorCode.CERTIFICATE_INVALID: _entry(
         "UNAUTHENTICATED",

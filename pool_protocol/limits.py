@@ -103,6 +103,10 @@ ROOT_KEYS_MAX = 64
 ROOT_LIFETIME_US_MAX = 400 * DAY_US
 #: Leaves of one signed Merkle tree; a proof then has at most 40 hashes.
 MERKLE_LEAVES_MAX = 2**40
+#: A receipt stands in every tree head that is signed this long after it: time for a pool to catch up.
+LOG_DELAY_US_MAX = HOUR_US
+#: Receipts proved by one answer: a thousand paths of forty hashes are well under a message.
+LOG_PROOFS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 A root document is canonical JSON, signed by a threshold of root keys that can stay offline. It names the
 online keys by role: `program` (which programs cars may run), `lease` (which work they may do now),
-`receipt` (what the pool says it paid). A car runs a task only if a program key and a lease key agree, so a
-stolen lease key alone makes no car run new code. A new root is accepted only if a threshold of the keys of
-the *old* root signed it (they hand over) and a threshold of its *own* root keys did (they exist).
+`receipt` (what the pool says it paid: receipts, heads of their log, statements of solvency; these are read
+for years, so a receipt key stays in the root when another takes its place). A car runs a task only if a
+program key and a lease key agree, so a stolen lease key alone makes no car run new code. A new root is
+accepted only if a threshold of the keys of the *old* root signed it (they hand over) and a threshold of its
+*own* root keys did (they exist).
 
     {"expires_at_us": ..., "format": 1, "issued_at_us": ..., "keys": {key id: public key in hex},
      "pool_id": "...", "roles": {"lease": [key ids], "program": [...], "receipt": [...], "root": [...]},

@@ -282,6 +282,12 @@ class ServerConfig:
         at_least=0.05,
         at_most=3600.0,
     )
+    log_head_interval_s: float = _key(
+        30.0,
+        "How often a head of the log of receipts is signed while receipts are written, seconds.",
+        at_least=0.0,
+        at_most=3600.0,
+    )
     drain_grace_s: float = _key(
         10.0, "How long running calls may finish when the server stops, seconds.", at_least=0.0, at_most=600.0
     )

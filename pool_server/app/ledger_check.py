@@ -8,6 +8,7 @@ from pool_protocol.digests import merkle_root
 from pool_protocol.limits import DAY_US
 from pool_server.app.entries_check import EntriesAudit
 from pool_server.app.payout_check import check_payouts
+from pool_server.app.receipt_log_check import check_receipt_log
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.audit import (
     AccountsAudit,
@@ -73,6 +74,7 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
         _check_appeals(uow, log),
         _check_prefixes(uow, log),
         _check_batches(uow),
+        check_receipt_log(uow),
         _check_days(uow, receipts),
         *check_payouts(uow, log, clearing_micros=accounts.by_code[AccountCode.PAYOUT_CLEARING]),
     ]

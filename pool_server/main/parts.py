@@ -8,6 +8,7 @@ from pool_server.admission.queue import AdmissionQueue
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.config import ServerConfig
 from pool_server.identity.directory import PoolDirectory
+from pool_server.identity.log_signing import ReceiptLogSigner
 from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner, SecretDraws
 from pool_server.main.wiring import PoolFacts
@@ -34,6 +35,7 @@ from pool_server.rpc.hub import Hub
 from pool_server.rpc.interceptor import EdgeInterceptor
 from pool_server.rpc.job_watch import JobWatch
 from pool_server.rpc.key_desk import KeyDesk
+from pool_server.rpc.log_servicer import LogServicer
 from pool_server.rpc.market_servicer import MarketServicer
 from pool_server.rpc.owner_figures import OwnerFigures
 from pool_server.rpc.payout_servicer import PayoutServicer
@@ -63,6 +65,7 @@ class ServerParts:
     policy: WorkPolicy
     rails: Rails
     ca_pem: bytes = field(init=False)
+    log_signer: ReceiptLogSigner = field(init=False)
     _enrolment: EnrolmentDesk = field(init=False)
     _blobs: BlobTransfer = field(init=False)
     _programs: ProgramDesk = field(init=False)
@@ -70,6 +73,9 @@ class ServerParts:
     def __post_init__(self) -> None:
         """Make the shared desks."""
         self.ca_pem = self.directory.ca_certificate.read_bytes()
+        self.log_signer = ReceiptLogSigner(
+            pool_id=self.facts.pool_id, keys=self.keys, id_source=self.id_source
+        )
         self._enrolment = EnrolmentDesk(store=self.store, issuer=self.authority, id_source=self.id_source)
         self._blobs = BlobTransfer(
             store=self.store,
@@ -172,6 +178,9 @@ class ServerParts:
     def caps(self) -> CapsServicer:
         """Make CapsService."""
         return CapsServicer(store=self.store, currency=self.facts.currency)
+    def log(self) -> LogServicer:
+        """Make LogService."""
+        return LogServicer(store=self.store, signer=self.log_signer)
 
     def admin(self) -> AdminServicer:
         """Make AdminService."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pool_protocol.clock import Clock
 from pool_protocol.errors import InvariantError
+from pool_protocol.limits import SECOND_US
 from pool_protocol.system import IdSource
 from pool_server.admission.queue import AdmissionQueue, Vet
 from pool_server.blobs.local import LocalBlobStore
@@ -22,6 +23,7 @@ from pool_server.identity.directory import DirectoryLock, PoolDirectory, make_fo
 from pool_server.identity.pki import Authority
 from pool_server.identity.signing import PoolKeys, PoolSigner
 from pool_server.main.disputes import PoolReferee, run_disputes
+from pool_server.main.log_sweeps import log_sweeps
 from pool_server.main.loops import run_sweeps
 from pool_server.main.papers import report_servicer
 from pool_server.main.parts import ServerParts
@@ -166,6 +168,7 @@ class PoolServer:
             particulars=ParticularsServicer(store=store),
             reports=report_servicer(store, config=self._config, facts=self._facts),
             caps=parts.caps(),
+            log=parts.log(),
         )
         server_key = self._authority.issue_server(server_hosts(self._config), now_us=self._clock.now_us())
         listeners = self._listeners = Listeners(
@@ -187,7 +190,14 @@ class PoolServer:
         await listeners.start()
         self._sweeping = asyncio.create_task(
             run_sweeps(
-                sweeps(policy, self._blob_store), store=store, interval_s=self._config.sweep_interval_s
+                [
+                    *sweeps(policy, self._blob_store),
+                    *log_sweeps(
+                        parts.log_signer, head_interval_us=round(self._config.log_head_interval_s * SECOND_US)
+                    ),
+                ],
+                store=store,
+                interval_s=self._config.sweep_interval_s,
             )
         )
         self._sweeping.add_done_callback(self._on_sweeping_ended)

@@ -31,6 +31,7 @@ from pool_server.ports.outlook import OutlookRepository
 from pool_server.ports.papers import PaperRepository, ParticularsRepository
 from pool_server.ports.pool_runs import PoolRunRepository
 from pool_server.ports.prefixes import PrefixRepository
+from pool_server.ports.receipt_log import ReceiptLogRepository, SolvencyRepository
 from pool_server.ports.shell import (
     BlobCatalogue,
     IdentityRepository,
@@ -97,6 +98,16 @@ class UnitOfWork(Protocol):
     @property
     def receipts(self) -> ReceiptRepository:
         """Receipts and daily sums."""
+        ...
+
+    @property
+    def receipt_log(self) -> ReceiptLogRepository:
+        """The log of receipts: hashes and tree heads."""
+        ...
+
+    @property
+    def solvency(self) -> SolvencyRepository:
+        """Statements of solvency."""
         ...
 
     @property

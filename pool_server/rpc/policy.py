@@ -169,6 +169,18 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         ),
     },
     f"{_PACKAGE}.CapsService": dict.fromkeys(("ListCaps", "SetCap"), Rule(_API, Who.OPERATOR)),
+    f"{_PACKAGE}.LogService": {
+        # Hashes and sums: what a member may check of the pool, and nothing of another member's.
+        "GetTreeHead": Rule(_BOTH, Who.MEMBER),
+        "ListTreeHeads": Rule(_BOTH, Who.MEMBER),
+        "GetInclusionProofs": Rule(_BOTH, Who.MEMBER),
+        "GetConsistencyProof": Rule(_BOTH, Who.MEMBER),
+        "ListLoggedReceipts": Rule(_FLEET, Who.VEHICLE),
+        "GetSolvency": Rule(_BOTH, Who.MEMBER),
+        "ListSolvency": Rule(_BOTH, Who.MEMBER),
+        "GetLiabilityProofs": Rule(_API, Who.MEMBER),
+        "EnterBankBalance": Rule(_API, Who.OPERATOR),
+    },
     "grpc.health.v1.Health": {
         "Check": Rule(_BOTH, Who.ANYONE),
         "Watch": Rule(_BOTH, Who.ANYONE),

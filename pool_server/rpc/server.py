@@ -25,6 +25,8 @@ from pool_protocol.v1 import (
     caps_service_pb2_grpc,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
+    log_service_pb2,
+    log_service_pb2_grpc,
     market_service_pb2,
     market_service_pb2_grpc,
     particulars_service_pb2,
@@ -50,6 +52,7 @@ _PARTICULARS = particulars_service_pb2.DESCRIPTOR.services_by_name["ParticularsS
 _REPORTS = report_service_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name
 _ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 _CAPS = caps_service_pb2.DESCRIPTOR.services_by_name["CapsService"].full_name
+_LOG = log_service_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
 _PAYOUT = payout_service_pb2.DESCRIPTOR.services_by_name["PayoutService"].full_name
 _ALL_SERVICES = (
     _FLEET,
@@ -62,6 +65,7 @@ _ALL_SERVICES = (
     _PRICE,
     _PARTICULARS,
     _REPORTS,
+    _LOG,
 )
 
 #: Calls that are answered at once on one listener, streams included; more wait in the transport.
@@ -97,6 +101,7 @@ class Servicers:
     price: price_service_pb2_grpc.PriceServiceServicer
     particulars: particulars_service_pb2_grpc.ParticularsServiceServicer
     reports: report_service_pb2_grpc.ReportServiceServicer
+    log: log_service_pb2_grpc.LogServiceServicer
 
 
 class Listeners:
@@ -132,6 +137,7 @@ class Listeners:
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicers.fleet, self._fleet)
         for server in (self._api, self._fleet):
             price_service_pb2_grpc.add_PriceServiceServicer_to_server(servicers.price, server)
+            log_service_pb2_grpc.add_LogServiceServicer_to_server(servicers.log, server)
         if with_reflection:
             names = (*_ALL_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._api)

@@ -22,6 +22,10 @@ APPEND_ONLY = (
     "bank_reports",
     "bank_report_results",
     "payout_steps",
+    "log_tiles",
+    "log_nodes",
+    "log_heads",
+    "solvency_statements",
 )
 _ACCOUNT_IDENTITY = (
     "account_id, name, code, debits_must_not_exceed_credits, credits_must_not_exceed_debits, "

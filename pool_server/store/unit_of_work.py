@@ -27,6 +27,7 @@ from pool_server.store.job_repository import SqlJobRepository
 from pool_server.store.lease_repository import SqlLeaseRepository
 from pool_server.store.ledger_log import SqlLedgerLog
 from pool_server.store.ledger_repository import SqlLedgerRepository
+from pool_server.store.log_repository import SqlReceiptLogRepository, SqlSolvencyRepository
 from pool_server.store.market_repository import SqlMarketRepository
 from pool_server.store.outlook_repository import SqlOutlookRepository
 from pool_server.store.paper_repository import SqlPaperRepository
@@ -56,6 +57,8 @@ class SqlUnitOfWork:
         self.entries = SqlEntryRepository(driver)
         self.caps = SqlCapRepository(driver)
         self.receipts = SqlReceiptRepository(driver, issuer=receipt_issuer)
+        self.receipt_log = SqlReceiptLogRepository(driver)
+        self.solvency = SqlSolvencyRepository(driver)
         self.payouts = SqlPayoutRepository(driver)
         self.banks = SqlBankRepository(driver)
         self.prices = SqlPriceRepository(driver)

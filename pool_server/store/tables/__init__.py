@@ -12,6 +12,7 @@ from pool_server.store.tables import (
     market,
     papers,
     payouts,
+    transparency,
     verification,
     work,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "market",
     "papers",
     "payouts",
+    "transparency",
     "verification",
     "work",
 ]

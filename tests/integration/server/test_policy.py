@@ -33,6 +33,7 @@ METHODS = {
     f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods
 }
 TOKEN_METHODS = sorted(path for path, rule in POLICY.items() if rule.who.role is not None)
+MEMBER_METHODS = sorted(path for path, rule in POLICY.items() if rule.who is Who.MEMBER)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_what_is_for_every_account_is_answered_to_each_of_them_and_to_nobody_els
     pool: PoolHandle, tokens: dict[str, PrincipalHandle]
 ) -> None:
     for_all = sorted(path for path, rule in POLICY.items() if rule.who is Who.MEMBER)
-    assert [path.rsplit("/", 1)[1] for path in for_all] == ["GetOrderBook", "GetPrice", "ListPriceEpochs"]
+    assert {path.split(".")[-1].split("/")[0] for path in for_all} == {"PriceService", "LogService"}
     get_price = "/pool_protocol.v1.PriceService/GetPrice"
     for principal in tokens.values():
         call(pool.api_channel(), get_price, principal.metadata)
@@ -122,6 +123,26 @@ def test_what_is_for_every_account_is_answered_to_each_of_them_and_to_nobody_els
         assert refusal_of(pool.api_channel(), path) == ErrorCode.UNAUTHENTICATED
         unknown = (("authorization", f"Bearer cp_owner_{'a' * 52}"),)
         assert refusal_of(pool.api_channel(), path, unknown) == ErrorCode.UNAUTHENTICATED
+
+
+def test_every_member_may_check_the_log_and_a_vehicle_on_its_own_listener_only(
+    pool: PoolHandle, tokens: dict[str, PrincipalHandle]
+) -> None:
+    car = FakeCar(pool)
+    for path in MEMBER_METHODS:
+        answers = {role: _code(pool.api_channel(), path, one.metadata) for role, one in tokens.items()}
+        assert set(answers) == {"owner", "buyer", "operator"}
+        assert not {*answers.values()} & {ErrorCode.PERMISSION_DENIED, ErrorCode.UNAUTHENTICATED}
+        if Listener.FLEET in POLICY[path].listeners:
+            assert _code(pool.fleet_channel(car.vehicle), path) == answers["owner"]
+
+
+def _code(channel: grpc.Channel, path: str, metadata: tuple[tuple[str, str], ...] = ()) -> str:
+    try:
+        call(channel, path, metadata)
+    except grpc.RpcError as error:
+        return code_of(error)
+    return ""
 
 
 def test_vehicle_methods_are_not_answered_by_the_api_listener_even_to_an_operator(pool: PoolHandle) -> None:

@@ -1,0 +1,142 @@
+"""What the pool owes, which accounts that is, and whether a bank balance covers it. Pure."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, unique
+
+from pool_protocol.money import format_micros
+from pool_server.core.ledger.model import Account, AccountCode
+
+#: What a statement calls the accounts of a code. An account of a code that is neither here nor below counts
+#: as "other" where it has a balance: rather owed too much than forgotten.
+KINDS: dict[int, str] = {
+    AccountCode.BUYER_AVAILABLE: "buyers_available",
+    AccountCode.JOB_ESCROW: "jobs_escrow",
+    AccountCode.OWNER_HELD: "owners_held",
+    AccountCode.OWNER_QUESTIONED: "owners_questioned",
+    AccountCode.OWNER_AVAILABLE: "owners_available",
+    AccountCode.PAYOUT_CLEARING: "payouts_clearing",
+}
+#: The pool's own: what it has, what it earned, what it spent.
+NOT_OWED = frozenset({int(AccountCode.BANK), int(AccountCode.POOL_FEE), int(AccountCode.VERIFICATION)})
+OTHER = "other"
+#: A bank's figure that is older is called so: banks tell balances daily, and not on three days in a row.
+FRESH_DAYS_MAX = 4
+_LEAF = struct.Struct(">qq")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """What is owed at one moment of the ledger."""
+
+    by_kind: tuple[tuple[str, int], ...]
+    """Kinds with an amount, in the order of `KINDS`."""
+    total_micros: int
+    accounts: tuple[tuple[int, str, int], ...]
+    """Account id, name and balance of each that is owed something."""
+    books_micros: int
+    """What the books say that the bank holds."""
+
+
+def owed(accounts: Iterable[Account]) -> Owed:
+    """Add up what is owed to others."""
+    sums: dict[str, int] = {}
+    counted: list[tuple[int, str, int]] = []
+    books_micros = 0
+    for account in accounts:
+        if account.code == AccountCode.BANK:
+            books_micros -= account.balance_micros
+        if account.code in NOT_OWED or account.balance_micros <= 0:
+            continue
+        kind = KINDS.get(account.code, OTHER)
+        sums[kind] = sums.get(kind, 0) + account.balance_micros
+        counted.append((account.account_id, account.name, account.balance_micros))
+    return Owed(
+        by_kind=tuple((kind, sums[kind]) for kind in (*KINDS.values(), OTHER) if kind in sums),
+        total_micros=sum(sums.values()),
+        accounts=tuple(counted),
+        books_micros=books_micros,
+    )
+
+
+def pack_leaves(accounts: Sequence[tuple[int, str, int]]) -> bytes:
+    """Return account ids and balances as they are kept with a statement."""
+    return b"".join(_LEAF.pack(account_id, balance) for account_id, _, balance in accounts)
+
+
+def unpack_leaves(content: bytes) -> list[tuple[int, int]]:
+    """Return what `pack_leaves` kept: account id and balance."""
+    return list(_LEAF.iter_unpack(content))
+
+
+@unique
+class CoverageState(StrEnum):
+    """Whether the bank covers what is owed."""
+
+    COVERED = "covered"
+    INSOLVENT = "insolvent"
+    """The bank holds less than is owed."""
+    UNKNOWN = "unknown"
+    """Nobody has entered what the bank holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What a bank balance means."""
+
+    state: CoverageState
+    surplus_micros: int
+    """What the bank holds above what is owed, negative when it is missing; 0 when it is not known."""
+    is_old: bool
+    """Whether the bank's figure is too old to rely on."""
+    pays: bool
+    """Whether the bank's figure covers what is about to be paid."""
+    sentence: str
+    """In plain words."""
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether someone who is about to pay should read the sentence first."""
+        return self.state is not CoverageState.COVERED or self.is_old or not self.pays
+
+
+def coverage(
+    *,
+    bank_micros: int | None,
+    bank_age_days: int,
+    liabilities_micros: int,
+    currency: str,
+    about_to_pay_micros: int = 0,
+) -> Coverage:
+    """Say whether a bank balance covers what is owed.
+
+    Args:
+        bank_micros: What the bank said that it holds; None when nobody has entered it.
+        bank_age_days: How many days ago that was.
+        liabilities_micros: What is owed now, payouts that are on their way included.
+        currency: ISO 4217 code.
+        about_to_pay_micros: What is to be paid next; it is part of what is owed.
+    """
+    if bank_micros is None:
+        return Coverage(
+            state=CoverageState.UNKNOWN,
+            surplus_micros=0,
+            is_old=False,
+            pays=False,
+            sentence="What the bank holds is not known: enter it with `pool-server solvency enter`.",
+        )
+    surplus = bank_micros - liabilities_micros
+    state = CoverageState.COVERED if surplus >= 0 else CoverageState.INSOLVENT
+    is_old, pays = bank_age_days > FRESH_DAYS_MAX, bank_micros >= about_to_pay_micros
+    holds, owes = (f"{format_micros(amount)} {currency}" for amount in (bank_micros, liabilities_micros))
+    parts = [f"The bank holds {holds}, {owes} are owed"]
+    if state is CoverageState.INSOLVENT:
+        parts.insert(0, f"INSOLVENT by {format_micros(-surplus)} {currency}")
+    if not pays:
+        parts.append(f"the payment of {format_micros(about_to_pay_micros)} {currency} is not covered")
+    if is_old:
+        parts.append(f"the bank's figure is {bank_age_days} days old: enter it again")
+    return Coverage(
+        state=state, surplus_micros=surplus, is_old=is_old, pays=pays, sentence=f"{'. '.join(parts)}."
+    )
