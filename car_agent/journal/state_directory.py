@@ -70,6 +70,11 @@ class StateDirectory:
         return self.path / "journal.sqlite3"
 
     @property
+    def receipt_book(self) -> Path:
+        """Receipts and tree heads of the pool's log."""
+        return self.path / "receipts.sqlite3"
+
+    @property
     def numeric(self) -> Path:
         """What the numeric probe found on this machine."""
         return self.path / "numeric.json"

@@ -14,6 +14,7 @@ from car_agent.journal.thread import JournalThread
 from car_agent.main.books import Books
 from car_agent.session.care import Caretaker
 from car_agent.session.intake import LeaseIntake
+from car_agent.session.log_keeper import LogKeeper
 from car_agent.session.outbox import Outbox
 from car_agent.session.questions import QuestionDesk
 from car_agent.session.results import ResultDesk
@@ -65,6 +66,7 @@ class PoolLink:
             clock=clock,
             on_figures=listener.figures_changed,
             on_event=listener.happened,
+            log=LogKeeper(directory.receipt_book, clock=clock, on_event=listener.happened),
         )
         supplies = Supplies(directory.cache, bytes_max=settings.blob_cache_bytes, clock=clock)
         self.questions = QuestionDesk(

@@ -15,15 +15,17 @@ from car_agent.journal.identity import Identity, certificate_span_us, signing_re
 from car_agent.journal.state_directory import StateDirectory
 from car_agent.journal.store import Journal
 from car_agent.journal.thread import JournalThread
+from car_agent.session.log_keeper import LogKeeper
 from car_agent.session.wire import PoolFigures
 from pool_protocol.clock import Clock
-from pool_protocol.errors import PoolError
+from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.grpc_status import from_rpc_error
 from pool_protocol.roots import open_root_chain
 from pool_protocol.v1 import fleet_service_pb2
 
 if TYPE_CHECKING:
     from pool_protocol.v1.fleet_service_pb2_grpc import FleetServiceAsyncStub
+    from pool_protocol.v1.log_service_pb2_grpc import LogServiceAsyncStub
 
 _CALL_TIMEOUT_S: Final = 20.0
 _FIGURES_EVERY_S: Final = 20.0
@@ -46,14 +48,16 @@ class Caretaker:
         clock: Clock,
         on_figures: Callable[[PoolFigures], None],
         on_event: Callable[[str, str], None],
+        log: LogKeeper | None = None,
     ) -> None:
-        """Look after `identity`, kept in `directory`."""
+        """Look after `identity`, kept in `directory`, and after the pool's log when `log` is given."""
         self.identity = identity
         self._directory = directory
         self._journal = journal
         self._clock = clock
         self._on_figures = on_figures
         self._on_event = on_event
+        self._log = log
         self._figures_due = asyncio.Event()
 
     def figures_may_have_changed(self) -> None:
@@ -112,7 +116,7 @@ class Caretaker:
         self._on_event("CERTIFICATE_RENEWED", "The vehicle's certificate was renewed.")
         return True
 
-    async def run(self, stub: "FleetServiceAsyncStub") -> None:
+    async def run(self, stub: "FleetServiceAsyncStub", log_stub: "LogServiceAsyncStub") -> None:
         """Look after everything while a connection lasts; end when the certificate was renewed: reconnect."""
         root_due_ns = self._clock.monotonic_ns() + int(_ROOT_EVERY_S * 1e9)
         while True:
@@ -122,7 +126,8 @@ class Caretaker:
                 if self._clock.monotonic_ns() >= root_due_ns:
                     root_due_ns = self._clock.monotonic_ns() + int(_ROOT_EVERY_S * 1e9)
                     await self.update_root(stub)
-                await self._fetch_figures(stub)
+                figures = await self._fetch_figures(stub)
+                await self._look_at_log(stub, log_stub, verified_attempts=figures.verified_attempts)
             except PoolError as error:
                 _log.info("care postponed", extra={"code": error.code.value, "cause": error.detail})
             with contextlib.suppress(TimeoutError):
@@ -132,7 +137,26 @@ class Caretaker:
                     await asyncio.sleep(_FIGURES_AFTER_ACK_S)
             self._figures_due.clear()
 
-    async def _fetch_figures(self, stub: "FleetServiceAsyncStub") -> None:
+    async def _look_at_log(
+        self, stub: "FleetServiceAsyncStub", log_stub: "LogServiceAsyncStub", *, verified_attempts: int
+    ) -> None:
+        """Check the pool's log when that is due; an unknown key may be a new one."""
+        if self._log is None:
+            return
+        try:
+            await self._log.look_when_due(log_stub, self.identity, verified_attempts=verified_attempts)
+        except PoolError as error:
+            if error.code is not ErrorCode.KEY_UNKNOWN:
+                raise
+            await self.update_root(stub)
+            try:
+                await self._log.look_when_due(log_stub, self.identity, verified_attempts=verified_attempts)
+            except PoolError as again:
+                if again.code is not ErrorCode.KEY_UNKNOWN:
+                    raise
+                await self._log.refused(again, self.identity)
+
+    async def _fetch_figures(self, stub: "FleetServiceAsyncStub") -> PoolFigures:
         try:
             answer = await stub.GetVehicleEarnings(
                 fleet_service_pb2.GetVehicleEarningsRequest(), timeout=_CALL_TIMEOUT_S
@@ -153,3 +177,4 @@ class Caretaker:
         )
         self._on_figures(figures)
         await self._journal.do(partial(Journal.put_meta, key=FIGURES_META, value=asdict(figures)))
+        return figures

@@ -34,6 +34,7 @@ from pool_protocol.grpc_status import from_rpc_error, from_status
 from pool_protocol.numeric import Probe
 from pool_protocol.v1 import fleet_service_pb2
 from pool_protocol.v1.fleet_service_pb2_grpc import FleetServiceStub
+from pool_protocol.v1.log_service_pb2_grpc import LogServiceStub
 
 if TYPE_CHECKING:
     from pool_protocol.v1.fleet_service_pb2_grpc import FleetServiceAsyncStub
@@ -176,7 +177,7 @@ class Session:
                 asyncio.create_task(self._write(call, stub), name="session write"),
                 asyncio.create_task(self._read(call), name="session read"),
                 asyncio.create_task(self._intake.run(stub, self._caretaker), name="session intake"),
-                asyncio.create_task(self._caretaker.run(stub), name="session care"),
+                asyncio.create_task(self._caretaker.run(stub, LogServiceStub(channel)), name="session care"),
                 asyncio.create_task(self._questions.run(stub, self._caretaker), name="session questions"),
             ]
             try:

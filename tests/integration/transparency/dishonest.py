@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from pool_protocol.keys import SigningKey
 from pool_protocol.roots import Role
+from pool_protocol.system import SystemClock
 from pool_server.identity.directory import PoolDirectory
 from tests.support.fake_car import vet_without_jax
 from tests.support.pool import PoolHandle
@@ -37,7 +39,7 @@ def rewriting(data: Path) -> Iterator[sqlite3.Connection]:
 def forget_log(connection: sqlite3.Connection) -> None:
     """As if nothing had ever been signed."""
     for table in LOG_TABLES:
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+        connection.execute(f"DELETE FROM {table}")
 
 
 def receipt_key(data: Path) -> SigningKey:
@@ -62,6 +64,15 @@ def served(data: Path, like: PoolHandle) -> Iterator[PoolHandle]:
         yield pool
     finally:
         pool.stop()
+
+
+def until(condition: Callable[[], bool], *, what: str = "") -> None:
+    """Wait for what a server does by itself; fail after a while."""
+    clock, pause = SystemClock(), threading.Event()
+    end_ns = clock.monotonic_ns() + 20_000_000_000
+    while not condition():
+        assert clock.monotonic_ns() < end_ns, f"never came true: {what or condition}"
+        pause.wait(0.01)
 
 
 def copied(data: Path, to: Path) -> Path:
