@@ -20,6 +20,7 @@ from car_agent.cli.client import (
     unreachable,
 )
 from car_agent.cli.explained import explained
+from car_agent.cli.receipts import receipts_group
 from car_agent.cli.show import status_text
 from car_agent.cli.tariff import tariff_group
 from car_agent.journal.consent import ConsentFile
@@ -65,6 +66,9 @@ def parse_duration_s(text: str) -> int:
 def main(context: click.Context, state_dir: Path | None) -> None:
     """Computes for a pool while the car charges, and never otherwise."""
     context.obj = StateDirectory((state_dir or default_state_directory()).absolute())
+
+
+main.add_command(receipts_group)
 
 
 @main.command("run")
