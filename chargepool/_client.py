@@ -10,6 +10,7 @@ from chargepool._comparators import ComparatorLike, as_comparator
 from chargepool._errors import InputRefused
 from chargepool._feed import count_within
 from chargepool._job import Job
+from chargepool._log import PoolLog
 from chargepool._map import OnError, OnInterrupt, Results, check_choices, resume_note
 from chargepool._opening import JobOptions, JobWords, Opener
 from chargepool._prices import MarketPrice, PriceEpoch
@@ -50,6 +51,16 @@ class Client:
     def pool_id(self) -> str:
         """The pool's id, out of its signed root."""
         return self._session.trust.pool_id
+
+    @property
+    def log(self) -> PoolLog:
+        """The pool's log of receipts and its statements of solvency."""
+        return PoolLog(
+            self._session.log_call,
+            trust=self._session.trust,
+            clock=self._session.clock,
+            directory=self._records.directory,
+        )
 
     # --- programs -----------------------------------------------------------------------------
 

@@ -218,6 +218,8 @@ _CLASS_OF_PREFIX: tuple[tuple[str, type[ChargepoolError]], ...] = (
     ("ENVELOPE_", ProofInvalid),
     ("KEY_", ProofInvalid),
     ("ROOT_", ProofInvalid),
+    ("LOG_", ProofInvalid),
+    ("SOLVENCY_", ProofInvalid),
 )
 
 

@@ -43,6 +43,15 @@ class RootTrust:
         """The pool's id, as its root says it."""
         return self._current().document.pool_id
 
+    @property
+    def root(self) -> TrustedRoot:
+        """The root that is trusted; asked for when none is yet."""
+        return self._current()
+
+    def chain(self) -> Sequence[bytes]:
+        """Return all serialized roots of the pool, oldest first, as it sends them."""
+        return self._source()
+
     def refresh(self) -> TrustedRoot:
         """Ask the pool for its roots and follow them from the one that is trusted.
 

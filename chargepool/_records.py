@@ -37,26 +37,26 @@ class Records:
 
     def __init__(self, directory: Path) -> None:
         """Use a folder; it is made when something is first written."""
-        self._directory = directory
+        self.directory = directory
         # Where the folder cannot be written, what this process found still holds.
         self._numerics: dict[str, NumericsReport] = {}
 
     def remember_program(self, program: Program) -> None:
         """Keep a program, so that outputs of its jobs can be decoded and inputs checked."""
-        base = self._directory / "programs" / program.program_id
+        base = self.directory / "programs" / program.program_id
         meta = {
             "name": program.name,
             **program.comparator.to_json(),
             "manifest": program.manifest.to_json().decode("ascii"),
         }
         if not base.with_suffix(".json").exists():
-            _write(base.with_suffix(".artifact"), program.artifact)
-            _write(base.with_suffix(".json"), json.dumps(meta).encode())
+            write_privately(base.with_suffix(".artifact"), program.artifact)
+            write_privately(base.with_suffix(".json"), json.dumps(meta).encode())
 
     def program(self, program_id: str) -> Program | None:
         """Return a program that was remembered, or None. Its constants are not kept."""
         try:
-            base = self._directory / "programs" / parse_sha256_hex(program_id)
+            base = self.directory / "programs" / parse_sha256_hex(program_id)
             meta = json.loads(base.with_suffix(".json").read_bytes())
             artifact = base.with_suffix(".artifact").read_bytes()
             manifest = parse_manifest(meta["manifest"].encode("ascii"))
@@ -79,7 +79,7 @@ class Records:
     def remember_numerics(self, report: NumericsReport) -> None:
         """Keep what a check of a program's numerics found, in place of what an earlier one did."""
         self._numerics[report.program_id] = report
-        _write(self._numerics_path(report.program_id), json.dumps(report.to_json()).encode())
+        write_privately(self._numerics_path(report.program_id), json.dumps(report.to_json()).encode())
 
     def numerics(self, program_id: str) -> NumericsReport | None:
         """Return what the last check of a program's numerics found, or None."""
@@ -92,13 +92,13 @@ class Records:
         return found if found.program_id == program_id else None
 
     def _numerics_path(self, program_id: str) -> Path:
-        return self._directory / "numerics" / f"{parse_sha256_hex(program_id)}.json"
+        return self.directory / "numerics" / f"{parse_sha256_hex(program_id)}.json"
 
     def remember_job(self, pool_id: str, job_id: str, facts: Mapping[str, Any]) -> None:
         """Keep facts about a job, over what was kept before."""
         path = self._job_path(pool_id, job_id)
         known = self.job(pool_id, job_id)
-        _write(path, json.dumps({**known, **facts}).encode())
+        write_privately(path, json.dumps({**known, **facts}).encode())
 
     def job(self, pool_id: str, job_id: str) -> dict[str, Any]:
         """Return what is remembered of a job; empty when nothing is."""
@@ -110,10 +110,11 @@ class Records:
 
     def _job_path(self, pool_id: str, job_id: str) -> Path:
         parse_job_id(job_id)  # nothing but an id becomes part of a path
-        return self._directory / "jobs" / sha256_hex(pool_id.encode())[:16] / f"{job_id}.json"
+        return self.directory / "jobs" / sha256_hex(pool_id.encode())[:16] / f"{job_id}.json"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_privately(path: Path, content: bytes) -> None:
+    """Write a file whole, with its folder; a folder that cannot be written is not an error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_MODE)
         scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")

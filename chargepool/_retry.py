@@ -42,6 +42,11 @@ REPEATABLE: dict[str, str] = {
     "CancelJob": "cancelling twice is cancelling",
     "GetBalance": "reads",
     "GetPoolRoot": "reads",
+    "GetTreeHead": "reads",
+    "GetInclusionProofs": "reads",
+    "GetConsistencyProof": "reads",
+    "GetSolvency": "reads",
+    "GetLiabilityProofs": "reads",
 }
 
 

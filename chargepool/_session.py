@@ -37,6 +37,7 @@ from pool_protocol.limits import (
 )
 from pool_protocol.v1 import (
     common_pb2,
+    log_service_pb2_grpc,
     market_service_pb2,
     market_service_pb2_grpc,
     price_service_pb2,
@@ -94,6 +95,7 @@ class Session:
         self._channel = channel
         self._stub = market_service_pb2_grpc.MarketServiceStub(channel)
         self._prices = price_service_pb2_grpc.PriceServiceStub(channel)
+        self._log_stub = log_service_pb2_grpc.LogServiceStub(channel)
         self._retrying = retrying
         self._timeout_s = retrying.policy.call_timeout_s
         self._known_blobs: set[str] = set()
@@ -365,6 +367,10 @@ class Session:
         """Return the pool's serialized roots, oldest first."""
         answer = self._unary("GetPoolRoot", self._stub.GetPoolRoot, market_service_pb2.GetPoolRootRequest())
         return [root.SerializeToString() for root in answer.roots]
+
+    def log_call(self, method: str, request: Any) -> Any:
+        """Make a call of LogService by name."""
+        return self._unary(method, getattr(self._log_stub, method), request)
 
     # --- inside -------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from chargepool._config import ClientConfig, load_config
 from chargepool._errors import ConfigError
 from pool_protocol.system import SystemClock
 from tui import keymap as keys
-from tui import paper_commands, record_commands
+from tui import log_commands, paper_commands, record_commands
 from tui.gateway import Gateways
 from tui.view_models.help_text import key_names
 
@@ -140,6 +140,8 @@ main.add_command(record_commands.evidence)
 main.add_command(record_commands.appeal)
 main.add_command(paper_commands.statement)
 main.add_command(paper_commands.account)
+main.add_command(log_commands.receipts)
+main.add_command(log_commands.solvency)
 
 
 def _require_terminal() -> None:

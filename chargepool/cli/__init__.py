@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import click
 
 from chargepool._errors import ChargepoolError
-from chargepool.cli._account import balance, config, demo, doctor, receipts
+from chargepool.cli._account import balance, config, demo, doctor
 from chargepool.cli._checking import program
 from chargepool.cli._jobs import job, jobs
 from chargepool.cli._papers import account, invoice, usage
+from chargepool.cli._log import log, solvency
 from chargepool.cli._price import price
+from chargepool.cli._receipts import receipts
 from chargepool.cli._work import quote, run
 
 INTERRUPTED = 130
@@ -43,22 +45,22 @@ def cli() -> None:
 
 
 for _command in (
-    *(
-        quote,
-        price,
-        run,
-        jobs,
-        job,
-        program,
-        balance,
-        receipts,
-        invoice,
-        usage,
-        account,
-        config,
-        doctor,
-        demo,
-    ),
+    quote,
+    price,
+    run,
+    jobs,
+    job,
+    program,
+    balance,
+    receipts,
+    log,
+    solvency,
+    invoice,
+    usage,
+    account,
+    config,
+    doctor,
+    demo,
 ):
     cli.add_command(_command)
 

@@ -1,10 +1,8 @@
 """`chargepool balance`, `receipts`, `config`, `doctor`, `demo`: money, proofs, and is all in place."""
 
-import base64
 import importlib
 import importlib.util
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from cryptography import x509
 from chargepool._config import ClientConfig
 from chargepool._connect import connect_with
 from chargepool._errors import ChargepoolError, ProofInvalid
-from chargepool._receipts import Receipt
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
 from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode
@@ -44,75 +41,6 @@ def balance(*, connection: Connection, as_json: bool) -> None:
         when = "in all" if cap.period == "ever" else f"in {cap.period}"
         most, left = amounts.amount(cap.max_spend_micros), amounts.amount(cap.left_micros)
         click.echo(f"{whose} may spend {most} {money.currency} {when}; {left} {money.currency} left")
-
-
-@click.group()
-def receipts() -> None:
-    """Keep and check the pool's signed receipts."""
-
-
-@receipts.command()
-@click.argument("file", type=_FILE)
-@click.option("--job", "job_id", required=True, help="The job.")
-@connection_options
-def save(*, file: Path, job_id: str, connection: Connection) -> None:
-    """Write the receipts of a job to FILE, one JSON line each, with their proofs."""
-    with connection.connect() as client, file.open("w", encoding="utf-8") as stream:
-        count = 0
-        for receipt in _of_job(client.job(job_id).results()):
-            proven = base64.b64encode(receipt.proven_bytes).decode("ascii")
-            line = {"job_id": job_id, "task_index": receipt.task_index, "gross_micros": receipt.gross_micros}
-            stream.write(json.dumps(line | {"proven_receipt": proven}) + "\n")
-            count += 1
-    say(f"{count} receipts in {file}.")
-
-
-@receipts.command(
-    epilog="""\b
-Examples:
-  chargepool receipts verify receipts.jsonl
-  chargepool receipts verify --job job_12 --json
-"""
-)
-@click.argument("file", type=_FILE, required=False)
-@click.option("--job", "job_id", help="The receipts of this job.")
-@connection_options
-@json_option
-def verify(*, file: Path | None, job_id: str | None, connection: Connection, as_json: bool) -> None:
-    """Check that receipts were signed by the pool, stand under its signed roots, and add up."""
-    if (file is None) == (job_id is None):
-        raise click.UsageError("give either a FILE of receipts or --job ID")
-    with connection.connect() as client:
-        if job_id is not None:
-            checked = [receipt.verify() for receipt in _of_job(client.job(job_id).results())]
-        else:
-            checked = [client.verify_receipt(content) for content in _of_file(file or Path())]
-    gross = sum(receipt.gross_micros for receipt in checked)
-    if as_json:
-        emit({"verified": len(checked), "gross_micros": gross, "jobs": sorted({r.job_id for r in checked})})
-    else:
-        click.echo(f"{len(checked)} receipts verified, {amounts.amount(gross)} in all.")
-
-
-def _of_job(results: Iterator[Any]) -> Iterator[Receipt]:
-    for result in results:
-        yield from result.receipts
-
-
-def _of_file(path: Path) -> Iterator[bytes]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            yield base64.b64decode(json.loads(line)["proven_receipt"], validate=True)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ProofInvalid(
-                f"{path}, line {number} is not a receipt.",
-                code=ErrorCode.RECEIPT_INVALID,
-                next_step="Files of receipts are written by `chargepool receipts save`.",
-            ) from error
 
 
 @click.command()

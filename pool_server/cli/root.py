@@ -22,6 +22,7 @@ from pool_server.cli import (
     report,
     run,
     simulate,
+    solvency,
     vehicles,
 )
 from pool_server.cli.remote import Remote
@@ -88,6 +89,8 @@ for command in (
     report.report,
     ledger.ledger,
     price.price,
+    solvency.solvency,
+    solvency.log,
     books.keys,
     simulate.simulate,
 ):
