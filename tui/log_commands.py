@@ -20,6 +20,7 @@ from pool_protocol.clock import Clock
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.log_audit import AuditReport, KeptHead, KeptReceipt, audit
 from pool_protocol.money import format_micros
+from pool_protocol.receipts import ReceiptVerifier
 from pool_protocol.roots import Role, TrustedRoot
 from pool_protocol.solvency import Statement, open_solvency, verify_counted
 from pool_protocol.system import SystemClock
@@ -106,13 +107,37 @@ def show_solvency(pool: ClientConfig, *, date: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def verify_solvency(pool: ClientConfig, *, as_json: bool) -> None:
-    """Have it proved that your own balances are counted in the newest statement."""
+    """Have it proved that your own balances are counted in the newest statement.
+
+    What your receipts come to, less what you were paid, must be counted. Exit status 1 when it is not.
+    """
     with _opened(pool) as opened:
         statement = _statement(opened, date="")
         request = pb.GetLiabilityProofsRequest(statement_id=statement.statement_id)
         answer: pb.GetLiabilityProofsResponse = opened.call("GetLiabilityProofs", request)
         counted = {proof.account: verify_counted(proof, statement) for proof in answer.proofs}
-    _show(statement, as_json=as_json, counted=counted)
+        missing = _missing(opened, statement, counted_micros=sum(counted.values()))
+    _show(statement, as_json=as_json, counted=counted, missing_micros=missing)
+    if missing:
+        if not as_json:
+            click.echo(
+                f"MISSING: by your receipts {format_micros(missing)} {statement.currency} more should be "
+                "counted. Unless a look-back took that much back (`pool-tui evidence VEHICLE`), the pool "
+                "left you out."
+            )
+        sys.exit(1)
+
+
+def _missing(opened: _Pool, statement: Statement, *, counted_micros: int) -> int:
+    """Return what of the receipts signed before the statement was neither counted in it nor paid out."""
+    from pool_protocol.v1 import account_service_pb2 as account_pb
+
+    verifier = ReceiptVerifier(opened.words["keys"], pool_id=opened.words["pool_id"])
+    found = (verifier.verify(one, now_us=opened.words["now_us"]) for one in _all_receipts(opened))
+    earned = sum(one.receipt.net_micros for one in found if one.signed_at_us <= statement.made_at_us)
+    # What was paid since the statement makes this too lenient, never too strict.
+    paid = _called(opened.account, "GetEarnings", account_pb.GetEarningsRequest()).paid_micros
+    return max(0, earned - int(paid) - counted_micros)
 
 
 def _audit(opened: _Pool) -> AuditReport:
@@ -156,7 +181,9 @@ def _statement(opened: _Pool, *, date: str) -> Statement:
     return open_solvency(answer.statement, **opened.words)
 
 
-def _show(statement: Statement, *, as_json: bool, counted: dict[str, int] | None) -> None:
+def _show(
+    statement: Statement, *, as_json: bool, counted: dict[str, int] | None, missing_micros: int = 0
+) -> None:
     if as_json:
         content = {
             "statement_id": statement.statement_id,
@@ -170,6 +197,7 @@ def _show(statement: Statement, *, as_json: bool, counted: dict[str, int] | None
             "liabilities_micros": statement.liabilities_micros,
             "liabilities": dict(statement.owed),
             "own_counted": counted,
+            "own_missing_micros": None if counted is None else missing_micros,
         }
         click.echo(json.dumps(content, indent=2))
         return
@@ -178,7 +206,7 @@ def _show(statement: Statement, *, as_json: bool, counted: dict[str, int] | None
         click.echo(f"  {kind.replace('_', ' '):<20} {format_micros(amount):>18}")
     if counted is None:
         return
-    if not counted:
+    if not counted and not missing_micros:
         click.echo("You had no money in the pool when it was made: there is nothing of yours to count.")
     for account, balance in counted.items():
         click.echo(f"Counted: {account.rsplit(':', 1)[-1]} {format_micros(balance)} {statement.currency}")
