@@ -7,6 +7,7 @@ is different: its root commits to every account, and each owner and buyer can ch
 """
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -17,10 +18,11 @@ from pool_protocol.envelope import ANY_AUDIENCE, PayloadType, open_envelope
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.keys import TrustedKeys
 from pool_protocol.limits import MERKLE_LEAVES_MAX
-from pool_protocol.money import format_micros
 from pool_protocol.v1 import common_pb2, log_service_pb2
 
 VERSION = 1
+AmountWriter = Callable[[int, str], str]
+"""Writes an amount of micro-units with its currency for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +57,10 @@ class Statement:
         """Whether the bank holds at least what is owed."""
         return self.surplus_micros >= 0
 
-    def sentence(self) -> str:
-        """Say it in one plain sentence."""
+    def sentence(self, write: AmountWriter) -> str:
+        """Say it in plain words; `write` is `amounts.amount`, where that is installed."""
         return solvency_sentence(
+            write,
             bank_micros=self.bank_micros,
             bank_as_of=self.bank_as_of,
             liabilities_micros=self.liabilities_micros,
@@ -65,22 +68,20 @@ class Statement:
         )
 
 
-def solvency_sentence(*, bank_micros: int, bank_as_of: str, liabilities_micros: int, currency: str) -> str:
-    """Say in one plain sentence whether a bank balance covers what is owed."""
+def solvency_sentence(
+    write: AmountWriter, *, bank_micros: int, bank_as_of: str, liabilities_micros: int, currency: str
+) -> str:
+    """Say in plain words whether a bank balance covers what is owed."""
     surplus = bank_micros - liabilities_micros
     verdict = (
-        f"Solvent: {_money(surplus, currency)} more than is owed."
+        f"Solvent: {write(surplus, currency)} more than is owed."
         if surplus >= 0
-        else f"INSOLVENT by {_money(-surplus, currency)}."
+        else f"INSOLVENT by {write(-surplus, currency)}."
     )
     return (
-        f"{verdict} The bank held {_money(bank_micros, currency)} on {bank_as_of}; "
-        f"{_money(liabilities_micros, currency)} are owed."
+        f"{verdict} The bank held {write(bank_micros, currency)} on {bank_as_of}; "
+        f"{write(liabilities_micros, currency)} are owed."
     )
-
-
-def _money(amount_micros: int, currency: str) -> str:
-    return f"{format_micros(amount_micros)} {currency}"
 
 
 def open_solvency(

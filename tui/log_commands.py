@@ -15,11 +15,10 @@ import click
 from google.protobuf.message import Message
 
 from chargepool._config import ClientConfig
-from pool_protocol import log_follow
+from pool_protocol import amounts, log_follow
 from pool_protocol.clock import Clock
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.log_audit import AuditReport, KeptHead, KeptReceipt, audit
-from pool_protocol.money import format_micros
 from pool_protocol.receipts import ReceiptVerifier
 from pool_protocol.roots import Role, TrustedRoot
 from pool_protocol.solvency import Statement, open_solvency, verify_counted
@@ -79,7 +78,7 @@ def verify_receipts(pool: ClientConfig, *, as_json: bool) -> None:
         waiting = f", {report.waiting} not in the log yet" if report.waiting else ""
         click.echo(
             f"{report.receipts} receipts: {report.signed} signed, {report.logged} in the log{waiting}; "
-            f"net {format_micros(report.net_micros)}. Root fingerprint {fingerprint[:16]}."
+            f"net {amounts.amount(report.net_micros)}. Root fingerprint {fingerprint[:16]}."
         )
         for fault in report.faults:
             click.echo(f"WRONG {fault.code} {fault.what}: {fault.sentence}")
@@ -121,7 +120,7 @@ def verify_solvency(pool: ClientConfig, *, as_json: bool) -> None:
     if missing:
         if not as_json:
             click.echo(
-                f"MISSING: by your receipts {format_micros(missing)} {statement.currency} more should be "
+                f"MISSING: by your receipts {amounts.amount(missing, statement.currency)} more should be "
                 "counted. Unless a look-back took that much back (`pool-tui evidence VEHICLE`), the pool "
                 "left you out."
             )
@@ -201,15 +200,15 @@ def _show(
         }
         click.echo(json.dumps(content, indent=2))
         return
-    click.echo(statement.sentence())
+    click.echo(statement.sentence(amounts.amount))
     for kind, amount in statement.owed:
-        click.echo(f"  {kind.replace('_', ' '):<20} {format_micros(amount):>18}")
+        click.echo(f"  {kind.replace('_', ' '):<20} {amounts.amount(amount):>18}")
     if counted is None:
         return
     if not counted and not missing_micros:
         click.echo("You had no money in the pool when it was made: there is nothing of yours to count.")
     for account, balance in counted.items():
-        click.echo(f"Counted: {account.rsplit(':', 1)[-1]} {format_micros(balance)} {statement.currency}")
+        click.echo(f"Counted: {account.rsplit(':', 1)[-1]} {amounts.amount(balance, statement.currency)}")
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from chargepool._errors import ChargepoolError
 from chargepool.cli._account import balance, config, demo, doctor
 from chargepool.cli._checking import program
 from chargepool.cli._jobs import job, jobs
-from chargepool.cli._papers import account, invoice, usage
 from chargepool.cli._log import log, solvency
+from chargepool.cli._papers import account, invoice, usage
 from chargepool.cli._price import price
 from chargepool.cli._receipts import receipts
 from chargepool.cli._work import quote, run

@@ -13,8 +13,8 @@ from chargepool._client import Client
 from chargepool._errors import ConfigError, ProofInvalid
 from chargepool._log import Counted
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode
-from pool_protocol.money import format_micros
 from pool_protocol.transparency import TreeHead
 from pool_protocol.v1 import common_pb2
 
@@ -83,14 +83,14 @@ def solvency(*, date: str, prove: bool, connection: Connection, as_json: bool) -
         emit(_solvency_json(found, proved=prove))
         return
     statement = found.statement
-    click.echo(statement.sentence())
+    click.echo(statement.sentence(amounts.amount))
     width = max((len(kind) for kind, _ in statement.owed), default=0)
     for kind, amount in statement.owed:
-        click.echo(f"  {kind.ljust(width)}  {format_micros(amount):>16}")
+        click.echo(f"  {kind.ljust(width)}  {amounts.amount(amount):>16}")
     if prove:
         own = sum(amount for _, amount in found.accounts)
         click.echo(
-            f"Your balances are counted: {format_micros(own)} {statement.currency} in "
+            f"Your balances are counted: {amounts.amount(own, statement.currency)} in "
             f"{len(found.accounts)} accounts."
             if found.accounts
             else "You had no money in the pool when it was made: there is nothing of yours to count."

@@ -14,10 +14,10 @@ from chargepool._receipt_file import Checked, ReceiptFile, check_file, read_file
 from chargepool._receipts import Receipt
 from chargepool._records import default_directory
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode
 from pool_protocol.ids import JobId, job_id_text
 from pool_protocol.log_audit import AuditReport, Fault, KeptHead, KeptReceipt, audit
-from pool_protocol.money import format_micros
 from pool_protocol.roots import Role
 from pool_protocol.system import SystemClock
 from pool_protocol.transparency import TreeHead
@@ -182,7 +182,7 @@ def _show_text(checked: Checked) -> None:
     waiting = f", {report.waiting} not in the log yet" if report.waiting else ""
     click.echo(
         f"{report.receipts} receipts of pool {checked.root.document.pool_id}: {report.signed} receipts "
-        f"verified, {report.logged} in the log{waiting}, {format_micros(report.gross_micros)} in all."
+        f"verified, {report.logged} in the log{waiting}, {amounts.amount(report.gross_micros)} in all."
     )
     for fault in report.faults:
         click.echo(f"WRONG {fault.code} {fault.what}: {fault.sentence}")

@@ -494,7 +494,9 @@ class Liability(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     AMOUNT_MICROS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """"buyers_available", "jobs_escrow", "owners_held", "owners_questioned", "owners_available", "payouts_clearing", "other"."""
+    """"buyers_available", "jobs_escrow", "owners_held", "owners_questioned", "owners_available", "payouts_clearing",
+    "taxes", "credits_reserved", "other".
+    """
     amount_micros: _builtins.int
     """Micro-units."""
     def __init__(

@@ -7,11 +7,19 @@ that lacks money says so and goes on, since refusing owners their payout helps n
 import datetime as dt
 from dataclasses import dataclass
 
+from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.liabilities import LiabilityProof, LiabilityTree, liability_leaf, salt_of
 from pool_protocol.limits import DAY_US
 from pool_server.core.ledger import accounts as chart
-from pool_server.core.solvency import Coverage, coverage, owed, pack_leaves, unpack_leaves
+from pool_server.core.solvency import (
+    Coverage,
+    CoverageState,
+    coverage,
+    owed,
+    pack_leaves,
+    unpack_leaves,
+)
 from pool_server.ports.receipt_log import LogSigner, SolvencyFacts, SolvencyRow
 from pool_server.ports.unit_of_work import UnitOfWork
 
@@ -193,9 +201,26 @@ def present_coverage(uow: UnitOfWork, *, now_us: int, about_to_pay_micros: int =
         bank_micros=None if last is None else last.facts.bank_micros,
         bank_age_days=age_days,
         liabilities_micros=found.total_micros,
-        currency=uow.terms.currency,
         about_to_pay_micros=about_to_pay_micros,
     )
+
+
+def coverage_sentences(found: Coverage, *, currency: str) -> list[str]:
+    """Say what a coverage means, in plain words; the first sentence is what matters most."""
+    if found.state is CoverageState.UNKNOWN:
+        return ["What the bank holds is not known: enter it with `pool-server solvency enter`."]
+
+    def write(amount_micros: int) -> str:
+        return amounts.amount(amount_micros, currency)
+
+    sentences = [f"The bank holds {write(found.bank_micros)}, {write(found.liabilities_micros)} are owed."]
+    if found.state is CoverageState.INSOLVENT:
+        sentences.insert(0, f"INSOLVENT by {write(-found.surplus_micros)}.")
+    if not found.pays:
+        sentences.append(f"The payment of {write(found.about_to_pay_micros)} is not covered.")
+    if found.is_old:
+        sentences.append(f"The bank's figure is {found.bank_age_days} days old: enter it again.")
+    return sentences
 
 
 def _parse_day(text: str, *, field: str) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from pool_protocol.money import MICROS_PER_UNIT, format_micros
+from pool_protocol import amounts
+from pool_protocol.money import MICROS_PER_UNIT
 from pool_protocol.solvency import solvency_sentence
 from pool_protocol.v1 import common_pb2, log_service_pb2_grpc
 from pool_protocol.v1 import log_service_pb2 as pb
@@ -104,10 +105,10 @@ def history(remote: Remote, *, as_json: bool) -> None:
             [
                 str(body.statement_id),
                 time(body.made_at_us),
-                format_micros(body.liabilities_micros),
-                format_micros(body.bank_micros),
+                amounts.amount(body.liabilities_micros),
+                amounts.amount(body.bank_micros),
                 body.bank_as_of,
-                format_micros(body.bank_micros - body.liabilities_micros),
+                amounts.amount(body.bank_micros - body.liabilities_micros),
                 "" if body.bank_micros >= body.liabilities_micros else "INSOLVENT",
             ]
             for body in bodies
@@ -156,6 +157,7 @@ def _show(body: pb.SolvencyBody, *, as_json: bool) -> None:
         return
     click.echo(
         solvency_sentence(
+            amounts.amount,
             bank_micros=body.bank_micros,
             bank_as_of=body.bank_as_of,
             liabilities_micros=body.liabilities_micros,

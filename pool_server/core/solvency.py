@@ -5,21 +5,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
 
-from pool_protocol.money import format_micros
+from pool_server.core.ledger.chart import NATURE, Nature
 from pool_server.core.ledger.model import Account, AccountCode
 
-#: What a statement calls the accounts of a code. An account of a code that is neither here nor below counts
-#: as "other" where it has a balance: rather owed too much than forgotten.
-KINDS: dict[int, str] = {
+#: What a statement calls the accounts of a code; of others that are liabilities it says "other".
+KINDS: dict[AccountCode, str] = {
     AccountCode.BUYER_AVAILABLE: "buyers_available",
     AccountCode.JOB_ESCROW: "jobs_escrow",
     AccountCode.OWNER_HELD: "owners_held",
     AccountCode.OWNER_QUESTIONED: "owners_questioned",
     AccountCode.OWNER_AVAILABLE: "owners_available",
     AccountCode.PAYOUT_CLEARING: "payouts_clearing",
+    AccountCode.TAX: "taxes",
+    AccountCode.SLA_RESERVE: "credits_reserved",
 }
-#: The pool's own: what it has, what it earned, what it spent.
-NOT_OWED = frozenset({int(AccountCode.BANK), int(AccountCode.POOL_FEE), int(AccountCode.VERIFICATION)})
 OTHER = "other"
 #: A bank's figure that is older is called so: banks tell balances daily, and not on three days in a row.
 FRESH_DAYS_MAX = 4
@@ -47,9 +46,10 @@ def owed(accounts: Iterable[Account]) -> Owed:
     for account in accounts:
         if account.code == AccountCode.BANK:
             books_micros -= account.balance_micros
-        if account.code in NOT_OWED or account.balance_micros <= 0:
+        code = AccountCode(account.code)
+        if NATURE[code] is not Nature.LIABILITY or account.balance_micros <= 0:
             continue
-        kind = KINDS.get(account.code, OTHER)
+        kind = KINDS.get(code, OTHER)
         sums[kind] = sums.get(kind, 0) + account.balance_micros
         counted.append((account.account_id, account.name, account.balance_micros))
     return Owed(
@@ -86,28 +86,35 @@ class Coverage:
     """What a bank balance means."""
 
     state: CoverageState
-    surplus_micros: int
-    """What the bank holds above what is owed, negative when it is missing; 0 when it is not known."""
-    is_old: bool
-    """Whether the bank's figure is too old to rely on."""
-    pays: bool
-    """Whether the bank's figure covers what is about to be paid."""
-    sentence: str
-    """In plain words."""
+    bank_micros: int
+    """What the bank held; 0 when that is not known."""
+    bank_age_days: int
+    liabilities_micros: int
+    about_to_pay_micros: int
+
+    @property
+    def surplus_micros(self) -> int:
+        """What the bank holds above what is owed, negative when it is missing; 0 when it is not known."""
+        return 0 if self.state is CoverageState.UNKNOWN else self.bank_micros - self.liabilities_micros
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the bank's figure is too old to rely on."""
+        return self.bank_age_days > FRESH_DAYS_MAX
+
+    @property
+    def pays(self) -> bool:
+        """Whether the bank's figure covers what is about to be paid."""
+        return self.state is not CoverageState.UNKNOWN and self.bank_micros >= self.about_to_pay_micros
 
     @property
     def is_warning(self) -> bool:
-        """Whether someone who is about to pay should read the sentence first."""
+        """Whether someone who is about to pay should be told."""
         return self.state is not CoverageState.COVERED or self.is_old or not self.pays
 
 
 def coverage(
-    *,
-    bank_micros: int | None,
-    bank_age_days: int,
-    liabilities_micros: int,
-    currency: str,
-    about_to_pay_micros: int = 0,
+    *, bank_micros: int | None, bank_age_days: int, liabilities_micros: int, about_to_pay_micros: int = 0
 ) -> Coverage:
     """Say whether a bank balance covers what is owed.
 
@@ -115,28 +122,21 @@ def coverage(
         bank_micros: What the bank said that it holds; None when nobody has entered it.
         bank_age_days: How many days ago that was.
         liabilities_micros: What is owed now, payouts that are on their way included.
-        currency: ISO 4217 code.
         about_to_pay_micros: What is to be paid next; it is part of what is owed.
     """
     if bank_micros is None:
         return Coverage(
             state=CoverageState.UNKNOWN,
-            surplus_micros=0,
-            is_old=False,
-            pays=False,
-            sentence="What the bank holds is not known: enter it with `pool-server solvency enter`.",
+            bank_micros=0,
+            bank_age_days=0,
+            liabilities_micros=liabilities_micros,
+            about_to_pay_micros=about_to_pay_micros,
         )
-    surplus = bank_micros - liabilities_micros
-    state = CoverageState.COVERED if surplus >= 0 else CoverageState.INSOLVENT
-    is_old, pays = bank_age_days > FRESH_DAYS_MAX, bank_micros >= about_to_pay_micros
-    holds, owes = (f"{format_micros(amount)} {currency}" for amount in (bank_micros, liabilities_micros))
-    parts = [f"The bank holds {holds}, {owes} are owed"]
-    if state is CoverageState.INSOLVENT:
-        parts.insert(0, f"INSOLVENT by {format_micros(-surplus)} {currency}")
-    if not pays:
-        parts.append(f"the payment of {format_micros(about_to_pay_micros)} {currency} is not covered")
-    if is_old:
-        parts.append(f"the bank's figure is {bank_age_days} days old: enter it again")
+    enough = bank_micros >= liabilities_micros
     return Coverage(
-        state=state, surplus_micros=surplus, is_old=is_old, pays=pays, sentence=f"{'. '.join(parts)}."
+        state=CoverageState.COVERED if enough else CoverageState.INSOLVENT,
+        bank_micros=bank_micros,
+        bank_age_days=bank_age_days,
+        liabilities_micros=liabilities_micros,
+        about_to_pay_micros=about_to_pay_micros,
     )

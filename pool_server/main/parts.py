@@ -178,6 +178,7 @@ class ServerParts:
     def caps(self) -> CapsServicer:
         """Make CapsService."""
         return CapsServicer(store=self.store, currency=self.facts.currency)
+
     def log(self) -> LogServicer:
         """Make LogService."""
         return LogServicer(store=self.store, signer=self.log_signer)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool_protocol.amounts import amount
 from pool_protocol.envelope import ANY_AUDIENCE, EnvelopeHeader, PayloadType, seal_envelope
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.keys import SigningKey, TrustedKeys
@@ -185,10 +186,10 @@ def test_a_statement_says_what_was_signed() -> None:
     statement = opened(sealed(body().SerializeToString()))
     assert statement.owed == (("owners_held", 60), ("owners_available", 40))
     assert (statement.solvent, statement.surplus_micros) == (True, 0)
-    assert statement.sentence().startswith("Solvent")
+    assert statement.sentence(amount).startswith("Solvent")
     short = opened(sealed(body(bank_micros=-1_000_000).SerializeToString()))
     assert (short.solvent, short.surplus_micros) == (False, -1_000_100)
-    assert short.sentence().startswith("INSOLVENT by 1.000100 EUR.")
+    assert short.sentence(amount).startswith("INSOLVENT by 1.000100 EUR.")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,11 @@ def test_a_statement_is_believed_by_its_signature_alone() -> None:
 
 def test_the_sentence_names_both_figures_and_the_day() -> None:
     sentence = solvency_sentence(
-        bank_micros=90_000_000, bank_as_of="2026-11-25", liabilities_micros=100_000_000, currency="EUR"
+        amount,
+        bank_micros=90_000_000,
+        bank_as_of="2026-11-25",
+        liabilities_micros=100_000_000,
+        currency="EUR",
     )
     assert sentence == (
         "INSOLVENT by 10.000000 EUR. The bank held 90.000000 EUR on 2026-11-25; 100.000000 EUR are owed."
