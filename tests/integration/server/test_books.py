@@ -198,15 +198,31 @@ def test_a_correction_takes_two_operators(
     done = invoke(pool, tmp_path, "approve", entry["entry_id"], "--amount-micros", "250", operator=second)
 
     assert "booked" in done.stdout
-    [newest] = invoke_json(pool, tmp_path, "history", "x:goodwill")["transfers"]
-    assert (newest["reason"], newest["about"], newest["balance_micros"]) == (
-        "a car was slow",
-        entry["entry_id"],
-        250,
-    )
+    story = invoke_json(pool, tmp_path, "history", "x:goodwill")["transfers"]
+    [line] = [line for line in story if line["about"] == entry["entry_id"]]
+    assert (line["reason"], line["change_micros"]) == ("a car was slow", 250)
     listed = invoke_json(pool, tmp_path, "entries")["entries"]
     assert entry["entry_id"] in [one["entry_id"] for one in listed if one["state"] == "booked"]
     assert invoke_json(pool, tmp_path, "check")["ok"] is True
+
+
+def test_someone_whom_the_pool_knows_has_an_account_as_soon_as_it_is_needed(
+    pool: PoolHandle, second: PrincipalHandle, tmp_path: Path
+) -> None:
+    owner = pool.create_principal("owner", "Newcomer")
+    name = f"owner:{owner.principal_id}:available"
+    gift = ("--debit", "x:goodwill", "--code", "goodwill", "--amount-micros", "9", "--reason", "welcome")
+
+    entry = invoke_json(pool, tmp_path, "correct", *gift, "--credit", name)
+    assert name not in all_accounts(pool)
+    invoke(pool, tmp_path, "approve", entry["entry_id"], "--amount-micros", "9", operator=second)
+    as_buyer = invoke(
+        pool, tmp_path, "correct", *gift, "--credit", f"buyer:{owner.principal_id}:available"
+    ).exception
+
+    assert all_accounts(pool)[name].credits_posted_micros == 9
+    assert isinstance(as_buyer, PoolError)
+    assert as_buyer.code is ErrorCode.NOT_FOUND
 
 
 def test_a_refund_proposes_what_is_free(

@@ -18,6 +18,7 @@ from pool_server.app.entries import (
 from pool_server.core.ledger.entries import Entry, EntryState
 from pool_server.core.ledger.model import TransferCode, TransferRequest
 from tests.support.books import Books
+from tests.support.databases import intrude
 
 WISH = ProposeEntry(
     code="correction",
@@ -278,6 +279,26 @@ def test_a_correction_that_was_never_entered_is_found(books: Books) -> None:
 
     failed = {check.name for check in books.check().checks if not check.ok}
     assert failed == {"entries_match_ledger"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE operator_entries SET amount_micros = 299",
+        "UPDATE operator_entries SET debit_account = 'bank:other'",
+        "UPDATE operator_entries SET code = 600",
+        "UPDATE operator_entry_ends SET transfer_id = 1",
+        "UPDATE operator_entry_ends SET transfer_id = 99",
+        "DELETE FROM operator_entry_ends",
+    ],
+)
+def test_the_check_finds_an_entry_that_someone_with_the_file_changed(books: Books, statement: str) -> None:
+    approve(books, propose(books))
+    books.assert_sound()
+
+    intrude(books.engine, statement)
+
+    assert {check.name for check in books.check().checks if not check.ok} == {"entries_match_ledger"}
 
 
 def test_an_entry_ends_once(books: Books) -> None:
