@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pool_protocol.digests import merkle_root
 from pool_protocol.limits import DAY_US
+from pool_protocol.money import UWU_PER_WU, ceil_div
 from pool_server.app.entries_check import EntriesAudit
 from pool_server.app.payout_check import check_payouts
 from pool_server.app.receipt_log_check import check_receipt_log
@@ -114,6 +115,7 @@ class _ReceiptsAudit:
         self._clawed_back: Counter[int] = Counter()
         self._receipts = receipts
         self._match = Finding("receipts_match_postings")
+        self._priced = Finding("receipts_are_the_price_of_work")
         self._held: Counter[str] = Counter()
         self._released: Counter[str] = Counter()
         self._fees: Counter[int] = Counter()
@@ -143,6 +145,7 @@ class _ReceiptsAudit:
         """Return what receipts show against the log and the accounts."""
         return [
             self._match.check(f"{self.count} receipts"),
+            self._priced.check(f"{self.count} receipts"),
             check_equal(
                 "held_is_unreleased_receipts", held, dict(self._held), what=f"{len(held)} owners' held money"
             ),
@@ -181,6 +184,9 @@ class _ReceiptsAudit:
         self.count += 1
         if receipt.receipt_id != self.count:
             self._match.add(f"receipt {receipt.receipt_id} stands at place {self.count}")
+        price = ceil_div(receipt.work_uwu * receipt.price_micros_per_wu, UWU_PER_WU)
+        if (price, price) != (receipt.gross_micros, receipt.fee_micros + receipt.net_micros):
+            self._priced.add(f"receipt {receipt.receipt_id} pays {receipt.gross_micros} for work of {price}")
         question = self._elsewhere.pop(receipt.receipt_id, None)
         if question is None:
             sums = self._released if receipt.receipt_id <= self._released_through else self._held

@@ -385,6 +385,8 @@ FORGED_RUN = (
         ("UPDATE accounts SET code = 5 WHERE code = 2", "transfers_follow_the_chart"),
         ("UPDATE receipts SET attempt_id = 77", "receipts_match_postings"),
         ("DELETE FROM receipts", "receipts_match_postings"),
+        ("UPDATE receipts SET work_uwu = work_uwu + 1", "receipts_are_the_price_of_work"),
+        ("UPDATE receipts SET price_micros_per_wu = -1", "receipts_are_the_price_of_work"),
         ("UPDATE receipts SET receipt = x'00'", "receipt_batches_match_roots"),
         ("UPDATE receipts SET fee_micros = 0, net_micros = gross_micros", "fees_match_receipts"),
         ("UPDATE owner_days SET net_micros = net_micros + 1", "daily_sums_match_receipts"),
