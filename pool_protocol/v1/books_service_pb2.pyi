@@ -109,6 +109,92 @@ class AccountCounters(_message.Message):
 Global___AccountCounters: _TypeAlias = AccountCounters  # noqa: Y015
 
 @_typing.final
+class StreamAccountsRequest(_message.Message):
+    """Asks for accounts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: _builtins.int
+    prefix: _builtins.str
+    """Only accounts whose name begins so; empty for all."""
+    def __init__(
+        self,
+        *,
+        prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAccountsRequest: _TypeAlias = StreamAccountsRequest  # noqa: Y015
+
+@_typing.final
+class StreamAccountsResponse(_message.Message):
+    """More accounts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedAccount]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[Global___NamedAccount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAccountsResponse: _TypeAlias = StreamAccountsResponse  # noqa: Y015
+
+@_typing.final
+class NamedAccount(_message.Message):
+    """An account as it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NATURE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    BALANCE_MICROS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For example "owner:owner_…:held"."""
+    nature: _builtins.str
+    """"asset", "liability", "income", "expense" or "equity"."""
+    state: _builtins.str
+    """"open", "draining" or "closed"."""
+    balance_micros: _builtins.int
+    """The posted balance in the account's own direction: see AccountAt."""
+    @_builtins.property
+    def counters(self) -> Global___AccountCounters:
+        """The four counters."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        nature: _builtins.str = ...,
+        state: _builtins.str = ...,
+        counters: Global___AccountCounters | None = ...,
+        balance_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_micros", b"balance_micros", "counters", b"counters", "name", b"name", "nature", b"nature", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedAccount: _TypeAlias = NamedAccount  # noqa: Y015
+
+@_typing.final
 class GetAccountAtRequest(_message.Message):
     """Asks for counters as of a transfer."""
 

@@ -35,6 +35,11 @@ class BooksServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.StreamAccounts = channel.unary_stream(
+                '/pool_protocol.v1.BooksService/StreamAccounts',
+                request_serializer=pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsResponse.FromString,
+                _registered_method=True)
         self.GetAccountAt = channel.unary_stream(
                 '/pool_protocol.v1.BooksService/GetAccountAt',
                 request_serializer=pool__protocol_dot_v1_dot_books__service__pb2.GetAccountAtRequest.SerializeToString,
@@ -75,6 +80,13 @@ class BooksServiceStub(object):
 class BooksServiceServicer(object):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator".
     """
+
+    def StreamAccounts(self, request, context):
+        """Accounts and their counters, all of one moment, by name, piece by piece.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetAccountAt(self, request, context):
         """An account's counters as of any transfer, read from the log again. Tells how far it is, then the counters.
@@ -128,6 +140,11 @@ class BooksServiceServicer(object):
 
 def add_BooksServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'StreamAccounts': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamAccounts,
+                    request_deserializer=pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsResponse.SerializeToString,
+            ),
             'GetAccountAt': grpc.unary_stream_rpc_method_handler(
                     servicer.GetAccountAt,
                     request_deserializer=pool__protocol_dot_v1_dot_books__service__pb2.GetAccountAtRequest.FromString,
@@ -174,6 +191,33 @@ def add_BooksServiceServicer_to_server(servicer, server):
 class BooksService(object):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator".
     """
+
+    @staticmethod
+    def StreamAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pool_protocol.v1.BooksService/StreamAccounts',
+            pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetAccountAt(request,

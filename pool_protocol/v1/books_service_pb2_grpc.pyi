@@ -33,6 +33,8 @@ class BooksServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BooksServiceAsyncStub: ...
+    StreamAccounts: _grpc.UnaryStreamMultiCallable[_books_service_pb2.StreamAccountsRequest, _books_service_pb2.StreamAccountsResponse]
+    """Accounts and their counters, all of one moment, by name, piece by piece."""
     GetAccountAt: _grpc.UnaryStreamMultiCallable[_books_service_pb2.GetAccountAtRequest, _books_service_pb2.GetAccountAtResponse]
     """An account's counters as of any transfer, read from the log again. Tells how far it is, then the counters."""
     GetAccountHistory: _grpc.UnaryStreamMultiCallable[_books_service_pb2.GetAccountHistoryRequest, _books_service_pb2.GetAccountHistoryResponse]
@@ -53,6 +55,8 @@ class BooksServiceAsyncStub(BooksServiceStub):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator"."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    StreamAccounts: _aio.UnaryStreamMultiCallable[_books_service_pb2.StreamAccountsRequest, _books_service_pb2.StreamAccountsResponse]  # type: ignore[assignment]
+    """Accounts and their counters, all of one moment, by name, piece by piece."""
     GetAccountAt: _aio.UnaryStreamMultiCallable[_books_service_pb2.GetAccountAtRequest, _books_service_pb2.GetAccountAtResponse]  # type: ignore[assignment]
     """An account's counters as of any transfer, read from the log again. Tells how far it is, then the counters."""
     GetAccountHistory: _aio.UnaryStreamMultiCallable[_books_service_pb2.GetAccountHistoryRequest, _books_service_pb2.GetAccountHistoryResponse]  # type: ignore[assignment]
@@ -70,6 +74,14 @@ class BooksServiceAsyncStub(BooksServiceStub):
 
 class BooksServiceServicer(metaclass=_abc_1.ABCMeta):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator"."""
+
+    @_abc_1.abstractmethod
+    def StreamAccounts(
+        self,
+        request: _books_service_pb2.StreamAccountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_books_service_pb2.StreamAccountsResponse], _abc.AsyncIterator[_books_service_pb2.StreamAccountsResponse]]:
+        """Accounts and their counters, all of one moment, by name, piece by piece."""
 
     @_abc_1.abstractmethod
     def GetAccountAt(

@@ -65,26 +65,37 @@ def check(remote: Remote, *, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def accounts(remote: Remote, *, prefix: str, as_json: bool) -> None:
-    """List accounts and their counters, in micro-units."""
-    answer: admin_pb.ListAccountsResponse = remote.call(
-        "ListAccounts", admin_pb.ListAccountsRequest(prefix=prefix)
-    )
+    """List accounts and their counters, in micro-units, all of one moment.
+
+    The balance counts in the account's own direction: what a bank has, what an owner is owed.
+    """
+    found = [
+        account
+        for answer in stream(remote, "StreamAccounts", pb.StreamAccountsRequest(prefix=prefix))
+        for account in answer.accounts
+    ]
     if as_json:
-        print_json(answer)
+        print_json({"accounts": [_account_values(account) for account in found]})
         return
     print_table(
-        ["account", "debits pending", "debits posted", "credits pending", "credits posted"],
+        ["account", "balance", "debits pending", "debits posted", "credits pending", "credits posted"],
         [
             [
                 account.name,
-                str(account.debits_pending_micros),
-                str(account.debits_posted_micros),
-                str(account.credits_pending_micros),
-                str(account.credits_posted_micros),
+                str(account.balance_micros),
+                str(account.counters.debits_pending_micros),
+                str(account.counters.debits_posted_micros),
+                str(account.counters.credits_pending_micros),
+                str(account.counters.credits_posted_micros),
             ]
-            for account in answer.accounts
+            for account in found
         ],
     )
+
+
+def _account_values(account: pb.NamedAccount) -> dict[str, Any]:
+    values = plain(account)
+    return {**values, **values.pop("counters")}
 
 
 @ledger.command()

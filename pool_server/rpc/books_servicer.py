@@ -20,6 +20,7 @@ from pool_server.app.account_reading import (
     balance_micros,
     begin_history,
     begin_reading,
+    counters_of,
     history_back,
     last_transfer_before,
     read_on,
@@ -32,6 +33,7 @@ from pool_server.app.books_export import (
     books_snapshot,
     journal_piece,
 )
+from pool_server.app.earnings import list_accounts
 from pool_server.app.entries import (
     ProposeEntry,
     approve_entry,
@@ -42,7 +44,7 @@ from pool_server.app.entries import (
 from pool_server.core.ledger.about import about, code_name
 from pool_server.core.ledger.chart import NATURE
 from pool_server.core.ledger.entries import Entry, parse_entry_id
-from pool_server.core.ledger.model import Account, AccountCode, TransferKind
+from pool_server.core.ledger.model import Account, AccountCode, AccountState, TransferKind
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc.authentication import current_caller
 from pool_server.rpc.convert_work import invalid
@@ -70,6 +72,14 @@ class BooksServicer(books_service_pb2_grpc.BooksServiceServicer):
         self._make_journal = make_journal
         self._currency = currency
         self._one_step = asyncio.Lock()
+
+    async def StreamAccounts(
+        self, request: pb.StreamAccountsRequest, context: _Context
+    ) -> AsyncIterator[pb.StreamAccountsResponse]:
+        accounts = await self._step(lambda uow: list_accounts(uow, prefix=request.prefix))
+        for start in range(0, len(accounts), _LINES_PER_MESSAGE):
+            part = accounts[start : start + _LINES_PER_MESSAGE]
+            yield pb.StreamAccountsResponse(accounts=[_account_message(account) for account in part])
 
     async def GetAccountAt(
         self, request: pb.GetAccountAtRequest, context: _Context
@@ -236,6 +246,17 @@ def _transfer_id(field: str, value: int) -> int:
     if not 0 <= value <= ROW_ID_MAX:
         raise invalid(field, "the number of a transfer, 0 or more")
     return value
+
+
+def _account_message(account: Account) -> pb.NamedAccount:
+    counters = counters_of(account)
+    return pb.NamedAccount(
+        name=account.name,
+        nature=_nature(account),
+        state=AccountState(account.state).name.lower(),
+        counters=pb.AccountCounters(**counters._asdict()),
+        balance_micros=balance_micros(account, counters),
+    )
 
 
 def _nature(account: Account) -> str:

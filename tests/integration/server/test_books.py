@@ -79,6 +79,22 @@ def test_every_account_comes_to_what_the_ledger_keeps(pool: PoolHandle, tmp_path
         assert found["counters"]["credits_pending_micros"] == account.credits_pending_micros
 
 
+def test_accounts_are_listed_in_pieces_and_balance(
+    pool: PoolHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool_server.rpc.books_servicer._LINES_PER_MESSAGE", 2)
+
+    listed = invoke_json(pool, tmp_path, "accounts")["accounts"]
+
+    assert [account["name"] for account in listed] == sorted(all_accounts(pool))
+    signs = {"asset": -1, "expense": -1, "liability": 1, "income": 1, "equity": 1}
+    assert sum(signs[account["nature"]] * account["balance_micros"] for account in listed) == 0
+    banks = invoke(pool, tmp_path, "accounts", "--prefix", "bank:").stdout
+    assert "bank:main" in banks
+    assert "fee:pool" not in banks
+    assert invoke(pool, tmp_path, "accounts", "--prefix", "none:").stdout == "(none)\n"
+
+
 def test_a_balance_before_the_first_transfer_is_nothing_and_has_no_time(
     pool: PoolHandle, tmp_path: Path
 ) -> None:
