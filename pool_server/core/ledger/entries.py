@@ -13,7 +13,7 @@ from enum import StrEnum, unique
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import NAME_CHARACTERS_MAX
 from pool_server.core.ledger import accounts as named
-from pool_server.core.ledger.chart import FLOWS, PARTY_ACCOUNTS
+from pool_server.core.ledger.chart import FLOWS, PARTY_ACCOUNTS, POOL_ACCOUNTS
 from pool_server.core.ledger.model import AccountCode, AccountSpec, TransferCode
 
 REASON_CHARACTERS_MIN = 3
@@ -165,6 +165,16 @@ def check_entry(entry: Entry, *, debit: AccountCode, credit: AccountCode) -> Non
     code = TransferCode(entry.code)
     if (debit, credit) in FLOWS[code]:
         return
+    for side, kind, name in (
+        ("debit_account", debit, entry.debit_account),
+        ("credit_account", credit, entry.credit_account),
+    ):
+        if kind not in POOL_ACCOUNTS | PARTY_ACCOUNTS:
+            raise _refused(
+                side,
+                f"{name} follows from jobs, receipts and payout runs; nobody writes to it by hand. Available "
+                "accounts of buyers and owners and the pool's own can be written to",
+            )
     if debit in PARTY_ACCOUNTS and credit in PARTY_ACCOUNTS:
         raise _refused(
             "credit_account",

@@ -233,8 +233,8 @@ def test_an_account_of_the_pool_is_opened_when_it_is_first_needed(books: Books) 
         ({"credit_account": "bank:No Bank"}, "bank_id"),
         # From party to party, and to what follows from jobs and receipts.
         ({"credit_account": "buyer:buyer_c:available"}, "credit_account"),
-        ({"credit_account": "job:1:escrow"}, "debit_account"),
-        ({"debit_account": "x:goodwill", "credit_account": "job:1:escrow"}, "debit_account"),
+        ({"credit_account": "job:1:escrow"}, "credit_account"),
+        ({"debit_account": "x:goodwill", "credit_account": "job:1:escrow"}, "credit_account"),
         ({"debit_account": "job:1:escrow"}, "debit_account"),
         ({"code": "refund", "debit_account": "fee:pool"}, "debit_account"),
         ({"code": "goodwill"}, "debit_account"),
