@@ -93,12 +93,12 @@ def test_nothing_is_kept_and_the_retry_succeeds_once(
 @pytest.mark.slow
 def test_a_killed_process_leaves_all_or_nothing(tmp_path: Path) -> None:
     """Real processes over a real file; see `tests.support.killed_commands`."""
-    command = [sys.executable, "-m", "tests.support.killed_commands", str(tmp_path), "--kills", "10"]
+    command = [sys.executable, "-m", "tests.support.killed_commands", str(tmp_path), "--kills", "8"]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
-    assert counts["nothing"] > 2
+    assert counts["nothing"] > 1
     assert counts["all"] > 0
-    assert counts["nothing"] + counts["all"] == 10
+    assert counts["nothing"] + counts["all"] == 8
