@@ -23,6 +23,8 @@ from pool_server.ports.receipt_log import SolvencyRow
 from tests.integration.store.test_receipt_log import PlainSigner
 from tests.support.books import Books
 
+pytestmark = pytest.mark.usefixtures("on_both_databases")
+
 SECRET = bytes(range(32))
 SIGNER = PlainSigner()
 
