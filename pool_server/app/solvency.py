@@ -17,6 +17,7 @@ from pool_server.core.solvency import (
     CoverageState,
     coverage,
     owed,
+    owed_in_all,
     pack_leaves,
     unpack_leaves,
 )
@@ -191,18 +192,25 @@ def prove_liabilities(uow: UnitOfWork, known: KnownTree, *, principal_id: str) -
 
 
 def present_coverage(uow: UnitOfWork, *, now_us: int, about_to_pay_micros: int = 0) -> Coverage:
-    """Say whether the bank's last figure covers what is owed now: what a payout's plan warns with."""
+    """Say whether the bank's last figure covers what is owed at this moment."""
     last = uow.solvency.last()
-    found = owed(account for account, _, _ in uow.ledger.all_accounts())
     age_days = 0
     if last is not None:
         age_days = now_us // DAY_US - (dt.date.fromisoformat(last.facts.bank_as_of) - _EPOCH).days
     return coverage(
         bank_micros=None if last is None else last.facts.bank_micros,
         bank_age_days=age_days,
-        liabilities_micros=found.total_micros,
+        liabilities_micros=owed_in_all(uow.ledger.totals_by_code()),
         about_to_pay_micros=about_to_pay_micros,
     )
+
+
+def bank_warnings(uow: UnitOfWork, *, now_us: int, about_to_pay_micros: int) -> list[str]:
+    """Return what whoever pays should know of the bank's last figure; nothing where none was ever entered."""
+    found = present_coverage(uow, now_us=now_us, about_to_pay_micros=about_to_pay_micros)
+    if found.state is CoverageState.UNKNOWN or not found.is_warning:
+        return []
+    return [f"By the bank's own figure: {' '.join(coverage_sentences(found, currency=uow.terms.currency))}"]
 
 
 def coverage_sentences(found: Coverage, *, currency: str) -> list[str]:

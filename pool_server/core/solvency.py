@@ -1,7 +1,7 @@
 """What the pool owes, which accounts that is, and whether a bank balance covers it. Pure."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
 
@@ -57,6 +57,15 @@ def owed(accounts: Iterable[Account]) -> Owed:
         total_micros=sum(sums.values()),
         accounts=tuple(counted),
         books_micros=books_micros,
+    )
+
+
+def owed_in_all(totals: Mapping[int, tuple[int, int, int, int]]) -> int:
+    """Return what is owed to others by sums per account code: debits and credits, pending and posted each."""
+    return sum(
+        credits_posted - debits_posted
+        for code, (_, debits_posted, _, credits_posted) in totals.items()
+        if NATURE[AccountCode(code)] is Nature.LIABILITY
     )
 
 

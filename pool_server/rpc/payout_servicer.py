@@ -10,7 +10,9 @@ from pool_server.app.bank_status import check_status, import_status, list_report
 from pool_server.app.leaving import close_out, list_leaving
 from pool_server.app.payout_review import review_payout
 from pool_server.app.payouts import parse_payout_id
+from pool_server.app.solvency import bank_warnings
 from pool_server.ports.banks import BankReportReader
+from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rpc import convert_payout
 from pool_server.rpc.authentication import current_caller
 from pool_server.rpc.store_access import StoreAccess
@@ -34,8 +36,17 @@ class PayoutServicer(payout_service_pb2_grpc.PayoutServiceServicer):
         self, request: pb.ReviewPayoutRequest, context: _Context
     ) -> pb.ReviewPayoutResponse:
         payout_id = parse_payout_id(request.payout_id)
-        found = await self._store.read(lambda uow: review_payout(uow, payout_id=payout_id))
-        return convert_payout.review_response(found)
+        now_us = self._store.now_us()
+
+        def read(uow: UnitOfWork) -> pb.ReviewPayoutResponse:
+            found = review_payout(uow, payout_id=payout_id)
+            response = convert_payout.review_response(found)
+            # Beside what the books say: what the bank itself said last, if an operator has entered it.
+            paying = found.view.run.total_micros
+            response.warnings.extend(bank_warnings(uow, now_us=now_us, about_to_pay_micros=paying))
+            return response
+
+        return await self._store.read(read)
 
     async def ImportBankStatus(
         self, request: pb.ImportBankStatusRequest, context: _Context

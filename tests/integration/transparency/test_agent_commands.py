@@ -6,7 +6,9 @@ import base64
 import json
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from car_agent.cli.commands import main
 from car_agent.journal.identity import save_identity
 from car_agent.journal.receipt_book import Evidence, ReceiptBook
 from car_agent.journal.state_directory import StateDirectory
-from pool_protocol.errors import ErrorCode
+from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.v1 import common_pb2
 from tests.integration.transparency.play import Story
 
@@ -128,6 +130,31 @@ def test_without_a_pool_or_a_receipt_it_says_what_to_do(tmp_path: Path, car: Sta
     damaged = run(car, "verify")
     assert damaged.exit_code == 1
     assert ErrorCode.JOURNAL_CORRUPT.value in damaged.stderr
+
+
+def test_daemon_and_command_may_both_be_the_first_to_open_the_book(tmp_path: Path) -> None:
+    count = 8
+    gate = threading.Barrier(count)
+
+    def open_at_once(_number: int) -> int:
+        gate.wait()
+        book = ReceiptBook(tmp_path / "new.sqlite3")
+        try:
+            return book.position("pool").next_log_index
+        finally:
+            book.close()
+
+    with ThreadPoolExecutor(count) as threads:
+        assert list(threads.map(open_at_once, range(count))) == [0] * count
+
+
+def test_a_book_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "later.sqlite3"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 9")
+    with pytest.raises(PoolError) as raised:
+        ReceiptBook(path)
+    assert raised.value.code is ErrorCode.JOURNAL_CORRUPT
 
 
 def test_the_oldest_receipts_go_when_there_are_too_many(story: Story, tmp_path: Path) -> None:

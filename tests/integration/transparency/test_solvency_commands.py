@@ -92,6 +92,22 @@ def test_a_pool_that_lacks_money_says_so_plainly_and_goes_on(run: Run) -> None:
     assert json.loads(run("operator", "solvency", "show", "--json").stdout)["bank_as_of"] == "2026-01-31"
 
 
+def test_who_reviews_a_payout_is_told_what_the_bank_said(run: Run) -> None:
+    def warnings() -> list[str]:
+        review = json.loads(run("operator", "payouts", "review", payout, "--json").stdout)
+        return [one for one in review["warnings"] if one.startswith("By the bank's own figure: ")]
+
+    planned = json.loads(run("operator", "payouts", "plan", "--json").stdout)
+    payout = planned["payout_id"]
+    assert warnings() == []  # nobody has entered anything
+    run("operator", "solvency", "enter", "--balance", "5000000")
+    assert warnings() == []
+    run("operator", "solvency", "enter", "--balance", "5000000", "--as-of", "2026-01-31")
+    assert ["days old: enter it again" in one for one in warnings()] == [True]
+    run("operator", "solvency", "enter", "--balance", "3")
+    assert ["INSOLVENT by " in one for one in warnings()] == [True]
+
+
 @pytest.mark.parametrize("amount", ["1,000", "12.3456789", "many", "", "1e9", "--5"])
 def test_an_amount_that_is_none_is_refused_before_anything_is_sent(run: Run, amount: str) -> None:
     refused = run("operator", "solvency", "enter", "--balance", amount)
