@@ -963,7 +963,7 @@ class ExportPayoutResponse(_message.Message):
     """SHA-256 of the bytes, hexadecimal."""
     @_builtins.property
     def payout(self) -> Global___PayoutView:
-        """The run."""
+        """The run without rows."""
 
     def __init__(
         self,

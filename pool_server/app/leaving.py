@@ -3,7 +3,8 @@
 An owner leaves when all its vehicles are retired and an operator closes the account. From then on every run
 pays whatever whole cents there are. Once nothing is held, questioned or under way, what is less than a cent
 is booked to the pool's rounding account (code 530), where the books show it for ever. Money that comes later
-(a payment that came back, an appeal) is paid the same way.
+(a payment that came back, an appeal) is paid the same way. Who has a vehicle again is an owner like any
+other.
 """
 
 from collections.abc import Iterable
@@ -21,6 +22,9 @@ from pool_server.core.payouts.model import LEFT_OUT_WORDS
 from pool_server.ports.banks import Leaving
 from pool_server.ports.shell import Role
 from pool_server.ports.unit_of_work import UnitOfWork
+
+#: Vehicles of one owner that are looked at, retired ones included.
+_VEHICLES_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +48,7 @@ def close_out(uow: UnitOfWork, *, owner_id: str, operator_id: str, now_us: int) 
         PoolError: NOT_FOUND; INVALID_STATE while the owner has vehicles that are not retired.
     """
     require_principal(uow, owner_id, Role.OWNER)
-    active = [
-        identity.vehicle_id
-        for identity in uow.identity.vehicles_of(owner_id)
-        if (vehicle := uow.fleet.get(identity.vehicle_id)) and vehicle.state is not VehicleState.RETIRED
-    ]
+    active = _active_vehicles(uow, owner_id)
     if active:
         raise PoolError(
             ErrorCode.INVALID_STATE,
@@ -64,6 +64,13 @@ def close_out(uow: UnitOfWork, *, owner_id: str, operator_id: str, now_us: int) 
     return _view(uow, found)
 
 
+def leaving_owners(uow: UnitOfWork) -> set[str]:
+    """Return the owners who leave or have left, without those who came back: they have vehicles again."""
+    return {
+        leaving.owner_id for leaving in uow.banks.all_leaving() if not _active_vehicles(uow, leaving.owner_id)
+    }
+
+
 def list_leaving(uow: UnitOfWork) -> list[LeavingView]:
     """Return every owner who leaves or has left, newest first."""
     return [_view(uow, leaving) for leaving in uow.banks.all_leaving()]
@@ -73,7 +80,7 @@ def finish_leaving(uow: UnitOfWork, owner_ids: Iterable[str], *, now_us: int) ->
     """Close the accounts of those who leave, have less than a cent left and nothing more to come."""
     for owner_id in owner_ids:
         leaving = uow.banks.leaving(owner_id)
-        if leaving is None:
+        if leaving is None or _active_vehicles(uow, owner_id):
             continue
         accounts = _accounts(uow, owner_id)
         available = accounts.get(chart.owner_available_name(owner_id))
@@ -86,6 +93,11 @@ def finish_leaving(uow: UnitOfWork, owner_ids: Iterable[str], *, now_us: int) ->
             _book_rest(uow, available, rest_micros, now_us=now_us)
         if not uow.banks.close(replace(leaving, closed_at_us=now_us), more_micros=rest_micros):
             raise InvariantError(f"{owner_id} was closed twice inside one transaction")
+
+
+def _active_vehicles(uow: UnitOfWork, owner_id: str) -> list[str]:
+    vehicles = uow.fleet.page(owner_id=owner_id, state=None, after_vehicle_id="", limit=_VEHICLES_MAX)
+    return [vehicle.vehicle_id for vehicle in vehicles if vehicle.state is not VehicleState.RETIRED]
 
 
 def _accounts(uow: UnitOfWork, owner_id: str) -> dict[str, Account]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pool_protocol import amounts
 from pool_server.app.particulars import locale_of
-from pool_server.core.payouts.bank_reasons import reason_words
+from pool_server.core.payouts.bank_reasons import NOT_THE_OWNERS, reason_words
 from pool_server.core.payouts.model import LEFT_OUT_WORDS, PayoutRow, PayoutRun, PayoutState
 from pool_server.core.payouts.row_state import RowState, RowStep
 from pool_server.ports.banks import Leaving
@@ -79,11 +79,15 @@ class _Teller:
                 f"{amount} were not paid in this run: {step.reason_text}. The next run pays them.",
             )
         why = reason_words(step.reason_code, step.reason_text)
+        then = (
+            "the next run pays it."
+            if step.reason_code in NOT_THE_OWNERS
+            else "check your payout details before the next run."
+        )
         return _news(
             step.at_us,
             "PAYOUT_RETURNED",
-            f"{amount} came back from the bank: {why}. The money is available again; check your payout "
-            "details before the next run.",
+            f"{amount} came back from the bank: {why}. The money is available again; {then}",
         )
 
     def closed(self, leaving: Leaving) -> AccountEventValue:

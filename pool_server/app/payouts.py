@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
 from pool_protocol.limits import NAME_CHARACTERS_MAX
 from pool_server.app.books import open_accounts, transfer
+from pool_server.app.leaving import finish_leaving, leaving_owners
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import Account, AccountCode, TransferCode, TransferKind, TransferRequest
 from pool_server.core.payouts.details import check_details
@@ -148,6 +149,8 @@ def plan_payout(
             f"{planned[0].text_id} is planned; approve or cancel it first",
             context={"payout_id": planned[0].text_id, "state": planned[0].state.value},
         )
+    leaving = leaving_owners(uow)
+    finish_leaving(uow, sorted(leaving), now_us=now_us)
     available = {
         chart.owner_of(loaded.name): loaded.free_micros
         for loaded in uow.ledger.accounts_by_prefix("owner:")
@@ -161,7 +164,7 @@ def plan_payout(
         payout_id=payout_id,
         pool_id=uow.terms.pool_id,
         rail=rail,
-        leaving={leaving.owner_id for leaving in uow.banks.all_leaving()},
+        leaving=leaving,
     )
     pays_nobody = plan.row_count == 0
     run = PayoutRun(

@@ -14,6 +14,8 @@ from pool_protocol.errors import ErrorCode, PoolError
 #: A report on 10 000 payments with all their details is about 12 MB.
 REPORT_BYTES_MAX = 14 * 1024 * 1024
 _DEPTH_MAX = 40
+#: Long texts come in few pieces: putting many together costs the square of their number.
+_TEXT_BUFFER_BYTES = 1 << 20
 _ELEMENTS_MAX = 1_000_000
 _SEPARATOR = " "
 
@@ -69,6 +71,7 @@ def read_xml(content: bytes) -> tuple[str, Element]:
     builder = _Builder()
     parser = expat.ParserCreate(namespace_separator=_SEPARATOR)
     parser.buffer_text = True
+    parser.buffer_size = _TEXT_BUFFER_BYTES
     parser.StartDoctypeDeclHandler = _refuse("a document type")
     parser.EntityDeclHandler = _refuse("an entity")
     parser.ExternalEntityRefHandler = _refuse("an external entity")

@@ -289,7 +289,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             file=file.content,
             file_name=file.name,
             sha256=file.sha256_hex,
-            payout=convert_payout.payout_view(view),
+            payout=convert_payout.payout_summary(view),
         )
 
     async def GetReport(self, request: pb.GetReportRequest, context: _Context) -> pb.GetReportResponse:

@@ -35,18 +35,24 @@ def listed_run(listed: ListedRun) -> admin_pb.PayoutView:
     return _run(listed.run, listed.word)
 
 
-def payout_view(view: PayoutView) -> admin_pb.PayoutView:
-    """Write a payout run with its rows."""
+def payout_summary(view: PayoutView) -> admin_pb.PayoutView:
+    """Write a payout run without rows."""
     message = _run(view.run, view.word())
-    message.rows.extend(_row(row, view.state_of(row).value, _explanation(view, row)) for row in view.rows)
-    message.quarantined.extend(
-        _row(row, "", LEFT_OUT_WORDS.get(row.reason, row.reason)) for row in view.quarantined
-    )
     progress = view.progress()
     message.progress.extend(
         admin_pb.PayoutProgress(state=state.value, count=progress.count[state], micros=progress.micros[state])
         for state in RowState
         if state in progress.count
+    )
+    return message
+
+
+def payout_view(view: PayoutView) -> admin_pb.PayoutView:
+    """Write a payout run with its rows."""
+    message = payout_summary(view)
+    message.rows.extend(_row(row, view.state_of(row).value, _explanation(view, row)) for row in view.rows)
+    message.quarantined.extend(
+        _row(row, "", LEFT_OUT_WORDS.get(row.reason, row.reason)) for row in view.quarantined
     )
     return message
 

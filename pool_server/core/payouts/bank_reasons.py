@@ -49,6 +49,14 @@ REASON_WORDS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: Reasons that lie with the pool or the banks between: the owner can do nothing about them.
+NOT_THE_OWNERS = frozenset(
+    {
+        "AM04", "AM05", "AM09", "BE05", "BE07", "CUST", "DNOR", "DT01", "DUPL", "ED05", "ERIN", "FF01",
+        "FOCR", "NOOR", "RR01", "RR02", "SVNR", "TECH", "TM01",
+    }
+)  # fmt: skip
+
 
 def reason_words(code: str, text: str) -> str:
     """Say why, for an owner: the code's meaning, the bank's own words, or that there are none."""

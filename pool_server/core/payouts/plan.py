@@ -11,6 +11,9 @@ from pool_server.core.payouts.sepa import SEPA_AMOUNT_MICROS_MAX
 
 #: Least amount for which an owner without (valid) details is listed as left out: one cent.
 _LEAST_MICROS = MICROS_PER_CENT
+#: Payments of one run: its file fits one message with room to spare. Who comes behind is in the next run,
+#: because those paid by this one no longer have anything to be paid.
+PAYMENTS_MAX = 30_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,7 @@ def plan_rows(
     pool_id: str,
     rail: RailName = RailName.CSV,
     leaving: Collection[str] = (),
+    payments_max: int = PAYMENTS_MAX,
 ) -> Plan:
     """Plan a run over owners' available money.
 
@@ -41,6 +45,7 @@ def plan_rows(
     paid has a row with the reason, and the money stays available: one bad row never stops the others.
     """
     rows: list[PayoutRow] = []
+    paid_count = 0
     for owner_id in sorted(available_micros):
         amount_micros = available_micros[owner_id] // MICROS_PER_CENT * MICROS_PER_CENT
         if amount_micros < _LEAST_MICROS:
@@ -48,8 +53,9 @@ def plan_rows(
         wanted = details.get(owner_id)
         reason = _reason(wanted, amount_micros, rail)
         is_below = wanted is not None and amount_micros < wanted.threshold_micros
-        if reason is None and is_below and owner_id not in leaving:
+        if reason is None and ((is_below and owner_id not in leaving) or paid_count == payments_max):
             continue
+        paid_count += reason is None
         rows.append(
             PayoutRow(
                 owner_id=owner_id,

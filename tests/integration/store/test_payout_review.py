@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from pool_protocol.errors import ErrorCode, PoolError
+from pool_server.app.earnings import release_held
+from pool_server.app.fleet import register_vehicle
 from pool_server.app.leaving import list_leaving
 from tests.support.bank import booking, notification, status_report
+from tests.support.books import TERMS
 from tests.support.payout_road import (
     OTHER_IBAN,
     A,
@@ -113,6 +116,44 @@ def test_an_owner_who_leaves_without_a_bank_account_is_said_to(road: Road) -> No
     road.sql(f"UPDATE payout_details SET iban = 'DE00' WHERE owner_id = '{A}'")
 
     assert road.leave(A).obstacle == "the IBAN is not valid"
+
+
+@pytest.mark.parametrize(
+    ("code", "then"), [("AC04", "check your payout details"), ("AM04", "the next run pays it")]
+)
+def test_an_owner_is_told_to_act_only_where_that_helps(road: Road, code: str, then: str) -> None:
+    road.earn_and_enrol({A: 5_000_000})
+
+    order = road.send()
+    road.take(status_report(order, {order.payments[0].reference: ("RJCT", code)}))
+
+    assert then in road.news(A)["PAYOUT_RETURNED"]
+
+
+def test_the_next_plan_closes_an_account_whose_last_fraction_was_held(road: Road) -> None:
+    road.earn(A, [1_000], first_attempt=1)
+    road.leave(A)
+    road.now_us += TERMS.dispute_window_us
+    road.run(lambda uow: release_held(uow, now_us=road.now_us))
+
+    assert road.plan().rows == ()
+
+    assert road.balances()["rounding"] == net(1_000)
+    road.assert_sound()
+
+
+def test_an_owner_who_comes_back_is_an_owner_like_any_other(road: Road) -> None:
+    road.leave(A)
+    road.run(
+        lambda uow: register_vehicle(
+            uow, vehicle_id="vehicle_" + "a" * 26, owner_id=A, label="car", now_us=road.now_us
+        )
+    )
+    road.earn_and_enrol({A: 1_234_567})
+    road.enrol(A, threshold_micros=50_000_000)
+
+    assert road.plan().rows == ()
+    assert road.balances()[f"owner:{A}:available"] == net(1_234_567)
 
 
 def test_held_money_keeps_an_account_open(road: Road) -> None:

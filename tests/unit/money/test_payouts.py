@@ -174,6 +174,15 @@ def test_a_plan_pays_whole_cents_and_loses_nothing(available: dict[str, int], th
         assert paid.get(owner_id, 0) == (cents if cents >= max(threshold, 10_000) else 0)
 
 
+def test_who_does_not_fit_into_a_run_waits_for_the_next() -> None:
+    details = {"owner_b": replace(DETAILS, iban="DE00")} | dict.fromkeys(["owner_a", "owner_c"], DETAILS)
+    available = dict.fromkeys(details, 20_000)
+
+    plan = plan_rows(available, details, payout_id=1, pool_id=POOL_ID, payments_max=1)
+
+    assert [(row.owner_id, row.reason) for row in plan.rows] == [("owner_a", ""), ("owner_b", "IBAN_INVALID")]
+
+
 def test_one_bad_row_is_left_out_with_its_reason_and_the_others_are_paid() -> None:
     details = {
         "owner_b": replace(DETAILS, iban="DE00"),
