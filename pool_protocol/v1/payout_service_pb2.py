@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pool_protocol.v1 import admin_service_pb2 as pool__protocol_dot_v1_dot_admin__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pool_protocol/v1/payout_service.proto\x12\x10pool_protocol.v1\x1a$pool_protocol/v1/admin_service.proto\"(\n\x13ReviewPayoutRequest\x12\x11\n\tpayout_id\x18\x01 \x01(\t\"\xf5\x02\n\x14ReviewPayoutResponse\x12,\n\x06payout\x18\x01 \x01(\x0b\x32\x1c.pool_protocol.v1.PayoutView\x12\x1a\n\x12previous_payout_id\x18\x02 \x01(\t\x12\x1d\n\x15previous_total_micros\x18\x03 \x01(\x03\x12\x1a\n\x12previous_row_count\x18\x04 \x01(\r\x12-\n\x06movers\x18\x05 \x03(\x0b\x32\x1d.pool_protocol.v1.PayoutMover\x12\x14\n\x0cnew_accounts\x18\x06 \x03(\t\x12\x1d\n\x15\x62\x65low_threshold_count\x18\x07 \x01(\r\x12\x1e\n\x16\x62\x65low_threshold_micros\x18\x08 \x01(\x03\x12\x13\n\x0b\x62\x61nk_micros\x18\t \x01(\x03\x12\x13\n\x0bowed_micros\x18\n \x01(\x03\x12\x18\n\x10under_way_micros\x18\x0b \x01(\x03\x12\x10\n\x08warnings\x18\x0c \x03(\t\"O\n\x0bPayoutMover\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x15\n\ramount_micros\x18\x02 \x01(\x03\x12\x17\n\x0fprevious_micros\x18\x03 \x01(\x03\"N\n\x17ImportBankStatusRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\ncheck_only\x18\x03 \x01(\x08\"\xa6\x01\n\x18ImportBankStatusResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32 .pool_protocol.v1.BankReportView\x12\x33\n\x07results\x18\x02 \x03(\x0b\x32\".pool_protocol.v1.BankReportResult\x12\x11\n\twas_known\x18\x03 \x01(\x08\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"\x97\x01\n\x0e\x42\x61nkReportView\x12\x11\n\treport_id\x18\x01 \x01(\x04\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\x11\n\tfile_name\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x13\n\x0bimported_by\x18\x06 \x01(\t\x12\x16\n\x0eimported_at_us\x18\x07 \x01(\x03\"\xdd\x01\n\x10\x42\x61nkReportResult\x12\x13\n\x0bline_number\x18\x01 \x01(\r\x12\x11\n\treference\x18\x02 \x01(\t\x12\x11\n\tpayout_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\x0f\n\x07verdict\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x15\n\ramount_micros\x18\x08 \x01(\x03\x12\x13\n\x0breason_code\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x0b \x01(\t\"\'\n\x16ListBankReportsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"L\n\x17ListBankReportsResponse\x12\x31\n\x07reports\x18\x01 \x03(\x0b\x32 .pool_protocol.v1.BankReportView\"#\n\x0f\x43loseOutRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\"E\n\x10\x43loseOutResponse\x12\x31\n\tclose_out\x18\x01 \x01(\x0b\x32\x1e.pool_protocol.v1.CloseOutView\"\x16\n\x14ListCloseOutsRequest\"K\n\x15ListCloseOutsResponse\x12\x32\n\nclose_outs\x18\x01 \x03(\x0b\x32\x1e.pool_protocol.v1.CloseOutView\"\xdc\x01\n\x0c\x43loseOutView\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x10\n\x08\x61sked_by\x18\x02 \x01(\t\x12\x13\n\x0b\x61sked_at_us\x18\x03 \x01(\x03\x12\x14\n\x0c\x63losed_at_us\x18\x04 \x01(\x03\x12\x17\n\x0frounding_micros\x18\x05 \x01(\x03\x12\x18\n\x10\x61vailable_micros\x18\x06 \x01(\x03\x12\x13\n\x0bheld_micros\x18\x07 \x01(\x03\x12\x11\n\tunder_way\x18\x08 \x01(\r\x12\x10\n\x08obstacle\x18\t \x01(\t\x12\x10\n\x08\x63urrency\x18\n \x01(\t2\xf6\x03\n\rPayoutService\x12]\n\x0cReviewPayout\x12%.pool_protocol.v1.ReviewPayoutRequest\x1a&.pool_protocol.v1.ReviewPayoutResponse\x12i\n\x10ImportBankStatus\x12).pool_protocol.v1.ImportBankStatusRequest\x1a*.pool_protocol.v1.ImportBankStatusResponse\x12\x66\n\x0fListBankReports\x12(.pool_protocol.v1.ListBankReportsRequest\x1a).pool_protocol.v1.ListBankReportsResponse\x12Q\n\x08\x43loseOut\x12!.pool_protocol.v1.CloseOutRequest\x1a\".pool_protocol.v1.CloseOutResponse\x12`\n\rListCloseOuts\x12&.pool_protocol.v1.ListCloseOutsRequest\x1a\'.pool_protocol.v1.ListCloseOutsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pool_protocol/v1/payout_service.proto\x12\x10pool_protocol.v1\x1a$pool_protocol/v1/admin_service.proto\"(\n\x13ReviewPayoutRequest\x12\x11\n\tpayout_id\x18\x01 \x01(\t\"\xae\x03\n\x14ReviewPayoutResponse\x12,\n\x06payout\x18\x01 \x01(\x0b\x32\x1c.pool_protocol.v1.PayoutView\x12\x1a\n\x12previous_payout_id\x18\x02 \x01(\t\x12\x1d\n\x15previous_total_micros\x18\x03 \x01(\x03\x12\x1a\n\x12previous_row_count\x18\x04 \x01(\r\x12-\n\x06movers\x18\x05 \x03(\x0b\x32\x1d.pool_protocol.v1.PayoutMover\x12\x14\n\x0cnew_accounts\x18\x06 \x03(\t\x12\x1d\n\x15\x62\x65low_threshold_count\x18\x07 \x01(\r\x12\x1e\n\x16\x62\x65low_threshold_micros\x18\x08 \x01(\x03\x12\x13\n\x0b\x62\x61nk_micros\x18\t \x01(\x03\x12\x13\n\x0bowed_micros\x18\n \x01(\x03\x12\x18\n\x10under_way_micros\x18\x0b \x01(\x03\x12\x10\n\x08warnings\x18\x0c \x03(\t\x12\x1b\n\x13\x65ntered_bank_micros\x18\r \x01(\x03\x12\x1a\n\x12\x65ntered_bank_as_of\x18\x0e \x01(\t\"O\n\x0bPayoutMover\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x15\n\ramount_micros\x18\x02 \x01(\x03\x12\x17\n\x0fprevious_micros\x18\x03 \x01(\x03\"N\n\x17ImportBankStatusRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\ncheck_only\x18\x03 \x01(\x08\"\xa6\x01\n\x18ImportBankStatusResponse\x12\x30\n\x06report\x18\x01 \x01(\x0b\x32 .pool_protocol.v1.BankReportView\x12\x33\n\x07results\x18\x02 \x03(\x0b\x32\".pool_protocol.v1.BankReportResult\x12\x11\n\twas_known\x18\x03 \x01(\x08\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"\x97\x01\n\x0e\x42\x61nkReportView\x12\x11\n\treport_id\x18\x01 \x01(\x04\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\x11\n\tfile_name\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x13\n\x0bimported_by\x18\x06 \x01(\t\x12\x16\n\x0eimported_at_us\x18\x07 \x01(\x03\"\xdd\x01\n\x10\x42\x61nkReportResult\x12\x13\n\x0bline_number\x18\x01 \x01(\r\x12\x11\n\treference\x18\x02 \x01(\t\x12\x11\n\tpayout_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\x0f\n\x07verdict\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x15\n\ramount_micros\x18\x08 \x01(\x03\x12\x13\n\x0breason_code\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x0b \x01(\t\"\'\n\x16ListBankReportsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"L\n\x17ListBankReportsResponse\x12\x31\n\x07reports\x18\x01 \x03(\x0b\x32 .pool_protocol.v1.BankReportView\"#\n\x0f\x43loseOutRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\"E\n\x10\x43loseOutResponse\x12\x31\n\tclose_out\x18\x01 \x01(\x0b\x32\x1e.pool_protocol.v1.CloseOutView\"\x16\n\x14ListCloseOutsRequest\"K\n\x15ListCloseOutsResponse\x12\x32\n\nclose_outs\x18\x01 \x03(\x0b\x32\x1e.pool_protocol.v1.CloseOutView\"\xdc\x01\n\x0c\x43loseOutView\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x10\n\x08\x61sked_by\x18\x02 \x01(\t\x12\x13\n\x0b\x61sked_at_us\x18\x03 \x01(\x03\x12\x14\n\x0c\x63losed_at_us\x18\x04 \x01(\x03\x12\x17\n\x0frounding_micros\x18\x05 \x01(\x03\x12\x18\n\x10\x61vailable_micros\x18\x06 \x01(\x03\x12\x13\n\x0bheld_micros\x18\x07 \x01(\x03\x12\x11\n\tunder_way\x18\x08 \x01(\r\x12\x10\n\x08obstacle\x18\t \x01(\t\x12\x10\n\x08\x63urrency\x18\n \x01(\t2\xf6\x03\n\rPayoutService\x12]\n\x0cReviewPayout\x12%.pool_protocol.v1.ReviewPayoutRequest\x1a&.pool_protocol.v1.ReviewPayoutResponse\x12i\n\x10ImportBankStatus\x12).pool_protocol.v1.ImportBankStatusRequest\x1a*.pool_protocol.v1.ImportBankStatusResponse\x12\x66\n\x0fListBankReports\x12(.pool_protocol.v1.ListBankReportsRequest\x1a).pool_protocol.v1.ListBankReportsResponse\x12Q\n\x08\x43loseOut\x12!.pool_protocol.v1.CloseOutRequest\x1a\".pool_protocol.v1.CloseOutResponse\x12`\n\rListCloseOuts\x12&.pool_protocol.v1.ListCloseOutsRequest\x1a\'.pool_protocol.v1.ListCloseOutsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,31 +35,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVIEWPAYOUTREQUEST']._serialized_start=97
   _globals['_REVIEWPAYOUTREQUEST']._serialized_end=137
   _globals['_REVIEWPAYOUTRESPONSE']._serialized_start=140
-  _globals['_REVIEWPAYOUTRESPONSE']._serialized_end=513
-  _globals['_PAYOUTMOVER']._serialized_start=515
-  _globals['_PAYOUTMOVER']._serialized_end=594
-  _globals['_IMPORTBANKSTATUSREQUEST']._serialized_start=596
-  _globals['_IMPORTBANKSTATUSREQUEST']._serialized_end=674
-  _globals['_IMPORTBANKSTATUSRESPONSE']._serialized_start=677
-  _globals['_IMPORTBANKSTATUSRESPONSE']._serialized_end=843
-  _globals['_BANKREPORTVIEW']._serialized_start=846
-  _globals['_BANKREPORTVIEW']._serialized_end=997
-  _globals['_BANKREPORTRESULT']._serialized_start=1000
-  _globals['_BANKREPORTRESULT']._serialized_end=1221
-  _globals['_LISTBANKREPORTSREQUEST']._serialized_start=1223
-  _globals['_LISTBANKREPORTSREQUEST']._serialized_end=1262
-  _globals['_LISTBANKREPORTSRESPONSE']._serialized_start=1264
-  _globals['_LISTBANKREPORTSRESPONSE']._serialized_end=1340
-  _globals['_CLOSEOUTREQUEST']._serialized_start=1342
-  _globals['_CLOSEOUTREQUEST']._serialized_end=1377
-  _globals['_CLOSEOUTRESPONSE']._serialized_start=1379
-  _globals['_CLOSEOUTRESPONSE']._serialized_end=1448
-  _globals['_LISTCLOSEOUTSREQUEST']._serialized_start=1450
-  _globals['_LISTCLOSEOUTSREQUEST']._serialized_end=1472
-  _globals['_LISTCLOSEOUTSRESPONSE']._serialized_start=1474
-  _globals['_LISTCLOSEOUTSRESPONSE']._serialized_end=1549
-  _globals['_CLOSEOUTVIEW']._serialized_start=1552
-  _globals['_CLOSEOUTVIEW']._serialized_end=1772
-  _globals['_PAYOUTSERVICE']._serialized_start=1775
-  _globals['_PAYOUTSERVICE']._serialized_end=2277
+  _globals['_REVIEWPAYOUTRESPONSE']._serialized_end=570
+  _globals['_PAYOUTMOVER']._serialized_start=572
+  _globals['_PAYOUTMOVER']._serialized_end=651
+  _globals['_IMPORTBANKSTATUSREQUEST']._serialized_start=653
+  _globals['_IMPORTBANKSTATUSREQUEST']._serialized_end=731
+  _globals['_IMPORTBANKSTATUSRESPONSE']._serialized_start=734
+  _globals['_IMPORTBANKSTATUSRESPONSE']._serialized_end=900
+  _globals['_BANKREPORTVIEW']._serialized_start=903
+  _globals['_BANKREPORTVIEW']._serialized_end=1054
+  _globals['_BANKREPORTRESULT']._serialized_start=1057
+  _globals['_BANKREPORTRESULT']._serialized_end=1278
+  _globals['_LISTBANKREPORTSREQUEST']._serialized_start=1280
+  _globals['_LISTBANKREPORTSREQUEST']._serialized_end=1319
+  _globals['_LISTBANKREPORTSRESPONSE']._serialized_start=1321
+  _globals['_LISTBANKREPORTSRESPONSE']._serialized_end=1397
+  _globals['_CLOSEOUTREQUEST']._serialized_start=1399
+  _globals['_CLOSEOUTREQUEST']._serialized_end=1434
+  _globals['_CLOSEOUTRESPONSE']._serialized_start=1436
+  _globals['_CLOSEOUTRESPONSE']._serialized_end=1505
+  _globals['_LISTCLOSEOUTSREQUEST']._serialized_start=1507
+  _globals['_LISTCLOSEOUTSREQUEST']._serialized_end=1529
+  _globals['_LISTCLOSEOUTSRESPONSE']._serialized_start=1531
+  _globals['_LISTCLOSEOUTSRESPONSE']._serialized_end=1606
+  _globals['_CLOSEOUTVIEW']._serialized_start=1609
+  _globals['_CLOSEOUTVIEW']._serialized_end=1829
+  _globals['_PAYOUTSERVICE']._serialized_start=1832
+  _globals['_PAYOUTSERVICE']._serialized_end=2334
 # @@protoc_insertion_point(module_scope)

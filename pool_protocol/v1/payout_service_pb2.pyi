@@ -59,6 +59,8 @@ class ReviewPayoutResponse(_message.Message):
     OWED_MICROS_FIELD_NUMBER: _builtins.int
     UNDER_WAY_MICROS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    ENTERED_BANK_MICROS_FIELD_NUMBER: _builtins.int
+    ENTERED_BANK_AS_OF_FIELD_NUMBER: _builtins.int
     previous_payout_id: _builtins.str
     """The last run that was approved before it; empty for none."""
     previous_total_micros: _builtins.int
@@ -75,6 +77,10 @@ class ReviewPayoutResponse(_message.Message):
     """By the books owed to buyers, owners and tax offices, payouts under way included, micro-units."""
     under_way_micros: _builtins.int
     """Approved earlier and not settled, micro-units."""
+    entered_bank_micros: _builtins.int
+    """What an operator last entered as the bank's own figure, micro-units."""
+    entered_bank_as_of: _builtins.str
+    """The day of that figure, ISO date; empty when none was entered."""
     @_builtins.property
     def payout(self) -> _admin_service_pb2.PayoutView:
         """The run with its rows."""
@@ -106,10 +112,12 @@ class ReviewPayoutResponse(_message.Message):
         owed_micros: _builtins.int = ...,
         under_way_micros: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        entered_bank_micros: _builtins.int = ...,
+        entered_bank_as_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payout", b"payout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank_micros", b"bank_micros", "below_threshold_count", b"below_threshold_count", "below_threshold_micros", b"below_threshold_micros", "movers", b"movers", "new_accounts", b"new_accounts", "owed_micros", b"owed_micros", "payout", b"payout", "previous_payout_id", b"previous_payout_id", "previous_row_count", b"previous_row_count", "previous_total_micros", b"previous_total_micros", "under_way_micros", b"under_way_micros", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank_micros", b"bank_micros", "below_threshold_count", b"below_threshold_count", "below_threshold_micros", b"below_threshold_micros", "entered_bank_as_of", b"entered_bank_as_of", "entered_bank_micros", b"entered_bank_micros", "movers", b"movers", "new_accounts", b"new_accounts", "owed_micros", b"owed_micros", "payout", b"payout", "previous_payout_id", b"previous_payout_id", "previous_row_count", b"previous_row_count", "previous_total_micros", b"previous_total_micros", "under_way_micros", b"under_way_micros", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,7 +73,10 @@ def _coverage(uow: UnitOfWork) -> Coverage:
         AccountCode(code): credits_posted - debits_posted
         for code, (_, debits_posted, _, credits_posted) in uow.ledger.totals_by_code().items()
     }
+    stated = uow.solvency.last()
     return Coverage(
+        entered_micros=0 if stated is None else stated.facts.bank_micros,
+        entered_as_of="" if stated is None else stated.facts.bank_as_of,
         bank_micros=-balances.get(AccountCode.BANK, 0),
         owed_micros=sum(balance for code, balance in balances.items() if NATURE[code] is Nature.LIABILITY),
         under_way_micros=balances.get(AccountCode.PAYOUT_CLEARING, 0),

@@ -202,6 +202,16 @@ def review(remote: Remote, *, payout: str, as_json: bool) -> None:
             ("below threshold", f"{waiting}, {cents(answer.below_threshold_micros, currency)} together"),
             ("new accounts", str(len(answer.new_accounts))),
             ("at the bank", f"{cents(answer.bank_micros, currency)} by the books"),
+            *(
+                [
+                    (
+                        "as entered",
+                        f"{cents(answer.entered_bank_micros, currency)} on {answer.entered_bank_as_of}",
+                    )
+                ]
+                if answer.entered_bank_as_of
+                else []
+            ),
             ("owed", f"{cents(answer.owed_micros, currency)} to buyers, owners and tax offices"),
             ("under way", f"{cents(answer.under_way_micros, currency)} approved earlier, not settled"),
         ]

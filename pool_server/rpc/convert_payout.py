@@ -105,6 +105,8 @@ def review_response(review: PayoutReview) -> pb.ReviewPayoutResponse:
         owed_micros=coverage.owed_micros,
         under_way_micros=coverage.under_way_micros,
         warnings=found.warnings,
+        entered_bank_micros=coverage.entered_micros,
+        entered_bank_as_of=coverage.entered_as_of,
     )
 
 

@@ -28,7 +28,7 @@ class Mover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What the books say that the pool has and owes."""
+    """What the books, and an operator who looked, say that the pool has; and what it owes."""
 
     bank_micros: int
     """At the pool's banks."""
@@ -36,6 +36,10 @@ class Coverage:
     """To buyers, owners and tax offices, payouts under way included."""
     under_way_micros: int
     """Approved earlier and not settled."""
+    entered_micros: int = 0
+    """What an operator last entered as the bank's own figure."""
+    entered_as_of: str = ""
+    """The day of that figure; empty when none was entered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +115,18 @@ def _warnings(
 ) -> Iterable[str]:
     total = sum(row.amount_micros for row in rows)
     needed = total + coverage.under_way_micros
-    if coverage.bank_micros < needed:
+    held, source = coverage.bank_micros, "by the books"
+    if coverage.entered_as_of:
+        held, source = coverage.entered_micros, f"as entered for {coverage.entered_as_of}"
+    if held < needed:
         yield (
-            f"The bank account cannot cover it: by the books it holds {money(coverage.bank_micros)}, and "
-            f"{money(needed)} are to be paid ({money(coverage.under_way_micros)} of it approved earlier)."
+            f"The bank account cannot cover it: {source} it holds {money(held)}, and {money(needed)} are "
+            f"to be paid ({money(coverage.under_way_micros)} of it approved earlier)."
         )
-    if coverage.bank_micros < coverage.owed_micros:
+    if held < coverage.owed_micros:
         yield (
             f"The pool owes more than it has: {money(coverage.owed_micros)} to buyers, owners and tax "
-            f"offices, {money(coverage.bank_micros)} at its banks."
+            f"offices, {money(held)} at its banks {source}."
         )
     yield from _account_warnings(rows, past)
     before = {row.owner_id: row.amount_micros for row in past.rows}

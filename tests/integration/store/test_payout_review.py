@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_server.app.earnings import release_held
 from pool_server.app.fleet import register_vehicle
 from pool_server.app.leaving import list_leaving
+from pool_server.core.payouts.review import Past, review
 from tests.support.bank import booking, notification, status_report
 from tests.support.books import TERMS
 from tests.support.payout_road import (
@@ -68,6 +70,23 @@ def test_a_review_warns_when_the_bank_account_cannot_cover_the_run(road: Road) -
     warnings = road.review(1).review.warnings
     assert any("The bank account cannot cover it" in warning for warning in warnings)
     assert any("The pool owes more than it has" in warning for warning in warnings)
+
+
+def test_a_figure_that_an_operator_entered_counts_more_than_the_books(road: Road) -> None:
+    road.earn_and_enrol({A: 800_000_000})
+    road.plan()
+    coverage = road.review(1).coverage
+    money = str
+
+    [warning, _] = review(
+        road.view().rows,
+        Past(rows=(), ibans={}, came_back=()),
+        waiting_micros=(),
+        coverage=replace(coverage, entered_micros=759_999_999, entered_as_of="2026-01-01"),
+        money=money,
+    ).warnings
+
+    assert "as entered for 2026-01-01 it holds 759999999, and 760000000 are to be paid" in warning
 
 
 @pytest.mark.usefixtures("on_both_databases")
