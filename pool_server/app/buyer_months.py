@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pool_protocol.limits import DAY_US
 from pool_server.app.books import account
 from pool_server.core.buyer_month import BuyerMonth, Charge, Entry
+from pool_server.core.jobs import PriceMode
 from pool_server.core.ledger import accounts as chart
 from pool_server.core.ledger.model import TransferCode
 from pool_server.core.statement import month_bounds_us
@@ -104,6 +105,7 @@ def _charges(uow: UnitOfWork, rows: Iterable[ChargeRow]) -> Iterable[Charge]:
             cost_micros=row.cost_micros,
             energy_mj=row.energy_mj,
             energy_attempts=row.energy_attempts,
+            is_quoted=job is not None and job.terms.mode is PriceMode.QUOTE,
         )
 
 

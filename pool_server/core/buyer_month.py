@@ -46,6 +46,8 @@ class Charge:
     """At the wall, as far as the vehicles told it; millijoules."""
     energy_attempts: int = 0
     """Attempts whose energy was told."""
+    is_quoted: bool = False
+    """Whether the job's price was locked by a quote; otherwise it moves with the market."""
 
     @property
     def exact_price_pico(self) -> int:

@@ -114,7 +114,7 @@ def _charge_rows(charge: Charge) -> Iterable[dict[str, str]]:
         "ContractedCost": exact,
         "ListUnitPrice": price,
         "ContractedUnitPrice": price,
-        "PricingCategory": "Dynamic",
+        "PricingCategory": "Standard" if charge.is_quoted else "Dynamic",
         "PricingQuantity": amounts.decimal_work(charge.work_uwu),
         "PricingUnit": UNIT,
         "ConsumedQuantity": amounts.decimal_work(charge.work_uwu),

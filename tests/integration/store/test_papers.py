@@ -445,6 +445,14 @@ def test_focus_adds_up_to_the_invoice_and_to_the_ledger(
     assert sum(Decimal(row["BilledCost"]).scaleb(6) for row in numbered) == months["2026-01"].cost_micros
 
 
+def test_focus_tells_a_quoted_price_from_the_markets(own_books: Books) -> None:
+    told = own_books.run(lambda uow: buyer_month(uow, buyer_id="buyer_xu", month="2026-01"))
+    quoted = replace(told, charges=(replace(told.charges[0], is_quoted=True), *told.charges[1:]))
+    rows = read_csv(PRINTER.usage_csv([quoted], numbers={}, buyer_name="", particulars=EMPTY))
+    categories = [row["PricingCategory"] for row in rows if row["ChargeCategory"] == "Usage"]
+    assert categories == ["Standard", *["Dynamic"] * (len(told.charges) - 1)]
+
+
 def test_focus_says_energy_as_far_as_it_was_told(own_books: Books) -> None:
     told = own_books.run(lambda uow: buyer_month(uow, buyer_id="buyer_xu", month="2026-01"))
     assert {charge.energy_attempts for charge in told.charges} == {0}
