@@ -65,7 +65,7 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self._document = document
         self._tax = tax
         self._currency = currency
-        self._turn = asyncio.Lock()
+        self._turn, self._issuing = asyncio.Lock(), asyncio.Lock()
 
     # --- owners ---------------------------------------------------------------------------------
 
@@ -200,27 +200,33 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
         self, buyer_id: str, month: str, charges: list[ChargeRow] | None = None
     ) -> IssuedDocument | Draft:
         """Return a month's paper, issued now if need be; a draft while the month runs."""
-        for _ in range(_ISSUING_TRIES):
-            draft: Callable[[UnitOfWork], IssuedDocument | Draft] = partial(
-                draft_document,
+
+        def draft(uow: UnitOfWork) -> IssuedDocument | Draft:
+            return draft_document(
+                uow,
                 buyer_id=buyer_id,
                 month=month,
                 kind=self._document,
                 charges=charges,
                 now_us=self._store.now_us(),
             )
-            found = await self._store.read(draft)
-            if isinstance(found, IssuedDocument) or not found.document_id:
-                return found
-            pdf, csv = await self._drafted(found)
-            try:
-                issue: Callable[[UnitOfWork], IssuedDocument] = partial(
-                    issue_document, draft=found, pdf=pdf, csv=csv
-                )
-                return await self._store.write(issue)
-            except PoolError as error:
-                if error.code is not ErrorCode.CONFLICT:
-                    raise
+
+        found = await self._store.read(draft)
+        if isinstance(found, IssuedDocument) or not found.document_id:
+            return found
+        # One at a time, from the number that is drafted to the number that is issued. Another server on the
+        # same database may still come between: then it is drafted again.
+        async with self._issuing:
+            for _ in range(_ISSUING_TRIES):
+                found = await self._store.read(draft)
+                if isinstance(found, IssuedDocument):
+                    return found
+                pdf, csv = await self._drafted(found)
+                try:
+                    return await self._store.write(partial(issue_document, draft=found, pdf=pdf, csv=csv))
+                except PoolError as error:
+                    if error.code is not ErrorCode.CONFLICT:
+                        raise
         raise PoolError(ErrorCode.CONFLICT, f"numbers were taken {_ISSUING_TRIES} times; ask again")
 
     async def _drafted(self, draft: Draft) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,29 @@ def test_a_buyers_invoice_is_issued_once_and_its_usage_adds_up_to_it(month: Mont
     month.pool.deposit(month.buyer.principal, 1_000_000, reference="later")
     preview = list(month.pool.reports().GetBuyerInvoice(request, metadata=who))
     assert (preview[0].number, preview[0].part.file_name) == ("", f"preview_{now}.pdf")
+
+
+def test_invoices_that_are_asked_for_at_once_have_numbers_without_gaps(tmp_path: Path) -> None:
+    clock = ManualClock(SystemClock().now_us())
+    with running_pool(tmp_path, vet=vet_without_jax, clock=clock) as pool:
+        buyers = [pool.create_principal("buyer", f"buyer {number}") for number in range(6)]
+        for buyer in buyers:
+            pool.deposit(buyer, 1_000_000)
+        month = date_of(clock.now_us())[:7]
+        while date_of(clock.now_us())[:7] == month:
+            clock.advance(seconds=12 * HOUR_S)
+        reports = pool.reports()
+
+        def ask(buyer: PrincipalHandle) -> tuple[str, bytes]:
+            request = pb.GetBuyerInvoiceRequest(month=month)
+            answers = list(reports.GetBuyerInvoice(request, metadata=buyer.metadata))
+            return answers[0].number, one_file(answers).content
+
+        with ThreadPoolExecutor(max_workers=12) as threads:
+            first = dict(zip(buyers * 2, threads.map(ask, buyers * 2), strict=True))
+        numbers = sorted(number for number, _ in first.values())
+        assert numbers == [f"USE-{month[:4]}-{number:06d}" for number in range(1, 7)]
+        assert {buyer: ask(buyer) for buyer in buyers} == first
 
 
 def test_operators_get_everybodys_papers(month: Month) -> None:

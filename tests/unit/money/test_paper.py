@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 
@@ -21,6 +24,7 @@ from pool_server.reports.paper import Column, Paper, Table, pages_of, render
 from pool_server.reports.papers_of_buyers import invoice_pdf
 from pool_server.reports.papers_of_owners import statement_pdf
 from pool_server.reports.type_faces import BOX, can_show, fitted, printable_locale, shown, width_of, wrapped
+from tests.support.repository import ROOT
 
 ISSUER = Issuer(
     pool_id="pool_x",
@@ -72,6 +76,16 @@ def test_the_same_paper_is_the_same_bytes_and_carries_no_time() -> None:
     assert content == render(paper())
     assert content != render(replace(paper(), footer="another"))
     assert b"/CreationDate (D:2000" in content, "the date of every reproducible file"
+
+
+def test_another_process_sets_the_same_bytes() -> None:
+    script = "import sys; from tests.unit.money.test_paper import paper, render; "
+    script += "sys.stdout.buffer.write(render(paper()))"
+    environment = {**os.environ, "PYTHONHASHSEED": "17", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout == render(paper())
 
 
 def test_everything_is_on_it() -> None:
