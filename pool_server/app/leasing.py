@@ -15,6 +15,7 @@ from pool_server.app.money import fund_attempts
 from pool_server.app.offers import (
     available_until,
     job_offers,
+    waiting_offers,
     why_not_willing,
     willing_offers,
 )
@@ -181,7 +182,10 @@ def _lease_from_jobs(
             ),
             policy,
         )
-    shares = shares_of(willing, virtual_uwu=uow.market.virtual_uwu())
+    waiting = waiting_offers(
+        offers, posted_micros=posted_micros, reserve_micros=command.reserve_price_micros_per_wu
+    )
+    shares = shares_of(waiting, virtual_uwu=uow.market.virtual_uwu())
     ordered = order_offers(
         willing,
         shares=shares,
@@ -193,7 +197,8 @@ def _lease_from_jobs(
             uow, command, vehicle, offer, own_class, order=order, policy=policy, now_us=now_us
         )
         if granted is not None:
-            note_share(uow, offer, shares, work_uwu=sum(grant.work_uwu for grant in granted.attempts))
+            work_uwu = sum(grant.work_uwu for grant in granted.attempts)
+            note_share(uow, offer, shares, waiting=waiting, work_uwu=work_uwu)
             return granted
     return _no_work(
         NoWorkReason.NO_WORK,

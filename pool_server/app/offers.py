@@ -77,6 +77,16 @@ def willing_offers(offers: Sequence[JobOffer], *, reserve_micros: int) -> list[J
     ]
 
 
+def waiting_offers(offers: Sequence[JobOffer], *, posted_micros: int, reserve_micros: int) -> list[JobOffer]:
+    """Return the jobs that fair shares are counted over when a vehicle of a reserve is served.
+
+    They are those that it could be given, and all that pay the posted price: who wants the cars of all does
+    not stop waiting because one car asks for more, else that car's leases would wipe out what others lag.
+    """
+    least_micros = min(posted_micros, reserve_micros)
+    return willing_offers(offers, reserve_micros=least_micros)
+
+
 def why_not_willing(
     offers: Sequence[JobOffer], *, posted_micros: int, reserve_micros: int
 ) -> tuple[NoWorkReason, str]:

@@ -24,6 +24,12 @@ from pool_server.core.pricing.fair_share import FairShares, Queue, WaitingJob
 #: Leases given to other jobs after which a waiting job goes before its buyer's other ones; and how many of
 #: its leases a buyer may be ahead of others so that its warm jobs still go first.
 WARM_PATIENCE_LEASES = 8
+#: Leases like the largest of those that wait by which the common scale may lag behind who is served: a buyer
+#: that no car can be given waits as long as it likes, and catches up by so much at most.
+LAG_LEASES_MAX = 32
+#: Largest count of work before the scale begins anew, micro-WU: half of what 63 bits hold. A lease holds less
+#: than 2**55 and a lag 32 of those, so what is written in between fits.
+TAG_UWU_MAX = 2**62
 #: The one bid at which all willing jobs wait.
 _ONE_QUEUE = 0
 #: Live leases of one vehicle: the one it computes, the one it has prefetched, and two to spare.
@@ -99,6 +105,25 @@ def shares_of(offers: Sequence[JobOffer], *, virtual_uwu: int) -> FairShares:
     tags = {offer.buyer_id: max(virtual_uwu, offer.share.tag_uwu) for offer in offers}
     queue = Queue(virtual_uwu=virtual_uwu, tags_uwu=tags)
     return FairShares(busy={_ONE_QUEUE: queue}).waiting(as_waiting(offer) for offer in offers)
+
+
+class CountedLease(NamedTuple):
+    """A lease in the count of its buyer's work."""
+
+    share: BuyerShare
+    virtual_uwu: int
+    """Where the common scale begins from now on."""
+
+
+def counted(
+    shares: FairShares, offer: JobOffer, *, waiting: Sequence[JobOffer], work_uwu: int
+) -> CountedLease:
+    """Count a lease of a job's work; `shares` as they stood, `waiting` the jobs that they are of."""
+    [queue] = shares.leased(as_waiting(offer), work_uwu).busy.values()
+    tag_uwu = queue.tag_uwu(offer.buyer_id)
+    largest_uwu = max(work_uwu, *(other.share.lease_uwu for other in waiting))
+    virtual_uwu = max(queue.virtual_uwu, tag_uwu - work_uwu - LAG_LEASES_MAX * largest_uwu)
+    return CountedLease(BuyerShare(tag_uwu, work_uwu), virtual_uwu)
 
 
 def as_waiting(offer: JobOffer) -> WaitingJob:

@@ -137,3 +137,7 @@ class MarketRepository(Protocol):
     def give_back(self, buyer_id: str, work_uwu: int) -> None:
         """Take work that was leased and not done off a buyer's tag."""
         ...
+
+    def restart_scale(self, virtual_uwu: int) -> None:
+        """Let the scale of fair shares begin at 0 again: take off every tag where it began so far."""
+        ...

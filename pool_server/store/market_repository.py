@@ -85,3 +85,11 @@ class SqlMarketRepository:
             "WHERE buyer_id = ?",
             (work_uwu, work_uwu, buyer_id),
         )
+
+    def restart_scale(self, virtual_uwu: int) -> None:
+        """Let the scale of fair shares begin at 0 again: take off every tag where it began so far."""
+        self._driver.run(
+            "UPDATE buyer_shares SET virtual_uwu = 0, "
+            "tag_uwu = CASE WHEN tag_uwu > ? THEN tag_uwu - ? ELSE 0 END",
+            (virtual_uwu, virtual_uwu),
+        )

@@ -1,5 +1,7 @@
 """Facts for estimates in SQL."""
 
+from collections import defaultdict
+
 from pool_server.core.fleet import ACTIVE_STATES
 from pool_server.ports.outlook import PriceSince
 from pool_server.store.driver import Driver
@@ -24,12 +26,16 @@ class SqlOutlookRepository:
 
     def waiting_work(self, *, price_micros_per_wu: int) -> dict[str, int]:
         rows = self._driver.run(
-            "SELECT buyer_id, SUM((task_count - accepted_count - failed_count - cancelled_count) "
-            "* work_uwu_per_task) FROM jobs WHERE state IN ('open', 'closing') "
-            "AND (price_mode <> 'spot' OR price_micros_per_wu >= ?) GROUP BY buyer_id",
+            "SELECT buyer_id, task_count - accepted_count - failed_count - cancelled_count, "
+            "work_uwu_per_task FROM jobs WHERE state IN ('open', 'closing') "
+            "AND (price_mode <> 'spot' OR price_micros_per_wu >= ?)",
             (price_micros_per_wu,),
         )
-        return {row[0]: int(row[1]) for row in rows if row[1]}
+        # Added up here: one job's work may be more than the database's numbers hold.
+        waiting: dict[str, int] = defaultdict(int)
+        for buyer_id, task_count, work_uwu in rows:
+            waiting[buyer_id] += task_count * work_uwu
+        return {buyer_id: work_uwu for buyer_id, work_uwu in waiting.items() if work_uwu}
 
     def prices_since(self, since_us: int) -> list[PriceSince]:
         rows = self._driver.run(
