@@ -49,6 +49,7 @@ def _printable(line: ReportLine) -> ReportLine:
     """Return a line whose texts are of sane length and hold nothing that moves a terminal's cursor."""
     return replace(
         line,
+        status=_clean(line.status, _REFERENCE_CHARACTERS_MAX),
         reference=_clean(line.reference, _REFERENCE_CHARACTERS_MAX),
         message=_clean(line.message, _REFERENCE_CHARACTERS_MAX),
         block=_clean(line.block, _REFERENCE_CHARACTERS_MAX),

@@ -70,10 +70,11 @@ def _payment_line(entry: Element, payment: Element, *, is_alone: bool) -> Report
     )
 
 
-def _is_return(entry: Element, payment: Element) -> bool:
+def _is_return(entry: Element, payment: Element | None) -> bool:
     family = "BkTxCd/Domn/Fmly/SubFmlyCd"
-    codes = (payment.value(family), entry.value(family))
-    return payment.first("RtrInf") is not None or entry.value("RvslInd") == "true" or "RRTN" in codes
+    if payment is not None and (payment.first("RtrInf") is not None or payment.value(family) == "RRTN"):
+        return True
+    return entry.value("RvslInd") == "true" or entry.value(family) == "RRTN"
 
 
 def _block_line(entry: Element, details: Element) -> ReportLine:
@@ -81,6 +82,8 @@ def _block_line(entry: Element, details: Element) -> ReportLine:
     status, verdict = _what(entry, details.value("Btch/CdtDbtInd") or entry.value("CdtDbtInd"))
     if amount is None:
         status, verdict = f"{status} without an amount", Verdict.NOTED
+    elif verdict is Verdict.RETURNED and not _is_return(entry, None):
+        status, verdict = f"{status}, no return", Verdict.NOTED
     return ReportLine(
         verdict=verdict,
         status=status,

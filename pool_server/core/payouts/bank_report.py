@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 
+from pool_protocol.money import AMOUNT_MICROS_MAX
 from pool_server.core.payouts.references import block_rows, row_number
 from pool_server.core.payouts.row_state import PAYOUT_ROW_LIFECYCLE, RowState
 
@@ -217,7 +218,10 @@ class _Desk:
                 verdict=line.verdict,
                 reason_code=line.reason_code,
                 reason_text=line.reason_text,
-                amount_micros=payment.amount_micros if payment else line.amount_micros or 0,
+                # Of others' payments a bank may name more than the books' numbers hold.
+                amount_micros=(
+                    payment.amount_micros if payment else min(line.amount_micros or 0, AMOUNT_MICROS_MAX)
+                ),
                 outcome=outcome,
                 from_state=payment.state.value if payment else "",
                 detail=detail,
