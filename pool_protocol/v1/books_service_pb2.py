@@ -22,62 +22,67 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from pool_protocol.v1 import admin_service_pb2 as pool__protocol_dot_v1_dot_admin__service__pb2
 from pool_protocol.v1 import common_pb2 as pool__protocol_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pool_protocol/v1/books_service.proto\x12\x10pool_protocol.v1\x1a\x1dpool_protocol/v1/common.proto\"+\n\x0fReadingProgress\x12\x0c\n\x04read\x18\x01 \x01(\x03\x12\n\n\x02of\x18\x02 \x01(\x03\"\x8d\x01\n\x0f\x41\x63\x63ountCounters\x12\x1d\n\x15\x64\x65\x62its_pending_micros\x18\x01 \x01(\x03\x12\x1c\n\x14\x64\x65\x62its_posted_micros\x18\x02 \x01(\x03\x12\x1e\n\x16\x63redits_pending_micros\x18\x03 \x01(\x03\x12\x1d\n\x15\x63redits_posted_micros\x18\x04 \x01(\x03\"\'\n\x15StreamAccountsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\"J\n\x16StreamAccountsResponse\x12\x30\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x1e.pool_protocol.v1.NamedAccount\"\x88\x01\n\x0cNamedAccount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06nature\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x33\n\x08\x63ounters\x18\x04 \x01(\x0b\x32!.pool_protocol.v1.AccountCounters\x12\x16\n\x0e\x62\x61lance_micros\x18\x05 \x01(\x03\"Q\n\x13GetAccountAtRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0f\n\x02\x61t\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tbefore_us\x18\x03 \x01(\x03\x42\x05\n\x03_at\"y\n\x14GetAccountAtResponse\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32!.pool_protocol.v1.ReadingProgress\x12,\n\x07\x62\x61lance\x18\x02 \x01(\x0b\x32\x1b.pool_protocol.v1.AccountAt\"\xd9\x01\n\tAccountAt\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x03\x12\x16\n\x0erecorded_at_us\x18\x03 \x01(\x03\x12\x0c\n\x04head\x18\x04 \x01(\x03\x12\x33\n\x08\x63ounters\x18\x05 \x01(\x0b\x32!.pool_protocol.v1.AccountCounters\x12\x16\n\x0e\x62\x61lance_micros\x18\x06 \x01(\x03\x12\x0e\n\x06nature\x18\x07 \x01(\t\x12\x1a\n\x12\x61grees_with_ledger\x18\x08 \x01(\x08\x12\x10\n\x08\x63urrency\x18\t \x01(\t\"J\n\x18GetAccountHistoryRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x03\"\xa0\x01\n\x19GetAccountHistoryResponse\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32!.pool_protocol.v1.ReadingProgress\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.pool_protocol.v1.HistoryLine\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0e\n\x06nature\x18\x04 \x01(\t\"\xb7\x02\n\x0bHistoryLine\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x03\x12\x16\n\x0erecorded_at_us\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\r\x12\x11\n\tcode_name\x18\x05 \x01(\t\x12\x17\n\x0f\x63ounter_account\x18\x06 \x01(\t\x12\x10\n\x08is_debit\x18\x07 \x01(\x08\x12\x15\n\ramount_micros\x18\x08 \x01(\x03\x12\x15\n\rchange_micros\x18\t \x01(\x03\x12\x16\n\x0e\x62\x61lance_micros\x18\n \x01(\x03\x12\r\n\x05\x61\x62out\x18\x0b \x01(\t\x12\x1b\n\x13pending_transfer_id\x18\x0c \x01(\x03\x12\x0b\n\x03key\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x12\n\nchain_hash\x18\x0f \x01(\x0c\"E\n\x12\x45xportBooksRequest\x12/\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1f.pool_protocol.v1.JournalFormat\"i\n\x13\x45xportBooksResponse\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32!.pool_protocol.v1.ReadingProgress\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xa8\x02\n\tEntryView\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\tcode_name\x18\x03 \x01(\t\x12\x15\n\rdebit_account\x18\x04 \x01(\t\x12\x16\n\x0e\x63redit_account\x18\x05 \x01(\t\x12\x15\n\ramount_micros\x18\x06 \x01(\x03\x12\x12\n\nis_at_most\x18\x07 \x01(\x08\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x13\n\x0bproposed_by\x18\t \x01(\t\x12\x16\n\x0eproposed_at_us\x18\n \x01(\x03\x12\x12\n\ndecided_by\x18\x0b \x01(\t\x12\x15\n\rdecided_at_us\x18\x0c \x01(\x03\x12\x13\n\x0btransfer_id\x18\r \x01(\x03\x12\x10\n\x08\x63urrency\x18\x0e \x01(\t\"\xab\x01\n\x13ProposeEntryRequest\x12\x11\n\tcode_name\x18\x01 \x01(\t\x12\x15\n\rdebit_account\x18\x02 \x01(\t\x12\x16\n\x0e\x63redit_account\x18\x03 \x01(\t\x12\x15\n\ramount_micros\x18\x04 \x01(\x03\x12\x12\n\nis_at_most\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\"B\n\x14ProposeEntryResponse\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1b.pool_protocol.v1.EntryView\"G\n\x13\x41pproveEntryRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x1e\n\x16\x65xpected_amount_micros\x18\x02 \x01(\x03\"B\n\x14\x41pproveEntryResponse\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1b.pool_protocol.v1.EntryView\"(\n\x14WithdrawEntryRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\"C\n\x15WithdrawEntryResponse\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1b.pool_protocol.v1.EntryView\"A\n\x12ListEntriesRequest\x12+\n\x04page\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.PageRequest\"\\\n\x13ListEntriesResponse\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.pool_protocol.v1.EntryView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x81\x01\n\rJournalFormat\x12\x1e\n\x1aJOURNAL_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOURNAL_FORMAT_BEANCOUNT\x10\x01\x12\x1a\n\x16JOURNAL_FORMAT_HLEDGER\x10\x02\x12\x16\n\x12JOURNAL_FORMAT_CSV\x10\x03\x32\xa0\x06\n\x0c\x42ooksService\x12\x65\n\x0eStreamAccounts\x12\'.pool_protocol.v1.StreamAccountsRequest\x1a(.pool_protocol.v1.StreamAccountsResponse0\x01\x12_\n\x0cGetAccountAt\x12%.pool_protocol.v1.GetAccountAtRequest\x1a&.pool_protocol.v1.GetAccountAtResponse0\x01\x12n\n\x11GetAccountHistory\x12*.pool_protocol.v1.GetAccountHistoryRequest\x1a+.pool_protocol.v1.GetAccountHistoryResponse0\x01\x12\\\n\x0b\x45xportBooks\x12$.pool_protocol.v1.ExportBooksRequest\x1a%.pool_protocol.v1.ExportBooksResponse0\x01\x12]\n\x0cProposeEntry\x12%.pool_protocol.v1.ProposeEntryRequest\x1a&.pool_protocol.v1.ProposeEntryResponse\x12]\n\x0c\x41pproveEntry\x12%.pool_protocol.v1.ApproveEntryRequest\x1a&.pool_protocol.v1.ApproveEntryResponse\x12`\n\rWithdrawEntry\x12&.pool_protocol.v1.WithdrawEntryRequest\x1a\'.pool_protocol.v1.WithdrawEntryResponse\x12Z\n\x0bListEntries\x12$.pool_protocol.v1.ListEntriesRequest\x1a%.pool_protocol.v1.ListEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pool_protocol/v1/books_service.proto\x12\x10pool_protocol.v1\x1a$pool_protocol/v1/admin_service.proto\x1a\x1dpool_protocol/v1/common.proto\"+\n\x0fReadingProgress\x12\x0c\n\x04read\x18\x01 \x01(\x03\x12\n\n\x02of\x18\x02 \x01(\x03\"\x8d\x01\n\x0f\x41\x63\x63ountCounters\x12\x1d\n\x15\x64\x65\x62its_pending_micros\x18\x01 \x01(\x03\x12\x1c\n\x14\x64\x65\x62its_posted_micros\x18\x02 \x01(\x03\x12\x1e\n\x16\x63redits_pending_micros\x18\x03 \x01(\x03\x12\x1d\n\x15\x63redits_posted_micros\x18\x04 \x01(\x03\"\x13\n\x11\x43heckBooksRequest\"\x80\x01\n\x12\x43heckBooksResponse\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32!.pool_protocol.v1.ReadingProgress\x12\x35\n\x06report\x18\x02 \x01(\x0b\x32%.pool_protocol.v1.CheckLedgerResponse\"\'\n\x15StreamAccountsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\"J\n\x16StreamAccountsResponse\x12\x30\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x1e.pool_protocol.v1.NamedAccount\"\x88\x01\n\x0cNamedAccount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06nature\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x33\n\x08\x63ounters\x18\x04 \x01(\x0b\x32!.pool_protocol.v1.AccountCounters\x12\x16\n\x0e\x62\x61lance_micros\x18\x05 \x01(\x03\"Q\n\x13GetAccountAtRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0f\n\x02\x61t\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tbefore_us\x18\x03 \x01(\x03\x42\x05\n\x03_at\"y\n\x14GetAccountAtResponse\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32!.pool_protocol.v1.ReadingProgress\x12,\n\x07\x62\x61lance\x18\x02 \x01(\x0b\x32\x1b.pool_protocol.v1.AccountAt\"\xd9\x01\n\tAccountAt\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x03\x12\x16\n\x0erecorded_at_us\x18\x03 \x01(\x03\x12\x0c\n\x04head\x18\x04 \x01(\x03\x12\x33\n\x08\x63ounters\x18\x05 \x01(\x0b\x32!.pool_protocol.v1.AccountCounters\x12\x16\n\x0e\x62\x61lance_micros\x18\x06 \x01(\x03\x12\x0e\n\x06nature\x18\x07 \x01(\t\x12\x1a\n\x12\x61grees_with_ledger\x18\x08 \x01(\x08\x12\x10\n\x08\x63urrency\x18\t \x01(\t\"J\n\x18GetAccountHistoryRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x03\"\xa0\x01\n\x19GetAccountHistoryResponse\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32!.pool_protocol.v1.ReadingProgress\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.pool_protocol.v1.HistoryLine\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0e\n\x06nature\x18\x04 \x01(\t\"\xb7\x02\n\x0bHistoryLine\x12\x13\n\x0btransfer_id\x18\x01 \x01(\x03\x12\x16\n\x0erecorded_at_us\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\r\x12\x11\n\tcode_name\x18\x05 \x01(\t\x12\x17\n\x0f\x63ounter_account\x18\x06 \x01(\t\x12\x10\n\x08is_debit\x18\x07 \x01(\x08\x12\x15\n\ramount_micros\x18\x08 \x01(\x03\x12\x15\n\rchange_micros\x18\t \x01(\x03\x12\x16\n\x0e\x62\x61lance_micros\x18\n \x01(\x03\x12\r\n\x05\x61\x62out\x18\x0b \x01(\t\x12\x1b\n\x13pending_transfer_id\x18\x0c \x01(\x03\x12\x0b\n\x03key\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x12\n\nchain_hash\x18\x0f \x01(\x0c\"E\n\x12\x45xportBooksRequest\x12/\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1f.pool_protocol.v1.JournalFormat\"i\n\x13\x45xportBooksResponse\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32!.pool_protocol.v1.ReadingProgress\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xa8\x02\n\tEntryView\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x11\n\tcode_name\x18\x03 \x01(\t\x12\x15\n\rdebit_account\x18\x04 \x01(\t\x12\x16\n\x0e\x63redit_account\x18\x05 \x01(\t\x12\x15\n\ramount_micros\x18\x06 \x01(\x03\x12\x12\n\nis_at_most\x18\x07 \x01(\x08\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x13\n\x0bproposed_by\x18\t \x01(\t\x12\x16\n\x0eproposed_at_us\x18\n \x01(\x03\x12\x12\n\ndecided_by\x18\x0b \x01(\t\x12\x15\n\rdecided_at_us\x18\x0c \x01(\x03\x12\x13\n\x0btransfer_id\x18\r \x01(\x03\x12\x10\n\x08\x63urrency\x18\x0e \x01(\t\"\xab\x01\n\x13ProposeEntryRequest\x12\x11\n\tcode_name\x18\x01 \x01(\t\x12\x15\n\rdebit_account\x18\x02 \x01(\t\x12\x16\n\x0e\x63redit_account\x18\x03 \x01(\t\x12\x15\n\ramount_micros\x18\x04 \x01(\x03\x12\x12\n\nis_at_most\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\"B\n\x14ProposeEntryResponse\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1b.pool_protocol.v1.EntryView\"G\n\x13\x41pproveEntryRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x1e\n\x16\x65xpected_amount_micros\x18\x02 \x01(\x03\"B\n\x14\x41pproveEntryResponse\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1b.pool_protocol.v1.EntryView\"(\n\x14WithdrawEntryRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\"C\n\x15WithdrawEntryResponse\x12*\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1b.pool_protocol.v1.EntryView\"A\n\x12ListEntriesRequest\x12+\n\x04page\x18\x01 \x01(\x0b\x32\x1d.pool_protocol.v1.PageRequest\"\\\n\x13ListEntriesResponse\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.pool_protocol.v1.EntryView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x81\x01\n\rJournalFormat\x12\x1e\n\x1aJOURNAL_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOURNAL_FORMAT_BEANCOUNT\x10\x01\x12\x1a\n\x16JOURNAL_FORMAT_HLEDGER\x10\x02\x12\x16\n\x12JOURNAL_FORMAT_CSV\x10\x03\x32\xfb\x06\n\x0c\x42ooksService\x12Y\n\nCheckBooks\x12#.pool_protocol.v1.CheckBooksRequest\x1a$.pool_protocol.v1.CheckBooksResponse0\x01\x12\x65\n\x0eStreamAccounts\x12\'.pool_protocol.v1.StreamAccountsRequest\x1a(.pool_protocol.v1.StreamAccountsResponse0\x01\x12_\n\x0cGetAccountAt\x12%.pool_protocol.v1.GetAccountAtRequest\x1a&.pool_protocol.v1.GetAccountAtResponse0\x01\x12n\n\x11GetAccountHistory\x12*.pool_protocol.v1.GetAccountHistoryRequest\x1a+.pool_protocol.v1.GetAccountHistoryResponse0\x01\x12\\\n\x0b\x45xportBooks\x12$.pool_protocol.v1.ExportBooksRequest\x1a%.pool_protocol.v1.ExportBooksResponse0\x01\x12]\n\x0cProposeEntry\x12%.pool_protocol.v1.ProposeEntryRequest\x1a&.pool_protocol.v1.ProposeEntryResponse\x12]\n\x0c\x41pproveEntry\x12%.pool_protocol.v1.ApproveEntryRequest\x1a&.pool_protocol.v1.ApproveEntryResponse\x12`\n\rWithdrawEntry\x12&.pool_protocol.v1.WithdrawEntryRequest\x1a\'.pool_protocol.v1.WithdrawEntryResponse\x12Z\n\x0bListEntries\x12$.pool_protocol.v1.ListEntriesRequest\x1a%.pool_protocol.v1.ListEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pool_protocol.v1.books_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOURNALFORMAT']._serialized_start=2646
-  _globals['_JOURNALFORMAT']._serialized_end=2775
-  _globals['_READINGPROGRESS']._serialized_start=89
-  _globals['_READINGPROGRESS']._serialized_end=132
-  _globals['_ACCOUNTCOUNTERS']._serialized_start=135
-  _globals['_ACCOUNTCOUNTERS']._serialized_end=276
-  _globals['_STREAMACCOUNTSREQUEST']._serialized_start=278
-  _globals['_STREAMACCOUNTSREQUEST']._serialized_end=317
-  _globals['_STREAMACCOUNTSRESPONSE']._serialized_start=319
-  _globals['_STREAMACCOUNTSRESPONSE']._serialized_end=393
-  _globals['_NAMEDACCOUNT']._serialized_start=396
-  _globals['_NAMEDACCOUNT']._serialized_end=532
-  _globals['_GETACCOUNTATREQUEST']._serialized_start=534
-  _globals['_GETACCOUNTATREQUEST']._serialized_end=615
-  _globals['_GETACCOUNTATRESPONSE']._serialized_start=617
-  _globals['_GETACCOUNTATRESPONSE']._serialized_end=738
-  _globals['_ACCOUNTAT']._serialized_start=741
-  _globals['_ACCOUNTAT']._serialized_end=958
-  _globals['_GETACCOUNTHISTORYREQUEST']._serialized_start=960
-  _globals['_GETACCOUNTHISTORYREQUEST']._serialized_end=1034
-  _globals['_GETACCOUNTHISTORYRESPONSE']._serialized_start=1037
-  _globals['_GETACCOUNTHISTORYRESPONSE']._serialized_end=1197
-  _globals['_HISTORYLINE']._serialized_start=1200
-  _globals['_HISTORYLINE']._serialized_end=1511
-  _globals['_EXPORTBOOKSREQUEST']._serialized_start=1513
-  _globals['_EXPORTBOOKSREQUEST']._serialized_end=1582
-  _globals['_EXPORTBOOKSRESPONSE']._serialized_start=1584
-  _globals['_EXPORTBOOKSRESPONSE']._serialized_end=1689
-  _globals['_ENTRYVIEW']._serialized_start=1692
-  _globals['_ENTRYVIEW']._serialized_end=1988
-  _globals['_PROPOSEENTRYREQUEST']._serialized_start=1991
-  _globals['_PROPOSEENTRYREQUEST']._serialized_end=2162
-  _globals['_PROPOSEENTRYRESPONSE']._serialized_start=2164
-  _globals['_PROPOSEENTRYRESPONSE']._serialized_end=2230
-  _globals['_APPROVEENTRYREQUEST']._serialized_start=2232
-  _globals['_APPROVEENTRYREQUEST']._serialized_end=2303
-  _globals['_APPROVEENTRYRESPONSE']._serialized_start=2305
-  _globals['_APPROVEENTRYRESPONSE']._serialized_end=2371
-  _globals['_WITHDRAWENTRYREQUEST']._serialized_start=2373
-  _globals['_WITHDRAWENTRYREQUEST']._serialized_end=2413
-  _globals['_WITHDRAWENTRYRESPONSE']._serialized_start=2415
-  _globals['_WITHDRAWENTRYRESPONSE']._serialized_end=2482
-  _globals['_LISTENTRIESREQUEST']._serialized_start=2484
-  _globals['_LISTENTRIESREQUEST']._serialized_end=2549
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=2551
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=2643
-  _globals['_BOOKSSERVICE']._serialized_start=2778
-  _globals['_BOOKSSERVICE']._serialized_end=3578
+  _globals['_JOURNALFORMAT']._serialized_start=2836
+  _globals['_JOURNALFORMAT']._serialized_end=2965
+  _globals['_READINGPROGRESS']._serialized_start=127
+  _globals['_READINGPROGRESS']._serialized_end=170
+  _globals['_ACCOUNTCOUNTERS']._serialized_start=173
+  _globals['_ACCOUNTCOUNTERS']._serialized_end=314
+  _globals['_CHECKBOOKSREQUEST']._serialized_start=316
+  _globals['_CHECKBOOKSREQUEST']._serialized_end=335
+  _globals['_CHECKBOOKSRESPONSE']._serialized_start=338
+  _globals['_CHECKBOOKSRESPONSE']._serialized_end=466
+  _globals['_STREAMACCOUNTSREQUEST']._serialized_start=468
+  _globals['_STREAMACCOUNTSREQUEST']._serialized_end=507
+  _globals['_STREAMACCOUNTSRESPONSE']._serialized_start=509
+  _globals['_STREAMACCOUNTSRESPONSE']._serialized_end=583
+  _globals['_NAMEDACCOUNT']._serialized_start=586
+  _globals['_NAMEDACCOUNT']._serialized_end=722
+  _globals['_GETACCOUNTATREQUEST']._serialized_start=724
+  _globals['_GETACCOUNTATREQUEST']._serialized_end=805
+  _globals['_GETACCOUNTATRESPONSE']._serialized_start=807
+  _globals['_GETACCOUNTATRESPONSE']._serialized_end=928
+  _globals['_ACCOUNTAT']._serialized_start=931
+  _globals['_ACCOUNTAT']._serialized_end=1148
+  _globals['_GETACCOUNTHISTORYREQUEST']._serialized_start=1150
+  _globals['_GETACCOUNTHISTORYREQUEST']._serialized_end=1224
+  _globals['_GETACCOUNTHISTORYRESPONSE']._serialized_start=1227
+  _globals['_GETACCOUNTHISTORYRESPONSE']._serialized_end=1387
+  _globals['_HISTORYLINE']._serialized_start=1390
+  _globals['_HISTORYLINE']._serialized_end=1701
+  _globals['_EXPORTBOOKSREQUEST']._serialized_start=1703
+  _globals['_EXPORTBOOKSREQUEST']._serialized_end=1772
+  _globals['_EXPORTBOOKSRESPONSE']._serialized_start=1774
+  _globals['_EXPORTBOOKSRESPONSE']._serialized_end=1879
+  _globals['_ENTRYVIEW']._serialized_start=1882
+  _globals['_ENTRYVIEW']._serialized_end=2178
+  _globals['_PROPOSEENTRYREQUEST']._serialized_start=2181
+  _globals['_PROPOSEENTRYREQUEST']._serialized_end=2352
+  _globals['_PROPOSEENTRYRESPONSE']._serialized_start=2354
+  _globals['_PROPOSEENTRYRESPONSE']._serialized_end=2420
+  _globals['_APPROVEENTRYREQUEST']._serialized_start=2422
+  _globals['_APPROVEENTRYREQUEST']._serialized_end=2493
+  _globals['_APPROVEENTRYRESPONSE']._serialized_start=2495
+  _globals['_APPROVEENTRYRESPONSE']._serialized_end=2561
+  _globals['_WITHDRAWENTRYREQUEST']._serialized_start=2563
+  _globals['_WITHDRAWENTRYREQUEST']._serialized_end=2603
+  _globals['_WITHDRAWENTRYRESPONSE']._serialized_start=2605
+  _globals['_WITHDRAWENTRYRESPONSE']._serialized_end=2672
+  _globals['_LISTENTRIESREQUEST']._serialized_start=2674
+  _globals['_LISTENTRIESREQUEST']._serialized_end=2739
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=2741
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=2833
+  _globals['_BOOKSSERVICE']._serialized_start=2968
+  _globals['_BOOKSSERVICE']._serialized_end=3859
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pool_protocol.v1 import admin_service_pb2 as _admin_service_pb2
 from pool_protocol.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -107,6 +108,53 @@ class AccountCounters(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AccountCounters: _TypeAlias = AccountCounters  # noqa: Y015
+
+@_typing.final
+class CheckBooksRequest(_message.Message):
+    """Asks for a check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckBooksRequest: _TypeAlias = CheckBooksRequest  # noqa: Y015
+
+@_typing.final
+class CheckBooksResponse(_message.Message):
+    """How far it is; in the last message, what came out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___ReadingProgress:
+        """How far it is."""
+
+    @_builtins.property
+    def report(self) -> _admin_service_pb2.CheckLedgerResponse:
+        """What came out; in the last message only."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___ReadingProgress | None = ...,
+        report: _admin_service_pb2.CheckLedgerResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckBooksResponse: _TypeAlias = CheckBooksResponse  # noqa: Y015
 
 @_typing.final
 class StreamAccountsRequest(_message.Message):

@@ -35,6 +35,11 @@ class BooksServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.CheckBooks = channel.unary_stream(
+                '/pool_protocol.v1.BooksService/CheckBooks',
+                request_serializer=pool__protocol_dot_v1_dot_books__service__pb2.CheckBooksRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_books__service__pb2.CheckBooksResponse.FromString,
+                _registered_method=True)
         self.StreamAccounts = channel.unary_stream(
                 '/pool_protocol.v1.BooksService/StreamAccounts',
                 request_serializer=pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsRequest.SerializeToString,
@@ -80,6 +85,13 @@ class BooksServiceStub(object):
 class BooksServiceServicer(object):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator".
     """
+
+    def CheckBooks(self, request, context):
+        """Checks every invariant of the books, of one moment. Tells how far it is, then what came out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def StreamAccounts(self, request, context):
         """Accounts and their counters, all of one moment, by name, piece by piece.
@@ -140,6 +152,11 @@ class BooksServiceServicer(object):
 
 def add_BooksServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'CheckBooks': grpc.unary_stream_rpc_method_handler(
+                    servicer.CheckBooks,
+                    request_deserializer=pool__protocol_dot_v1_dot_books__service__pb2.CheckBooksRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_books__service__pb2.CheckBooksResponse.SerializeToString,
+            ),
             'StreamAccounts': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamAccounts,
                     request_deserializer=pool__protocol_dot_v1_dot_books__service__pb2.StreamAccountsRequest.FromString,
@@ -191,6 +208,33 @@ def add_BooksServiceServicer_to_server(servicer, server):
 class BooksService(object):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator".
     """
+
+    @staticmethod
+    def CheckBooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pool_protocol.v1.BooksService/CheckBooks',
+            pool__protocol_dot_v1_dot_books__service__pb2.CheckBooksRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_books__service__pb2.CheckBooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def StreamAccounts(request,

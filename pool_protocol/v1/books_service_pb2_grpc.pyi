@@ -33,6 +33,8 @@ class BooksServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BooksServiceAsyncStub: ...
+    CheckBooks: _grpc.UnaryStreamMultiCallable[_books_service_pb2.CheckBooksRequest, _books_service_pb2.CheckBooksResponse]
+    """Checks every invariant of the books, of one moment. Tells how far it is, then what came out."""
     StreamAccounts: _grpc.UnaryStreamMultiCallable[_books_service_pb2.StreamAccountsRequest, _books_service_pb2.StreamAccountsResponse]
     """Accounts and their counters, all of one moment, by name, piece by piece."""
     GetAccountAt: _grpc.UnaryStreamMultiCallable[_books_service_pb2.GetAccountAtRequest, _books_service_pb2.GetAccountAtResponse]
@@ -55,6 +57,8 @@ class BooksServiceAsyncStub(BooksServiceStub):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator"."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    CheckBooks: _aio.UnaryStreamMultiCallable[_books_service_pb2.CheckBooksRequest, _books_service_pb2.CheckBooksResponse]  # type: ignore[assignment]
+    """Checks every invariant of the books, of one moment. Tells how far it is, then what came out."""
     StreamAccounts: _aio.UnaryStreamMultiCallable[_books_service_pb2.StreamAccountsRequest, _books_service_pb2.StreamAccountsResponse]  # type: ignore[assignment]
     """Accounts and their counters, all of one moment, by name, piece by piece."""
     GetAccountAt: _aio.UnaryStreamMultiCallable[_books_service_pb2.GetAccountAtRequest, _books_service_pb2.GetAccountAtResponse]  # type: ignore[assignment]
@@ -74,6 +78,14 @@ class BooksServiceAsyncStub(BooksServiceStub):
 
 class BooksServiceServicer(metaclass=_abc_1.ABCMeta):
     """Balances at any time, histories, exports, and what operators enter by hand. Needs a token with the scope "operator"."""
+
+    @_abc_1.abstractmethod
+    def CheckBooks(
+        self,
+        request: _books_service_pb2.CheckBooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_books_service_pb2.CheckBooksResponse], _abc.AsyncIterator[_books_service_pb2.CheckBooksResponse]]:
+        """Checks every invariant of the books, of one moment. Tells how far it is, then what came out."""
 
     @_abc_1.abstractmethod
     def StreamAccounts(

@@ -1,7 +1,7 @@
 """Checks the books: every invariant, re-derived from the log. Reads one snapshot; writes nothing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pool_protocol.digests import merkle_root
@@ -39,7 +39,11 @@ class LedgerReport:
     """All debits minus all credits: 0 when the books balance."""
 
 
-def check_ledger(uow: UnitOfWork) -> LedgerReport:
+#: Transfers between two words of how far a check is.
+PROGRESS_TRANSFERS = 20_000
+
+
+def check_ledger(uow: UnitOfWork, *, progress: Callable[[int, int], None] | None = None) -> LedgerReport:
     """Check every invariant of the books.
 
     The log against its chain, its sequence, itself and the chart of accounts; the accounts against the log,
@@ -47,7 +51,12 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
     roots and against the daily sums; held money against unreleased receipts; questioned and clawed back money
     against the look-backs' questions; what appeals granted against their findings; what is promised to
     stopped work against what is reserved; fees against receipts; payout runs and files against the log.
+
+    Args:
+        uow: A snapshot.
+        progress: Told how many transfers were read, and of how many; what it raises ends the check.
     """
+    head = uow.ledger.head().transfer_id if progress is not None else 0
     log, flows, entries = LogAudit(), ChartAudit(uow.ledger_log.account_codes()), EntriesAudit(uow)
     receipts = _ReceiptsAudit(uow, uow.receipts.all_receipts())
     for row in uow.ledger.all_transfers():
@@ -56,6 +65,8 @@ def check_ledger(uow: UnitOfWork) -> LedgerReport:
         entries.take(row)
         if row.code == TransferCode.VERIFIED:
             receipts.take_posting(row)
+        if progress is not None and log.transfer_count % PROGRESS_TRANSFERS == 0:
+            progress(log.transfer_count, head)
     receipts.finish()
     accounts = AccountsAudit(log)
     held: dict[str, int] = {}

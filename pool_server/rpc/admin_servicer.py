@@ -79,9 +79,6 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._pool_id = pool_id
         self._currency = currency
         self._server_version = server_version
-        # What reads whole tables takes turns, so that it never holds all of the store's readers at once:
-        # every call needs one, if only to look up its token.
-        self._long_read = asyncio.Lock()
 
     async def GetOverview(self, request: pb.GetOverviewRequest, context: _Context) -> pb.GetOverviewResponse:
         def read(uow: UnitOfWork) -> pb.GetOverviewResponse:
@@ -299,11 +296,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             report = pool_report(uow, month=request.month, now_us=now_us)
             return convert_account.report_response(report, csv=self._render_report(report))
 
-        async with self._long_read:
+        async with self._store.long_read:
             return await self._store.read(read)
 
     async def ListClasses(self, request: pb.ListClassesRequest, context: _Context) -> pb.ListClassesResponse:
-        async with self._long_read:
+        async with self._store.long_read:
             return classes_response(await self._store.read(list_classes))
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: _Context) -> pb.GetEvidenceResponse:
@@ -316,11 +313,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             [view] = vehicle_messages(uow, [found.vehicle])
             return pb.GetEvidenceResponse(evidence=evidence_message(found, view))
 
-        async with self._long_read:
+        async with self._store.long_read:
             return await self._store.read(read)
 
     async def CheckLedger(self, request: pb.CheckLedgerRequest, context: _Context) -> pb.CheckLedgerResponse:
-        async with self._long_read:
+        async with self._store.long_read:
             return convert_account.ledger_report(await self._store.read(check_ledger))
 
     async def ListAccounts(

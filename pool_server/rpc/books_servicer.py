@@ -1,15 +1,18 @@
 """BooksService: the books as those see them who keep and check them.
 
 What reads much reads in steps, each a short query, and says between them how far it is; one step at a time in
-the whole server, so that the store's readers are never all taken.
+the whole server, so that the store's readers are never all taken. A check needs one snapshot and is one long
+read; it takes its turn with the others of that kind.
 """
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
 from pool_protocol import limits
+from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.ids import ROW_ID_MAX
 from pool_protocol.v1 import books_service_pb2 as pb
 from pool_protocol.v1 import books_service_pb2_grpc
@@ -41,11 +44,13 @@ from pool_server.app.entries import (
     propose_entry,
     withdraw_entry,
 )
+from pool_server.app.ledger_check import LedgerReport, check_ledger
 from pool_server.core.ledger.about import about, code_name
 from pool_server.core.ledger.chart import NATURE
 from pool_server.core.ledger.entries import Entry, parse_entry_id
 from pool_server.core.ledger.model import Account, AccountCode, AccountState, TransferKind
 from pool_server.ports.unit_of_work import UnitOfWork
+from pool_server.rpc import convert_account
 from pool_server.rpc.authentication import current_caller
 from pool_server.rpc.convert_work import invalid
 from pool_server.rpc.paging import page_size, row_token, row_token_text
@@ -72,6 +77,35 @@ class BooksServicer(books_service_pb2_grpc.BooksServiceServicer):
         self._make_journal = make_journal
         self._currency = currency
         self._one_step = asyncio.Lock()
+
+    async def CheckBooks(
+        self, request: pb.CheckBooksRequest, context: _Context
+    ) -> AsyncIterator[pb.CheckBooksResponse]:
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[pb.ReadingProgress | None] = asyncio.Queue()
+        gone = threading.Event()
+
+        def tell(read: int, of: int) -> None:
+            """Say how far it is, on the reader's thread; end the check when nobody listens."""
+            if gone.is_set():
+                raise PoolError(ErrorCode.CANCELLED, "nobody waits for this check any more")
+            loop.call_soon_threadsafe(told.put_nowait, pb.ReadingProgress(read=read, of=of))
+
+        def finished(done: "asyncio.Future[LedgerReport]") -> None:
+            """End the telling, and look at the answer, lest one that nobody waits for be reported."""
+            told.put_nowait(None)
+            if not done.cancelled():
+                done.exception()
+
+        async with self._store.long_read:
+            checking = asyncio.ensure_future(self._store.read(lambda uow: check_ledger(uow, progress=tell)))
+            checking.add_done_callback(finished)
+            try:
+                while (progress := await told.get()) is not None:
+                    yield pb.CheckBooksResponse(progress=progress)
+                yield pb.CheckBooksResponse(report=convert_account.ledger_report(await checking))
+            finally:
+                gone.set()
 
     async def StreamAccounts(
         self, request: pb.StreamAccountsRequest, context: _Context

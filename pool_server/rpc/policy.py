@@ -132,6 +132,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
     ),
     f"{_PACKAGE}.BooksService": dict.fromkeys(
         (
+            "CheckBooks",
             "StreamAccounts",
             "GetAccountAt",
             "GetAccountHistory",

@@ -35,6 +35,9 @@ class StoreAccess:
     def __init__(self, writer: CommandWriter, clock: Clock) -> None:
         self._writer = writer
         self.clock = clock
+        # What reads whole tables takes turns, so that it never holds all of the store's readers at once:
+        # every call needs one, if only to look up its token.
+        self.long_read = asyncio.Lock()
 
     def now_us(self) -> int:
         """Return the wall time, microseconds since the epoch. Taken once per command."""

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.v1 import admin_service_pb2 as admin_pb
 from pool_protocol.v1 import books_service_pb2 as pb
-from pool_server.app import account_reading, books_export
+from pool_server.app import account_reading, books_export, ledger_check
 from pool_server.app.books_export import JournalFormat
 from pool_server.cli.root import cli
 from tests.support.accounting import complaint
@@ -77,6 +77,25 @@ def test_every_account_comes_to_what_the_ledger_keeps(pool: PoolHandle, tmp_path
         assert found["agrees_with_ledger"] is True
         assert found["counters"]["debits_posted_micros"] == account.debits_posted_micros
         assert found["counters"]["credits_pending_micros"] == account.credits_pending_micros
+
+
+def test_a_check_tells_how_far_it_is_and_ends_when_nobody_listens(
+    pool: PoolHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_check, "PROGRESS_TRANSFERS", 1)
+    everything = list(pool.books().CheckBooks(pb.CheckBooksRequest(), metadata=pool.operator.metadata))
+
+    read = [answer.progress.read for answer in everything[:-1]]
+    assert read == list(range(1, everything[-1].report.transfer_count + 1))
+    assert everything[-1].report.ok
+    assert not any(answer.HasField("report") for answer in everything[:-1])
+    # Whoever goes away in the midst of one leaves the pool free for the next.
+    for _ in range(3):
+        leaving = pool.books().CheckBooks(pb.CheckBooksRequest(), metadata=pool.operator.metadata)
+        next(leaving)
+        leaving.cancel()
+    again = pool.admin().CheckLedger(admin_pb.CheckLedgerRequest(), metadata=pool.operator.metadata)
+    assert again.ok
 
 
 def test_accounts_are_listed_in_pieces_and_balance(
