@@ -60,6 +60,8 @@ class Car:
         answer, _ = pairing.communicate(timeout=TIMEOUT_S)
         self.vehicle_id = json.loads(answer)["vehicle_id"]
         (path / "policy.toml").write_text(POLICY, encoding="utf-8")
+        # The signals are written once, and on a busy machine a worker takes long to start.
+        (path / "agent.toml").write_text("source_fresh_for_s = 120\n", encoding="utf-8")
         assert "Opted in" in self.command("opt-in")
         self.daemon: subprocess.Popen[str] | None = None
 
