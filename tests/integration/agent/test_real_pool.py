@@ -26,6 +26,8 @@ from tests.support.pool import PoolHandle, PrincipalHandle, running_pool
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 TIMEOUT_S = 60.0
 POLICY = "start_after_s = 0\n"
+#: Signals are written once, and on a busy machine a worker takes long to start. Counters differ by machine.
+SETTINGS = 'source_fresh_for_s = 120\nenergy_source = "declared"\n'
 CHARGING = {"plug": "plugged", "charge": "charging", "soc_percent": 70}
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -47,6 +49,7 @@ class Car:
     """One car: a daemon process on its own state directory, fed by a file."""
 
     def __init__(self, pool: PoolHandle, owner: PrincipalHandle, path: Path) -> None:
+        self.owner = owner
         self.state = path
         self.signals = path.with_suffix(".json")
         self.log = path.with_suffix(".log")
@@ -60,8 +63,7 @@ class Car:
         answer, _ = pairing.communicate(timeout=TIMEOUT_S)
         self.vehicle_id = json.loads(answer)["vehicle_id"]
         (path / "policy.toml").write_text(POLICY, encoding="utf-8")
-        # The signals are written once, and on a busy machine a worker takes long to start.
-        (path / "agent.toml").write_text("source_fresh_for_s = 120\n", encoding="utf-8")
+        (path / "agent.toml").write_text(SETTINGS, encoding="utf-8")
         assert "Opted in" in self.command("opt-in")
         self.daemon: subprocess.Popen[str] | None = None
 
@@ -206,14 +208,15 @@ def alive(pid: int) -> bool:
 def test_a_car_pairs_computes_is_killed_comes_back_and_earns(tmp_path: Path) -> None:
     """1. Pair, opt in, charge: tasks are computed. 2. SIGKILL in mid-job: no worker is left behind.
 
-    3. It starts again and finishes. 4. Every task is accepted once, and the owner is credited. 5. SIGTERM:
-    exit status 0.
+    3. It starts again and finishes. 4. Every task is accepted once, and the owner is credited. 5. What its
+    electricity cost by the owner's tariff stands in the owner's statement. 6. SIGTERM: exit status 0.
     """
     with running_pool(tmp_path) as pool, cars(pool, tmp_path, 1) as (car,):
         buyer = Buyer(pool)
         slow = export_step(lambda s, i, c: jnp.sin(s) * 1.0001, jnp.zeros(2_000), unit_steps=500)
         starts = [{"state/value": np.full(2_000, n, np.float32)} for n in range(10)]
         job_id = buyer.order(slow, starts, steps=10_000)
+        assert "Tariff set" in car.command("tariff", "set", "--fixed", "0.30", "--currency", "EUR")
         car.charge()
         car.run()
         eventually(lambda: buyer.job(job_id).accepted_count >= 2, what="first results")
@@ -235,6 +238,16 @@ def test_a_car_pairs_computes_is_killed_comes_back_and_earns(tmp_path: Path) -> 
         assert status["compute"]["completed_total"] == 10
         printed = json.loads(car.command("status", "--json"))
         assert printed["compute"]["completed_total"] == 10
+        assert (printed["energy"]["source"], printed["energy"]["estimated"]) == ("declared", False)
+        assert printed["energy"]["net_micros_per_hour"] is not None
+        energy = (
+            pool.account()
+            .GetEarnings(account_service_pb2.GetEarningsRequest(), metadata=car.owner.metadata)
+            .energy
+        )
+        assert (energy.source, energy.unpriced_attempts) == ("declared", 0)
+        assert energy.attempts >= 10
+        assert 0 < energy.energy_mj <= printed["energy"]["today_mj"]
         assert car.command("status").startswith(("Ready to compute", "Not computing"))
         assert car.end() == 0
         assert car.worker_pids() == []
