@@ -26,12 +26,14 @@ def available_until(available_ms: int, *, now_us: int) -> int:
 def job_offers(uow: UnitOfWork, *, posted_micros: int, now_us: int) -> list[JobOffer]:
     """Return all jobs with ready tasks, with the price that a lease of each would lock now."""
     rows = uow.jobs.offers()
-    on_a_path = any(row.terms.path is not None for row in rows)
+    on_a_path = any(row.terms.start_micros_per_wu for row in rows)
     speed_uwu_per_s = speed_of_one_bid(uow) if on_a_path else 0
     offers = []
     for row in rows:
-        needed = needed_us(row.left_uwu, speed_uwu_per_s=speed_uwu_per_s) if on_a_path else 0
-        bid_micros = row.terms.bid_now(needed_us=needed, now_us=now_us)
+        bid_micros = row.terms.price_micros_per_wu
+        if row.terms.start_micros_per_wu:
+            needed = needed_us(row.left_uwu, speed_uwu_per_s=speed_uwu_per_s)
+            bid_micros = row.terms.bid_now(needed_us=needed, now_us=now_us)
         offers.append(
             JobOffer(
                 job_id=row.job_id,

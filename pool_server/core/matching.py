@@ -151,8 +151,10 @@ def order_offers(
     def is_passed_over(offer: JobOffer) -> bool:
         return newest_lease_id - offer.last_lease_id > WARM_PATIENCE_LEASES
 
-    def lead_uwu(buyer_id: str) -> int:
-        return shares.lead_uwu(buyer_id, bid_micros_per_wu=_ONE_QUEUE)
+    leads_uwu = {
+        buyer_id: shares.lead_uwu(buyer_id, bid_micros_per_wu=_ONE_QUEUE)
+        for buyer_id in {offer.buyer_id for offer in offers}
+    }
 
     patient = {
         offer.buyer_id for offer in offers if offer.program_sha256 not in warm and is_passed_over(offer)
@@ -162,13 +164,13 @@ def order_offers(
         return (
             offer.program_sha256 in warm
             and offer.buyer_id not in patient
-            and lead_uwu(offer.buyer_id) <= WARM_PATIENCE_LEASES * offer.share.lease_uwu
+            and leads_uwu[offer.buyer_id] <= WARM_PATIENCE_LEASES * offer.share.lease_uwu
         )
 
     def key(offer: JobOffer) -> tuple[bool, int, str, bool, bool, bool, int, int, int]:
         return (
             not jumps(offer),
-            lead_uwu(offer.buyer_id),
+            leads_uwu[offer.buyer_id],
             offer.buyer_id,
             not is_passed_over(offer),
             offer.program_sha256 not in warm,

@@ -122,6 +122,20 @@ def test_a_cap_a_budget_a_level_and_a_name_reach_the_pool(client: chargepool.Cli
     assert request.level == common_pb2.VERIFICATION_LEVEL_CAREFUL
     assert (request.name, request.attempts_max, request.comparator.rtol) == ("sums", 3, 1e-3)
     assert 0 < request.deadline_us - pool.clock.now_us() <= 60_000_000
+    assert request.refuses_price_above_cap
+    assert request.price_start_micros_per_wu == 0
+
+
+def test_a_start_price_and_the_patience_to_wait_reach_the_pool(
+    client: chargepool.Client, pool: FakePool
+) -> None:
+    with pytest.raises(chargepool.PriceAboveCap):
+        client.map(total, rows(2), price_cap_micros_per_wu=PRICE - 1)
+    assert spent_nothing(pool)
+    words = {"price_cap_micros_per_wu": PRICE - 1, "price_start_micros_per_wu": 10, "deadline_s": 60}
+    list(client.map(total, rows(2), wait_for_price=True, **words))
+    request = next(iter(pool.jobs.values())).request
+    assert (request.price_start_micros_per_wu, request.refuses_price_above_cap) == (10, False)
 
 
 def test_a_comparator_per_output_reaches_the_pool(client: chargepool.Client, pool: FakePool) -> None:

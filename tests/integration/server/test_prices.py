@@ -11,6 +11,8 @@ import grpc
 import pytest
 from click.testing import CliRunner
 
+import chargepool
+from chargepool.cli import cli as chargepool_command
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.system import SystemClock
 from pool_protocol.v1 import common_pb2
@@ -255,3 +257,35 @@ def test_a_quote_lives_as_long_as_the_operator_says(
         program_sha256=buyer.admit(), task_count=1, level=common_pb2.VERIFICATION_LEVEL_NONE
     )
     assert buyer.call("GetQuote", ask).expires_at_us == clock.now_us() + 600 * 1_000_000
+
+
+def test_buyers_read_the_price_with_the_sdk_and_its_command(
+    pool: PoolHandle, buyer: FakeBuyer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    job(buyer, "first", cap=BEGIN * 2)
+    clock.advance(us=EPOCH_US)
+    epoch(pool, 2)
+    with chargepool.connect(pool.api_address, token=buyer.principal.token, ca=pool.ca_file) as client:
+        now = client.price()
+        newest, oldest = client.price_history()
+    assert (now.price_micros_per_wu, now.currency, now.is_fixed) == (1_200, "EUR", False)
+    assert now.last_epoch == newest
+    assert (newest.before_micros_per_wu, newest.price_micros_per_wu, newest.target_micros_per_wu) == (
+        BEGIN,
+        1_200,
+        2 * BEGIN,
+    )
+    assert (oldest.epoch_id, oldest.price_micros_per_wu) == (1, BEGIN)
+    token_file = tmp_path / "token"
+    token_file.write_text(buyer.principal.token)
+    token_file.chmod(0o600)
+    where = ["--address", pool.api_address, "--ca", str(pool.ca_file), "--token-file", str(token_file)]
+    told = CliRunner().invoke(chargepool_command, ["price", *where, "--history", "--json"])
+    answer = json.loads(told.stdout)
+    assert answer["price_micros_per_wu"] == 1_200
+    assert [one["epoch_id"] for one in answer["history"]] == [2, 1]
+    in_words = CliRunner().invoke(chargepool_command, ["price", *where, "--history", "--last", "1"]).stdout
+    assert "1200 micro-EUR per WU" in in_words
+    assert "It is on its way to 2000" in in_words
+    assert in_words.count("Z ") == 1

@@ -166,3 +166,46 @@ def test_words_that_contradict_each_other_are_refused(words: dict[str, Any]) -> 
 def test_options_that_no_pool_takes_are_refused(words: dict[str, Any]) -> None:
     with pytest.raises(chargepool.InputRefused):
         JobOptions(**words)
+
+
+# --- caps, start prices, patience ---------------------------------------------------------------
+
+
+def test_a_cap_below_the_price_is_refused_with_both_numbers_before_anything_is_spent() -> None:
+    with pytest.raises(chargepool.PriceAboveCap) as refused:
+        settle(Quoting(per_task=100), price_cap_micros_per_wu=99)
+    assert refused.value.context == {"price_micros_per_wu": "100", "price_cap_micros_per_wu": "99"}
+    assert "100 micro-EUR per WU, above the job's cap of 99" in str(refused.value)
+    assert "wait_for_price=True" in refused.value.next_step
+
+
+def test_a_job_that_may_wait_is_not_refused_and_reserves_by_its_cap() -> None:
+    price = settle(Quoting(per_task=100), price_cap_micros_per_wu=80, waits_for_price=True, tasks=1_000)
+    assert (price.mode, price.price_cap_micros_per_wu) == (common_pb2.PRICE_MODE_SPOT, 80)
+    assert price.budget_micros == with_margin(80_000, 80)
+
+
+def test_a_start_price_goes_with_a_cap_and_a_deadline() -> None:
+    words = {"price_cap_micros_per_wu": 150, "price_start_micros_per_wu": 50, "has_deadline": True}
+    assert settle(Quoting(), **words).price_start_micros_per_wu == 50
+    assert settle(Quoting(), price_cap_micros_per_wu=150).price_start_micros_per_wu == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"price_start_micros_per_wu": 50},
+        {"price_start_micros_per_wu": 50, "price_cap_micros_per_wu": 150},
+        {"price_start_micros_per_wu": 50, "has_deadline": True},
+        {"price_start_micros_per_wu": 151, "price_cap_micros_per_wu": 150, "has_deadline": True},
+        {"price_start_micros_per_wu": -1, "price_cap_micros_per_wu": 150, "has_deadline": True},
+        {"waits_for_price": True},
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused_before_the_pool_is_asked(
+    words: dict[str, Any],
+) -> None:
+    session = Quoting()
+    with pytest.raises(chargepool.InputRefused):
+        settle(session, **words)
+    assert session.asked == []
