@@ -1,7 +1,10 @@
 """Wire messages to facts, in one place. Nothing is judged here; unknown enum values become "unknown"."""
 
+from collections.abc import Sequence
+
 from google.protobuf.message import Message
 
+from pool_protocol.limits import DAY_US
 from pool_protocol.v1 import (
     account_service_pb2 as account,
 )
@@ -14,7 +17,13 @@ from pool_protocol.v1 import (
 from pool_protocol.v1 import (
     market_service_pb2 as market,
 )
+from pool_protocol.v1 import (
+    price_service_pb2 as prices,
+)
 from tui import facts
+
+#: One character each, in a border that says other things too.
+PRICES_SHOWN = 8
 
 _VERDICTS = {
     control.VERDICT_KIND_RUN: facts.Verdict.RUN,
@@ -194,6 +203,21 @@ def vehicle_facts(view: account.VehicleView) -> facts.VehicleFacts:
         agent_version=view.agent_version,
         trusted=view.trusted,
         numeric_class=view.numeric_class,
+    )
+
+
+def price_facts(price: prices.GetPriceResponse, epochs: Sequence[prices.PriceEpoch]) -> facts.PriceFacts:
+    """The price now and in the past day, out of the pool's newest epochs, newest first."""
+    day = [
+        epoch.after_micros_per_wu
+        for epoch in reversed(epochs)
+        if epoch.starts_at_us > price.next_epoch_us - DAY_US - epoch.length_us
+    ]
+    apart = -(-len(day) // PRICES_SHOWN) or 1
+    return facts.PriceFacts(
+        price_micros_per_wu=price.price_micros_per_wu,
+        currency=price.currency,
+        past_day=tuple(day[::-1][::apart][::-1]),
     )
 
 

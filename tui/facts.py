@@ -242,6 +242,16 @@ class VehicleFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceFacts:
+    """What the pool pays for work."""
+
+    price_micros_per_wu: int
+    currency: str
+    past_day: tuple[int, ...] = ()
+    """Prices of the last 24 hours, oldest first, evenly apart; micro-units per WU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountFacts:
     """What the pool says about the owner's account, asked for together."""
 
@@ -249,6 +259,8 @@ class AccountFacts:
     vehicles: tuple[VehicleFacts, ...] = ()
     events: tuple[EventFacts, ...] = ()
     """Newest first."""
+    price: PriceFacts | None = None
+    """None where the pool does not say."""
 
 
 class ReceiptCheck(StrEnum):

@@ -24,6 +24,8 @@ from pool_protocol.v1 import (
     common_pb2,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
+    price_service_pb2,
+    price_service_pb2_grpc,
 )
 from tui import convert, facts
 from tui.gateway import GatewayError
@@ -38,6 +40,8 @@ AGENT_CHANGE_TIMEOUT_S = 10.0
 POOL_TIMEOUT_S = 10.0
 EARNINGS_DAYS = 30
 EVENTS_SHOWN = 50
+#: A day of quarter hours; a pool with shorter epochs shows less of the day.
+PRICE_EPOCHS_ASKED = 96
 RECEIPTS_PER_PAGE = 100
 OPERATOR_ROWS = 200
 #: Reconnect soon: a person is looking.
@@ -182,6 +186,7 @@ class GrpcAccountGateway(_PoolCaller):
         self._clock = clock
         self._stub = account_service_pb2_grpc.AccountServiceStub(channel)
         self._fleet = fleet_service_pb2_grpc.FleetServiceStub(channel)
+        self._prices = price_service_pb2_grpc.PriceServiceStub(channel)
 
     async def account(self) -> facts.AccountFacts:
         earnings = await self._ask(
@@ -201,7 +206,24 @@ class GrpcAccountGateway(_PoolCaller):
             earnings=convert.earnings_facts(earnings),
             vehicles=tuple(map(convert.vehicle_facts, vehicles.vehicles)),
             events=tuple(map(convert.account_event_facts, events.events)),
+            price=await self._price(),
         )
+
+    async def _price(self) -> facts.PriceFacts | None:
+        """Ask for the price; nothing else on the screen waits for a pool that does not tell it."""
+        page = common_pb2.PageRequest(page_size=PRICE_EPOCHS_ASKED)
+        try:
+            price = await self._ask(
+                self._prices.GetPrice(price_service_pb2.GetPriceRequest(), timeout=POOL_TIMEOUT_S)
+            )
+            epochs = await self._ask(
+                self._prices.ListPriceEpochs(
+                    price_service_pb2.ListPriceEpochsRequest(page=page), timeout=POOL_TIMEOUT_S
+                )
+            )
+        except GatewayError:
+            return None
+        return convert.price_facts(price, epochs.epochs)
 
     async def _checker(self) -> ReceiptChecker:
         """Return a checker under the pool's newest root; without a root it says why it checks nothing."""

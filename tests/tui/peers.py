@@ -21,6 +21,8 @@ from pool_protocol.v1 import (
     common_pb2,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
+    price_service_pb2,
+    price_service_pb2_grpc,
 )
 
 control = agent_control_service_pb2
@@ -145,6 +147,9 @@ class FakePool(
         self.overview = admin.GetOverviewResponse(currency="EUR")
         self.jobs: list[Any] = []
         self.payouts: list[admin.PayoutView] = []
+        self.price: price_service_pb2.GetPriceResponse | None = None
+        """None: a pool that does not tell its price."""
+        self.epochs: list[price_service_pb2.PriceEpoch] = []
         self.refusal: PoolError | None = None
         self.calls: list[str] = []
         self.tokens: list[str] = []
@@ -159,6 +164,11 @@ class FakePool(
             _RootOnly(self),  # type: ignore[abstract]
             self._server,
         )
+        if self.price is not None:
+            price_service_pb2_grpc.add_PriceServiceServicer_to_server(
+                _Prices(self),  # type: ignore[abstract]
+                self._server,
+            )
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 
@@ -271,6 +281,21 @@ class FakePool(
     ) -> admin.ListPayoutsResponse:
         await self._admit("ListPayouts", context)
         return admin.ListPayoutsResponse(payouts=self.payouts)
+
+
+class _Prices(price_service_pb2_grpc.PriceServiceServicer):
+    def __init__(self, pool: FakePool) -> None:
+        self._pool = pool
+
+    async def GetPrice(
+        self, request: price_service_pb2.GetPriceRequest, context: Context
+    ) -> price_service_pb2.GetPriceResponse:
+        return self._pool.price or price_service_pb2.GetPriceResponse()
+
+    async def ListPriceEpochs(
+        self, request: price_service_pb2.ListPriceEpochsRequest, context: Context
+    ) -> price_service_pb2.ListPriceEpochsResponse:
+        return price_service_pb2.ListPriceEpochsResponse(epochs=self._pool.epochs[: request.page.page_size])
 
 
 class _RootOnly(fleet_service_pb2_grpc.FleetServiceServicer):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from pool_protocol.errors import CATALOGUE, ErrorCode, PoolError
+from pool_protocol.system import SystemClock
 from pool_protocol.v1 import account_service_pb2 as account
 from pool_protocol.v1 import admin_service_pb2 as admin
 from pool_protocol.v1 import agent_control_service_pb2 as control
 from pool_protocol.v1 import market_service_pb2 as market
-from tests.tui.peers import FakeAgent
+from pool_protocol.v1 import price_service_pb2 as prices
+from tests.tui.peers import FakeAgent, FakePool
 from tui import convert
 from tui.gateway import GatewayError
-from tui.grpc_gateway import GrpcAgentGateway, agent_step, gateway_error
+from tui.grpc_gateway import GrpcAccountGateway, GrpcAgentGateway, agent_step, gateway_error
 
 
 async def test_an_absent_agent_is_unreachable_and_the_error_says_what_to_start(socket: Path) -> None:
@@ -135,3 +138,60 @@ def test_what_the_agent_leaves_out_is_unknown_not_zero() -> None:
 
 def test_job_states_lose_their_prefix() -> None:
     assert convert.job_facts(market.JobView(state=market.JOB_STATE_OPEN)).state == "open"
+
+
+# --- the price ----------------------------------------------------------------------------------
+
+QUARTER_HOUR_US = 900 * 1_000_000
+
+
+def epochs(count: int) -> list[prices.PriceEpoch]:
+    """The newest first, each a micro-unit above the one before."""
+    return [
+        prices.PriceEpoch(
+            epoch_id=number,
+            starts_at_us=number * QUARTER_HOUR_US,
+            length_us=QUARTER_HOUR_US,
+            after_micros_per_wu=100 + number,
+        )
+        for number in range(count, 0, -1)
+    ]
+
+
+def price_now(newest: int) -> prices.GetPriceResponse:
+    return prices.GetPriceResponse(
+        price_micros_per_wu=100 + newest, currency="EUR", next_epoch_us=(newest + 1) * QUARTER_HOUR_US
+    )
+
+
+def test_a_day_of_prices_fits_one_line_and_ends_with_the_newest() -> None:
+    of_a_day = convert.price_facts(price_now(500), epochs(500)[:96])
+    assert of_a_day.past_day == tuple(range(516, 601, 12))
+    assert of_a_day.past_day[-1] == of_a_day.price_micros_per_wu == 600
+    assert convert.price_facts(price_now(3), epochs(3)).past_day == (101, 102, 103)
+    assert convert.price_facts(price_now(0), []).past_day == ()
+
+
+def test_what_is_older_than_a_day_is_not_of_the_day() -> None:
+    after_a_stand_still = [*epochs(1_000)[:2], *epochs(900)[:50]]
+    assert convert.price_facts(price_now(1_000), after_a_stand_still).past_day == (1_099, 1_100)
+
+
+async def test_the_account_knows_the_price_where_the_pool_tells_it() -> None:
+    pool = FakePool()  # type: ignore[abstract] # only the calls that are made
+    pool.epochs = epochs(96)
+    for tells in (True, False):
+        pool.price = price_now(96) if tells else None
+        await pool.start()
+        channel = grpc.aio.insecure_channel(pool.address)
+        gateway = GrpcAccountGateway(channel=channel, address=pool.address, clock=SystemClock())
+        account_now = await gateway.account()
+        await gateway.close()
+        await pool.stop()
+        pool.port = 0
+        if tells:
+            assert account_now.price is not None
+            assert account_now.price.price_micros_per_wu == 196
+            assert len(account_now.price.past_day) == 8
+        else:
+            assert account_now.price is None

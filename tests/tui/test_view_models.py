@@ -23,6 +23,7 @@ from tui.facts import (
     EarningsFacts,
     EnergyFacts,
     PoolLinkFacts,
+    PriceFacts,
     ReasonFacts,
     SignalFacts,
     VehicleFacts,
@@ -474,6 +475,19 @@ def test_gross_minus_fee_minus_electricity_is_net_on_the_screen(gross: int, fee:
         assert net == shown_gross - shown_fee - shown_cost
     elif max(gross, abs(cost)) < MICROS_PER_UNIT:
         assert figures == [gross - fee - cost, fee, cost]
+
+
+def test_the_price_of_work_and_its_past_day_stand_below_the_money() -> None:
+    account = owner_account()
+    assert money_panel(with_account(account), AT).note == ""
+    price = PriceFacts(price_micros_per_wu=1_200, currency="EUR", past_day=(600, 1_200, 900))
+    told = with_account(replace(account, price=price))
+    assert money_panel(told, AT).note == "price 0.0012 EUR/WU ▄█▆ 24 h"
+    both = replace(told, agent=with_agent(agent()).agent)
+    note = money_panel(both, AT).note
+    assert note == "an hour of this car leaves 0.121 EUR · price 0.0012 EUR/WU ▄█▆ 24 h"
+    first_day = with_account(replace(account, price=replace(price, past_day=(1_200,))))
+    assert money_panel(first_day, AT).note == "price 0.0012 EUR/WU"
 
 
 @pytest.mark.parametrize(("gross", "fee"), [(43_850_000, 3_029_999), (1_009_999, 9_999), (5_000_000, 0)])

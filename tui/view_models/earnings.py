@@ -6,10 +6,20 @@ says that electricity is not in it.
 """
 
 from pool_protocol.money import MICROS_PER_UNIT
-from tui.facts import AccountFacts, AgentFacts, BankFacts, EarningsFacts
+from tui.facts import AccountFacts, AgentFacts, BankFacts, EarningsFacts, PriceFacts
 from tui.view_models.panel import Line, PanelView, Span, Tone, dim, good, labelled, line, strong, warn
 from tui.view_models.state import Dashboard, Link, Moment, Phase
-from tui.view_models.text import ago, clean, count, metered, moment, money, shown_cents, sparkline
+from tui.view_models.text import (
+    ago,
+    clean,
+    count,
+    metered,
+    moment,
+    money,
+    price_per_wu,
+    shown_cents,
+    sparkline,
+)
 
 TITLE = "Money"
 DAYS_SHOWN = 14
@@ -48,7 +58,8 @@ def _from_pool(
         ),
     )
     if link.live:
-        return PanelView(title=TITLE, lines=lines, note=hour)
+        note = " · ".join(part for part in (hour, _price(account.price)) if part)
+        return PanelView(title=TITLE, lines=lines, note=note)
     trouble = f", {clean(link.trouble.public)}" if link.trouble else ""
     return PanelView(title=TITLE, lines=lines, note=f"stale, {ago(link.age_us(at))}{trouble}", tone=Tone.WARN)
 
@@ -59,6 +70,14 @@ def _hour(agent: Link[AgentFacts]) -> str:
         return ""
     left = money(agent.facts.energy.net_micros_per_hour, agent.facts.pool.currency)
     return f"an hour of this car leaves {left}"
+
+
+def _price(price: PriceFacts | None) -> str:
+    """Say what a work unit pays now, and how that went in the past day."""
+    if price is None:
+        return ""
+    day = f" {sparkline(list(price.past_day))} 24 h" if len(price.past_day) > 1 else ""
+    return f"price {price_per_wu(price.price_micros_per_wu, price.currency)}{day}"
 
 
 def _in_cents(earnings: EarningsFacts) -> bool:
