@@ -11,8 +11,8 @@ import click
 from chargepool._config import ClientConfig, load_config
 from chargepool._errors import ConfigError
 from pool_protocol.system import SystemClock
+from tui import closing_commands, log_commands, paper_commands, record_commands
 from tui import keymap as keys
-from tui import log_commands, paper_commands, record_commands
 from tui.gateway import Gateways
 from tui.view_models.help_text import key_names
 
@@ -138,6 +138,7 @@ def main(
 
 main.add_command(record_commands.evidence)
 main.add_command(record_commands.appeal)
+main.add_command(closing_commands.close_account)
 main.add_command(paper_commands.statement)
 main.add_command(paper_commands.account)
 main.add_command(log_commands.receipts)

@@ -463,6 +463,47 @@ class ListCloseOutsResponse(_message.Message):
 Global___ListCloseOutsResponse: _TypeAlias = ListCloseOutsResponse  # noqa: Y015
 
 @_typing.final
+class CloseAccountRequest(_message.Message):
+    """Closes the caller's account; its vehicles must be retired."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseAccountRequest: _TypeAlias = CloseAccountRequest  # noqa: Y015
+
+@_typing.final
+class CloseAccountResponse(_message.Message):
+    """Closed, or closing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOSE_OUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def close_out(self) -> Global___CloseOutView:
+        """How far it is."""
+
+    def __init__(
+        self,
+        *,
+        close_out: Global___CloseOutView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_out", b"close_out"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_out", b"close_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseAccountResponse: _TypeAlias = CloseAccountResponse  # noqa: Y015
+
+@_typing.final
 class CloseOutView(_message.Message):
     """An owner who leaves."""
 

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class PayoutServiceStub(object):
     """The rest of a payout's road: what an approver reads, what the bank says, owners who leave. Planning, approving
-    and exporting are AdminService's. Needs a token with the scope "operator".
+    and exporting are AdminService's. Needs a token with the scope "operator", CloseAccount one with "owner".
     """
 
     def __init__(self, channel):
@@ -61,11 +61,16 @@ class PayoutServiceStub(object):
                 request_serializer=pool__protocol_dot_v1_dot_payout__service__pb2.ListCloseOutsRequest.SerializeToString,
                 response_deserializer=pool__protocol_dot_v1_dot_payout__service__pb2.ListCloseOutsResponse.FromString,
                 _registered_method=True)
+        self.CloseAccount = channel.unary_unary(
+                '/pool_protocol.v1.PayoutService/CloseAccount',
+                request_serializer=pool__protocol_dot_v1_dot_payout__service__pb2.CloseAccountRequest.SerializeToString,
+                response_deserializer=pool__protocol_dot_v1_dot_payout__service__pb2.CloseAccountResponse.FromString,
+                _registered_method=True)
 
 
 class PayoutServiceServicer(object):
     """The rest of a payout's road: what an approver reads, what the bank says, owners who leave. Planning, approving
-    and exporting are AdminService's. Needs a token with the scope "operator".
+    and exporting are AdminService's. Needs a token with the scope "operator", CloseAccount one with "owner".
     """
 
     def ReviewPayout(self, request, context):
@@ -103,6 +108,13 @@ class PayoutServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CloseAccount(self, request, context):
+        """Closes the caller's own account, as CloseOut does. Again looks whether it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PayoutServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +143,11 @@ def add_PayoutServiceServicer_to_server(servicer, server):
                     request_deserializer=pool__protocol_dot_v1_dot_payout__service__pb2.ListCloseOutsRequest.FromString,
                     response_serializer=pool__protocol_dot_v1_dot_payout__service__pb2.ListCloseOutsResponse.SerializeToString,
             ),
+            'CloseAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseAccount,
+                    request_deserializer=pool__protocol_dot_v1_dot_payout__service__pb2.CloseAccountRequest.FromString,
+                    response_serializer=pool__protocol_dot_v1_dot_payout__service__pb2.CloseAccountResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'pool_protocol.v1.PayoutService', rpc_method_handlers)
@@ -141,7 +158,7 @@ def add_PayoutServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class PayoutService(object):
     """The rest of a payout's road: what an approver reads, what the bank says, owners who leave. Planning, approving
-    and exporting are AdminService's. Needs a token with the scope "operator".
+    and exporting are AdminService's. Needs a token with the scope "operator", CloseAccount one with "owner".
     """
 
     @staticmethod
@@ -269,6 +286,33 @@ class PayoutService(object):
             '/pool_protocol.v1.PayoutService/ListCloseOuts',
             pool__protocol_dot_v1_dot_payout__service__pb2.ListCloseOutsRequest.SerializeToString,
             pool__protocol_dot_v1_dot_payout__service__pb2.ListCloseOutsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_protocol.v1.PayoutService/CloseAccount',
+            pool__protocol_dot_v1_dot_payout__service__pb2.CloseAccountRequest.SerializeToString,
+            pool__protocol_dot_v1_dot_payout__service__pb2.CloseAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,

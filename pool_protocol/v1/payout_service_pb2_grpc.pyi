@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class PayoutServiceStub:
     """The rest of a payout's road: what an approver reads, what the bank says, owners who leave. Planning, approving
-    and exporting are AdminService's. Needs a token with the scope "operator".
+    and exporting are AdminService's. Needs a token with the scope "operator", CloseAccount one with "owner".
     """
 
     @_typing.overload
@@ -45,11 +45,13 @@ class PayoutServiceStub:
     """Closes an owner's account: from now on paid below the threshold, to the cent. Again looks whether it is done."""
     ListCloseOuts: _grpc.UnaryUnaryMultiCallable[_payout_service_pb2.ListCloseOutsRequest, _payout_service_pb2.ListCloseOutsResponse]
     """Owners who leave or have left, newest first."""
+    CloseAccount: _grpc.UnaryUnaryMultiCallable[_payout_service_pb2.CloseAccountRequest, _payout_service_pb2.CloseAccountResponse]
+    """Closes the caller's own account, as CloseOut does. Again looks whether it is done."""
 
 @_typing.type_check_only
 class PayoutServiceAsyncStub(PayoutServiceStub):
     """The rest of a payout's road: what an approver reads, what the bank says, owners who leave. Planning, approving
-    and exporting are AdminService's. Needs a token with the scope "operator".
+    and exporting are AdminService's. Needs a token with the scope "operator", CloseAccount one with "owner".
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -63,10 +65,12 @@ class PayoutServiceAsyncStub(PayoutServiceStub):
     """Closes an owner's account: from now on paid below the threshold, to the cent. Again looks whether it is done."""
     ListCloseOuts: _aio.UnaryUnaryMultiCallable[_payout_service_pb2.ListCloseOutsRequest, _payout_service_pb2.ListCloseOutsResponse]  # type: ignore[assignment]
     """Owners who leave or have left, newest first."""
+    CloseAccount: _aio.UnaryUnaryMultiCallable[_payout_service_pb2.CloseAccountRequest, _payout_service_pb2.CloseAccountResponse]  # type: ignore[assignment]
+    """Closes the caller's own account, as CloseOut does. Again looks whether it is done."""
 
 class PayoutServiceServicer(metaclass=_abc_1.ABCMeta):
     """The rest of a payout's road: what an approver reads, what the bank says, owners who leave. Planning, approving
-    and exporting are AdminService's. Needs a token with the scope "operator".
+    and exporting are AdminService's. Needs a token with the scope "operator", CloseAccount one with "owner".
     """
 
     @_abc_1.abstractmethod
@@ -108,5 +112,13 @@ class PayoutServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payout_service_pb2.ListCloseOutsResponse, _abc.Awaitable[_payout_service_pb2.ListCloseOutsResponse]]:
         """Owners who leave or have left, newest first."""
+
+    @_abc_1.abstractmethod
+    def CloseAccount(
+        self,
+        request: _payout_service_pb2.CloseAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payout_service_pb2.CloseAccountResponse, _abc.Awaitable[_payout_service_pb2.CloseAccountResponse]]:
+        """Closes the caller's own account, as CloseOut does. Again looks whether it is done."""
 
 def add_PayoutServiceServicer_to_server(servicer: PayoutServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

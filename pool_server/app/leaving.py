@@ -1,10 +1,10 @@
 """Owners who leave: paid below their threshold, to the cent; the last fraction of a cent goes to rounding.
 
-An owner leaves when all its vehicles are retired and an operator closes the account. From then on every run
-pays whatever whole cents there are. Once nothing is held, questioned or under way, what is less than a cent
-is booked to the pool's rounding account (code 530), where the books show it for ever. Money that comes later
-(a payment that came back, an appeal) is paid the same way. Who has a vehicle again is an owner like any
-other.
+An owner leaves when all its vehicles are retired and the account is closed, by itself or an operator. From
+then on every run pays whatever whole cents there are. Once nothing is held, questioned or under way, what is
+less than a cent is booked to the pool's rounding account (code 530), where the books show it for ever. Money
+that comes later (a payment that came back, an appeal) is paid the same way. Who has a vehicle again is an
+owner like any other.
 """
 
 from collections.abc import Iterable
@@ -41,8 +41,8 @@ class LeavingView:
     """Why the next run cannot pay it, in words; empty when it can."""
 
 
-def close_out(uow: UnitOfWork, *, owner_id: str, operator_id: str, now_us: int) -> LeavingView:
-    """Close an owner's account; doing it again looks whether it is done.
+def close_out(uow: UnitOfWork, *, owner_id: str, asked_by: str, now_us: int) -> LeavingView:
+    """Close an owner's account, as the owner or an operator asks; again looks whether it is done.
 
     Raises:
         PoolError: NOT_FOUND; INVALID_STATE while the owner has vehicles that are not retired.
@@ -56,7 +56,7 @@ def close_out(uow: UnitOfWork, *, owner_id: str, operator_id: str, now_us: int) 
             context={"vehicle_id": active[0]},
         )
     if uow.banks.leaving(owner_id) is None:
-        uow.banks.add_leaving(Leaving(owner_id=owner_id, asked_by=operator_id, asked_at_us=now_us))
+        uow.banks.add_leaving(Leaving(owner_id=owner_id, asked_by=asked_by, asked_at_us=now_us))
     finish_leaving(uow, [owner_id], now_us=now_us)
     found = uow.banks.leaving(owner_id)
     if found is None:

@@ -165,7 +165,7 @@ def _close(remote: Remote, owner: str) -> pb.CloseOutView:
             error.code,
             f"{owner} still has vehicles, {error.context.get('vehicle_id', '')} for one.",
             context=error.context,
-            advice="The owner retires them in the dashboard; then run this again.",
+            advice="The owner closes the account with `pool-tui close-account`, which retires them.",
         ) from error
     return answer.close_out
 

@@ -82,9 +82,18 @@ class PayoutServicer(payout_service_pb2_grpc.PayoutServiceServicer):
         owner_id = ids.parse_owner_id(request.owner_id)
         operator_id, now_us = current_caller().principal_id, self._store.now_us()
         view = await self._store.write(
-            lambda uow: close_out(uow, owner_id=owner_id, operator_id=operator_id, now_us=now_us)
+            lambda uow: close_out(uow, owner_id=owner_id, asked_by=operator_id, now_us=now_us)
         )
         return pb.CloseOutResponse(close_out=convert_payout.close_out_view(view, currency=self._currency))
+
+    async def CloseAccount(
+        self, request: pb.CloseAccountRequest, context: _Context
+    ) -> pb.CloseAccountResponse:
+        owner_id, now_us = current_caller().principal_id, self._store.now_us()
+        view = await self._store.write(
+            lambda uow: close_out(uow, owner_id=owner_id, asked_by=owner_id, now_us=now_us)
+        )
+        return pb.CloseAccountResponse(close_out=convert_payout.close_out_view(view, currency=self._currency))
 
     async def ListCloseOuts(
         self, request: pb.ListCloseOutsRequest, context: _Context

@@ -147,7 +147,8 @@ _SERVICES: dict[str, dict[str, Rule]] = {
     f"{_PACKAGE}.PayoutService": dict.fromkeys(
         ("ReviewPayout", "ImportBankStatus", "ListBankReports", "CloseOut", "ListCloseOuts"),
         Rule(_API, Who.OPERATOR),
-    ),
+    )
+    | {"CloseAccount": Rule(_API, Who.OWNER)},
     f"{_PACKAGE}.PriceService": {
         "GetPrice": Rule(_BOTH, Who.MEMBER),
         "ListPriceEpochs": Rule(_BOTH, Who.MEMBER),

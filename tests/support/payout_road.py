@@ -119,9 +119,7 @@ class Road(Books):
         )
 
     def leave(self, owner: str) -> LeavingView:
-        return self.run(
-            lambda uow: close_out(uow, owner_id=owner, operator_id="operator_a", now_us=self.now_us)
-        )
+        return self.run(lambda uow: close_out(uow, owner_id=owner, asked_by="operator_a", now_us=self.now_us))
 
 
 def net(gross_micros: int) -> int:

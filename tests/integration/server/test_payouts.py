@@ -21,6 +21,7 @@ from tests.support.bank import read_order, status_report
 from tests.support.clock import ManualClock
 from tests.support.fake_car import FakeBuyer, FakeCar, vet_without_jax
 from tests.support.pool import PoolHandle, PrincipalHandle, running_pool
+from tui import cli as tui_cli
 
 IBAN = "DE89370400440532013000"
 #: What two tasks pay: two WU at the tests' price, less the fee.
@@ -183,9 +184,16 @@ def test_the_road_to_the_bank_and_back(pool: PoolHandle, clock: ManualClock, tmp
     assert isinstance(refusal_of_commands, PoolError)
     assert refusal_of_commands.code is ErrorCode.INVALID_STATE
     assert lukasz.vehicle.vehicle_id in refusal_of_commands.detail
-    pool.account().RetireVehicle(
-        account_pb.RetireVehicleRequest(vehicle_id=lukasz.vehicle.vehicle_id), metadata=lukasz.owner.metadata
-    )
+    token_file = tmp_path / "owner.token"
+    token_file.write_text(lukasz.owner.token)
+    where = ["--address", pool.api_address, "--ca-file", str(pool.ca_file), "--token-file", str(token_file)]
+    unsure = CliRunner().invoke(tui_cli.main, [*where, "close-account"], input="n\n")
+    assert "Retire lukasz, for good, and close the account?" in unsure.output
+    assert unsure.exit_code != 0
+    left = CliRunner().invoke(tui_cli.main, [*where, "close-account", "--yes"])
+    assert "The next payout run pays 1.80 EUR." in left.output, left.output
+    again = json.loads(CliRunner().invoke(tui_cli.main, [*where, "close-account", "--json"]).output)
+    assert (again["owner_id"], again["asked_by"], again["closed_at_us"]) == (owner_id, owner_id, 0)
     assert "not yet" in planner.says("payouts", "close-out", owner_id)
     assert planner.json("payouts", "close-out")["close_outs"][0]["available_micros"] == EARNED_MICROS
     assert owner_id in planner.says("payouts", "close-out")
