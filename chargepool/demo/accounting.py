@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 
 import grpc
 
+from chargepool.demo import bank
 from chargepool.demo.cast import Part
 from chargepool.demo.journals import export_journals
 from chargepool.demo.processes import DemoFailed
@@ -85,8 +83,9 @@ def settle_and_check(world: World, keys: TrustedKeys, pool_id: str, *, say: Call
     verified = sum(car.receipts_verified for car in cars)
     say(f"{verified} receipts verified against the pool's signed keys, offline")
     payout, file = pay_out(world, say=say)
-    rows = list(csv.DictReader(io.StringIO(file.decode())))
-    in_file = sum(int(Decimal(row["amount"]).scaleb(6)) for row in rows)
+    order = bank.read_order(file)
+    in_file = sum(order.amounts_micros)
+    bank.settle(world, order, say=say)
     with world.channel(world.operator_token) as channel:
         admin = admin_service_pb2_grpc.AdminServiceStub(channel)
         checked = admin.CheckLedger(admin_service_pb2.CheckLedgerRequest(), timeout=CALL_TIMEOUT_S)
@@ -108,7 +107,7 @@ def settle_and_check(world: World, keys: TrustedKeys, pool_id: str, *, say: Call
         ledger_sum_micros=checked.sum_micros,
         ledger_checks=len(checked.checks),
         payout_total_micros=payout.total_micros,
-        payout_rows=len(rows),
+        payout_rows=len(order.amounts_micros),
         payout_file=file,
         payout_id=payout.payout_id,
         liar_story=list(evidence.story),

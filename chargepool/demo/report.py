@@ -55,5 +55,5 @@ def print_books(console: Console, books: Books, outcome: JobOutcome) -> None:
     held = "all hold" if books.ledger_ok else "VIOLATED"
     console.line(f"  invariants of the books       {books.ledger_checks} checked, {held}")
     paid = f"{euros(books.payout_total_micros)} EUR to {books.payout_rows} owners"
-    console.line(f"  {books.payout_id} as CSV              {paid}")
+    console.line(f"  {books.payout_id} as SEPA file        {paid}")
     console.line()

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 
 from chargepool._channel import open_channel
-from chargepool.demo.cast import Car, Part, charging, write_script, write_signals
+from chargepool.demo.cast import Car, Part, charging, iban_of, write_script, write_signals
 from chargepool.demo.processes import DemoFailed, Household, Program, free_port, run_to_end
 from pool_protocol import amounts
 from pool_protocol.v1 import (
@@ -39,6 +39,11 @@ POOL_SETTINGS = """
 # Written by the demo: a dispute window that is short, though long enough for a look-back; a price at which
 # minutes of work make cents.
 posted_price_micros_per_wu = {price}
+# Owners are paid by SEPA file, from an account of a bank code that no bank has.
+payout_debtor_name = "Chargepool demo"
+payout_debtor_iban = "{iban}"
+payout_debtor_town = "Berlin"
+payout_debtor_country = "DE"
 # The accounts at the end are of one price.
 price_mode = "fixed"
 fee_ppm = 100000
@@ -123,7 +128,7 @@ def build_world(directory: Path, household: Household, cars: list[Car], *, say: 
     data = directory / "pool"
     run_to_end(command_of("pool_server.cli", "init", "--data", str(data), "--json"))
     settings = data / "pool.toml"
-    mine = POOL_SETTINGS.format(price=PRICE_MICROS_PER_WU)
+    mine = POOL_SETTINGS.format(price=PRICE_MICROS_PER_WU, iban=iban_of(1))
     ours = set(tomllib.loads(mine))
     kept = [line for line in settings.read_text().splitlines() if line.split("=")[0].strip() not in ours]
     settings.write_text(mine + "\n".join(kept) + "\n")
