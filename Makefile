@@ -51,6 +51,10 @@ payout-bar: $(VENV)/.dev-installed ## pays owners with hostile names through a b
 bench-certificate: $(VENV)/.dev-installed ## certified products of 1024 x 1024: overhead, lies refused (a few minutes)
 	@$(BIN)/python -m benchmarks.certificate
 
+.PHONY: bench-ledger
+bench-ledger: $(VENV)/.dev-installed ## task settlements per second, durable, on SQLite and PostgreSQL, and the floor beneath (ROUNDS=5)
+	@$(BIN)/python -m benchmarks.ledger_throughput --rounds $(or $(ROUNDS),5) $(if $(DATABASE_URL),--database-url $(DATABASE_URL))
+
 .PHONY: bench-clearing
 bench-clearing: $(VENV)/.dev-installed ## the auction and the price's limiter on random books, each held against an oracle (BOOKS=30000)
 	@$(BIN)/python -m benchmarks.clearing --books $(or $(BOOKS),30000) --seed $(or $(SEED),1)

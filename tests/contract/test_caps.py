@@ -1,5 +1,9 @@
 """Caps hold in the database: of accounts and tokens, in all and by month, whoever reserves, however many."""
 
+import contextlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +24,7 @@ from pool_server.store.group_commit import GroupCommitWriter
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support import databases
 from tests.support.books import Books, settlement
+from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.usefixtures("on_both_databases")
 
@@ -390,6 +395,39 @@ def test_sixty_four_submitters_never_reserve_more_than_the_cap_and_as_many_succe
     assert succeeded == 10_000 // 300
     assert used(books)[TOKEN if capped == "token" else BUYER, EVER] == 33 * 300
     assert -books.balances()["bank:main"] - books.balances()["buyer:buyer_b:available"] == 33 * 300
+    assert_caps_are_the_books(books)
+
+
+# To SQLite they are what writers of one process are, above, and each costs a second to start.
+@pytest.mark.parametrize("on_both_databases", ["postgresql"], indirect=True)
+def test_two_processes_with_thirty_two_submitters_each_never_reserve_more_than_the_cap(
+    books: Books, tmp_path: Path
+) -> None:
+    cap(books, 10_000)
+    environment = {**os.environ, databases.URL: databases.url_at(tmp_path / "pool.sqlite3")}
+    command = [sys.executable, "-m", "tests.support.cap_submitters"]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*command, str(first), str(SUBMITTERS // 2), "300", BUYER, TOKEN],
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for first in (1, 101)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        answers = [process.communicate("go\n", timeout=60)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sum(int(answer) for answer in answers) == 10_000 // 300
+    assert used(books)[BUYER, EVER] == 33 * 300
     assert_caps_are_the_books(books)
 
 

@@ -48,7 +48,7 @@ def sigkill(_statement: str) -> None:
 @contextmanager
 def faulty(engine: Engine, fault: Fault) -> Iterator[Fault]:
     """Let everything that this process sends to a database pass by a fault."""
-    run, stream = Driver.run, Driver.stream
+    run, load, stream = Driver.run, Driver.load, Driver.stream
 
     def counted_run(self: Driver, statement: str, parameters: Sequence[Any] = ()) -> Answer:
         fault.pass_(statement)
@@ -57,6 +57,10 @@ def faulty(engine: Engine, fault: Fault) -> Iterator[Fault]:
     def counted_run_many(self: Driver, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         # One at a time, so that half of them may have been written.
         return sum(counted_run(self, statement, row).rowcount for row in rows)
+
+    def counted_load(self: Driver, table: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
+        fault.pass_(f"COPY {table}")
+        load(self, table, columns, rows)
 
     def counted_stream(
         self: Driver, statement: str, parameters: Sequence[Any], *, size: int
@@ -75,6 +79,7 @@ def faulty(engine: Engine, fault: Fault) -> Iterator[Fault]:
     with (
         mock.patch.object(Driver, "run", counted_run),
         mock.patch.object(Driver, "run_many", counted_run_many),
+        mock.patch.object(Driver, "load", counted_load),
         mock.patch.object(Driver, "stream", counted_stream),
     ):
         try:
