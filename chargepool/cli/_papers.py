@@ -7,7 +7,9 @@ import click
 
 from chargepool._papers import PaperDesk
 from chargepool.cli._connection import Connection, connection_options, emit, json_option, say
+from pool_protocol import amounts
 from pool_protocol.particulars_options import changed, particulars_options, plain, shown
+from pool_protocol.system import SystemClock
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -43,17 +45,19 @@ def invoice(*, month: str, out: Path, connection: Connection, as_json: bool) -> 
 @click.command(
     epilog="""\b
 Examples:
-  chargepool usage --focus usage.csv --month 2026-11
+  chargepool usage --focus usage.csv
+  chargepool usage --focus november.csv --month 2026-11
   chargepool usage --focus year.csv --month 2026-01 --until 2026-12
 """
 )
 @click.option("--focus", required=True, type=_FILE, help="Write the usage in the FOCUS 1.2 format here.")
-@click.option("--month", required=True, help="The first month, for example 2026-11, UTC.")
+@click.option("--month", default="", help="The first month, for example 2026-11, UTC. Default: this one.")
 @click.option("--until", default="", help="The last month; default: the first.")
 @connection_options
 @json_option
 def usage(*, focus: Path, month: str, until: str, connection: Connection, as_json: bool) -> None:
     """Write what verified work cost, job by job and day by day, for cost tools."""
+    month = month or amounts.iso_date(SystemClock().now_us())[:7]
     with PaperDesk(connection.config()) as desk:
         file = desk.usage(month, until)
     _write(focus, file.content)

@@ -669,7 +669,7 @@ class StatementLine(_message.Message):
     at_us: _builtins.int
     """When, microseconds since the epoch, UTC."""
     kind: _builtins.str
-    """work, unpaid, release, payout, payout_returned, clawback, correction."""
+    """work, unpaid, release, payout, payout_returned, appeal, goodwill, correction."""
     reference: _builtins.str
     """Attempt, payout or transfer that it stands for."""
     work_uwu: _builtins.int

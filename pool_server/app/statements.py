@@ -23,6 +23,8 @@ _KIND_OF_CODE = {
     TransferCode.UPHELD.value: LineKind.RELEASE,
     TransferCode.PAYOUT.value: LineKind.PAYOUT,
     TransferCode.PAYOUT_RETURNED.value: LineKind.PAYOUT_RETURNED,
+    TransferCode.APPEALED.value: LineKind.APPEAL,
+    TransferCode.GOODWILL.value: LineKind.GOODWILL,
 }
 
 

@@ -41,6 +41,10 @@ class LineKind(StrEnum):
     RELEASE = "release"
     PAYOUT = "payout"
     PAYOUT_RETURNED = "payout_returned"
+    APPEAL = "appeal"
+    """A rejection was overturned: the pool pays for the result."""
+    GOODWILL = "goodwill"
+    """A gift of the pool."""
     CORRECTION = "correction"
 
 

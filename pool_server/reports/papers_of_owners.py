@@ -34,6 +34,8 @@ _MOVES = {
     "release": "Released: its dispute window is over",
     "payout": "Paid out, or on its way to the bank",
     "payout_returned": "Payouts that came back",
+    "appeal": "Rejections that were overturned",
+    "goodwill": "Gifts of the pool",
     "correction": "Corrections and others",
 }
 #: Millijoules in a millionth of a kWh.

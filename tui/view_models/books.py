@@ -52,6 +52,8 @@ _KINDS = {
     "payout": "paid out",
     "payout_returned": "payout returned",
     "clawback": "taken back",
+    "appeal": "appeal granted",
+    "goodwill": "gift of the pool",
     "correction": "correction",
 }
 

@@ -320,6 +320,8 @@ def test_the_buyers_commands(month: Month, tmp_path: Path, capsys: pytest.Captur
     assert "Nothing was paid in or used in 2020-01" in capsys.readouterr().err
     run(buyer_cli, ["usage", "--focus", str(usage), "--month", month.month, *options])
     assert rows(usage.read_bytes())[0]["ProviderName"] == "Rechenpool GmbH"
+    run(buyer_cli, ["usage", "--focus", str(usage), *options])
+    assert len(usage.read_bytes().splitlines()) >= 1, "this month by the machine's own clock"
     run(buyer_cli, ["account", "set", "--locale", "fr_FR", *options])
     assert "locale        fr_FR" in run(buyer_cli, ["account", "show", *options]).output
     balance = run(buyer_cli, ["balance", *options]).output

@@ -87,6 +87,9 @@ def test_a_statement_is_the_sum_of_its_lines_and_of_the_ledgers_entries(
 
     changes = [line for line in statement.lines if line.kind not in {LineKind.WORK, LineKind.UNPAID}]
     assert len(changes) == len(of_month)
+    codes = {LineKind.GOODWILL: TransferCode.GOODWILL, LineKind.PAYOUT_RETURNED: TransferCode.PAYOUT_RETURNED}
+    for kind, code in codes.items():
+        assert sum(line.kind is kind for line in changes) == sum(one.code == code for one in of_month)
     assert sum(line.net_micros for line in changes) == sum(
         one.amount_micros if one.credit == available else -one.amount_micros for one in of_month
     )
