@@ -18,7 +18,7 @@ REGULAR, BOLD = "ChargepoolSans", "ChargepoolSans-Bold"
 BOX = "\N{WHITE SQUARE}"
 NOT_SHOWN = (
     f"{BOX} stands for a character that this paper's type face cannot show; "
-    "the CSV of the same figures has it."
+    "the account has it as it was typed."
 )
 _FILES = {REGULAR: "DejaVuSans.ttf", BOLD: "DejaVuSans-Bold.ttf"}
 _FOLDER = Path(__file__).parent / "fonts"
