@@ -132,8 +132,12 @@ def test_a_start_price_and_the_patience_to_wait_reach_the_pool(
     with pytest.raises(chargepool.PriceAboveCap):
         client.map(total, rows(2), price_cap_micros_per_wu=PRICE - 1)
     assert spent_nothing(pool)
-    words = {"price_cap_micros_per_wu": PRICE - 1, "price_start_micros_per_wu": 10, "deadline_s": 60}
-    list(client.map(total, rows(2), wait_for_price=True, **words))
+    list(
+        client.map(
+            total, rows(2), price_cap_micros_per_wu=PRICE - 1, price_start_micros_per_wu=10, deadline_s=60,
+            wait_for_price=True,
+        )
+    )  # fmt: skip
     request = next(iter(pool.jobs.values())).request
     assert (request.price_start_micros_per_wu, request.refuses_price_above_cap) == (10, False)
 
