@@ -184,7 +184,6 @@ class Agent:
                 self.probe_ended()
             self._apply(VerdictGiven(evaluation.verdict))
             self._news.verdict(before, evaluation.verdict)
-            self._mark_changed()
         self._settle_recovered()
 
     def set_switches(self, switches: OwnerSwitches) -> None:
@@ -394,7 +393,6 @@ class Agent:
             self._economy.spent(outcome.energy)
             self._mark_changed()
             return
-        self._economy.learn(outcome)
         now_ns = self._clock.monotonic_ns()
         if self._last_outcome_ns is not None:
             self._pace.took((now_ns - self._last_outcome_ns) / _NS_PER_S)
@@ -404,12 +402,14 @@ class Agent:
         if outcome.outcome is not Outcome.COMPLETED:
             self.happened(outcome.reason, f"Attempt {outcome.attempt_id}: {outcome.outcome}.")
         if self._link is not None and self._link.desk.take(outcome):
+            self._economy.learn(outcome)
             self._link.flush_soon()
+        else:  # cancelled meanwhile: nobody is told of it
+            self._economy.spent(outcome.energy)
         self._mark_changed()
 
     def progressed(self, attempt_id: int, share: float) -> None:
         """The running attempt has come this far."""
-        del attempt_id
         self._mood.attempt_progress = share
         self._mark_changed()
 

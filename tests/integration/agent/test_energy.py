@@ -206,3 +206,27 @@ async def test_an_attempt_that_is_killed_says_what_it_took(
     assert results[11].energy_mj > 0
     assert results[12].energy_source == common_pb2.ENERGY_SOURCE_UNSPECIFIED
     await until(lambda: rig.agent.snapshot().energy.watts == 0)
+
+
+async def test_what_a_cancelled_attempt_took_is_the_cars_own_and_no_result_says_it(
+    fleet: FakeFleet, tmp_path: Path, rigs: list[Rig]
+) -> None:
+    rig = rig_at(tmp_path, "slow", "0.2")
+    rigs.append(rig)
+    identity = fleet.identity()
+    await rig.start(identity)
+    rig.charge()
+    await until(
+        lambda: any(request.want.attempts_max for request in fleet.requests), what="the probe is over"
+    )
+    now_us = rig.clock.now_us()
+    before = await rig.journal(lambda journal: journal.energy_today(now_us=now_us))
+    fleet.offers = [fleet.lease(1, 11, 12)]
+    await until(lambda: rig.agent._driver.running_attempt == 11)
+    fleet.pushes.put_nowait(pb.ExchangeResponse(cancel=pb.Cancel(attempt_ids=[11], reason="TASK_DECIDED")))
+    await until(lambda: 12 in fleet.results())
+
+    assert 11 not in fleet.results()
+    after = await rig.journal(lambda journal: journal.energy_today(now_us=now_us))
+    # 3,600 W for two tenths of a second, at least.
+    assert after.energy_mj - before.energy_mj >= fleet.results()[12].energy_mj + 720_000
