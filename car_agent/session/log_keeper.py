@@ -40,7 +40,9 @@ _PAGE: Final = 500
 _PAGES_MAX: Final = 20
 #: A pool that has verified nothing new is still asked for its head so often.
 _IDLE_US: Final = 3_600_000_000
-_SOON_US: Final = 60_000_000
+#: After it has: so often, until a head was signed since, or this long.
+_SOON_US: Final = 30_000_000
+_SETTLED_US: Final = 600_000_000
 #: Own receipts that are looked up in a log that was rewritten, to say what was done to them.
 _SAMPLE: Final = 200
 
@@ -60,25 +62,34 @@ class LogKeeper:
         self._on_event = on_event
         self._looked_at_us = 0
         self._seen_attempts = -1
+        self._changed_at_us = 0
+        self._head_at_us = 0
         self._told: set[str] = set()
 
     async def look_when_due(
         self, stub: "LogServiceAsyncStub", identity: Identity, *, verified_attempts: int
     ) -> None:
-        """Look when more was verified since the last look, a minute apart; else every hour.
+        """Look at once, then every half minute while a head over what was verified is awaited, else hourly.
 
         Raises:
             PoolError: as `look`.
         """
         now_us = self._clock.now_us()
-        wait_us = _SOON_US if verified_attempts != self._seen_attempts else _IDLE_US
-        if self._seen_attempts >= 0 and 0 <= now_us - self._looked_at_us < wait_us:
+        if verified_attempts != self._seen_attempts:
+            self._seen_attempts, self._changed_at_us = verified_attempts, now_us
+        is_awaited = self._head_at_us < self._changed_at_us and now_us < self._changed_at_us + _SETTLED_US
+        wait_us = _SOON_US if is_awaited else _IDLE_US
+        if self._looked_at_us and 0 <= now_us - self._looked_at_us < wait_us:
             return
-        await self.look(stub, identity)
-        self._looked_at_us, self._seen_attempts = now_us, verified_attempts
+        head = await self.look(stub, identity)
+        self._looked_at_us = now_us
+        self._head_at_us = 0 if head is None else head.timestamp_us
 
-    async def look(self, stub: "LogServiceAsyncStub", identity: Identity) -> None:
+    async def look(self, stub: "LogServiceAsyncStub", identity: Identity) -> TreeHead | None:
         """Ask for the newest head, check it, and take up the vehicle's receipts under it.
+
+        Returns:
+            The head; None where there is none, or it does not hold.
 
         Raises:
             PoolError: the code of a call that failed and may succeed later; KEY_UNKNOWN when a head is
@@ -93,11 +104,12 @@ class LogKeeper:
 
         try:
             async with self._opened(identity) as look:
-                await look.follow_and_fetch(call)
+                return await look.follow_and_fetch(call)
         except PoolError as error:
             if error.retryable or error.code is ErrorCode.KEY_UNKNOWN:
                 raise
             await self.refused(error, identity)
+        return None
 
     async def refused(self, error: PoolError, identity: Identity) -> None:
         """Tell that the pool has no log any more, or that what it sends proves nothing."""
@@ -139,11 +151,12 @@ class _Look:
     clock: Clock
     tell: _Tell
 
-    async def follow_and_fetch(self, call: _Call) -> None:
-        """Check the head, then take up the receipts under it."""
+    async def follow_and_fetch(self, call: _Call) -> TreeHead | None:
+        """Check the head, then take up the receipts under it; return it if it holds."""
         head = await self._follow(call)
         if head is not None:
             await self._fetch(call, head)
+        return head
 
     # --- the head ------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import grpc.aio
@@ -15,9 +16,11 @@ from car_agent.journal.store import Journal
 from car_agent.journal.thread import JournalThread
 from car_agent.session.care import Caretaker
 from car_agent.session.log_keeper import LogKeeper
+from pool_protocol.transparency import TreeHead
 from pool_protocol.v1 import admin_service_pb2, fleet_service_pb2_grpc, log_service_pb2_grpc
 from tests.integration.transparency.dishonest import served, until
-from tests.integration.transparency.play import CLOCK, Story, newest_head, work
+from tests.integration.transparency.play import CLOCK, Story, Watcher, newest_head, work
+from tests.support.clock import ManualClock
 from tests.support.pool import PoolHandle
 
 WAIT_S = 20.0
@@ -79,6 +82,40 @@ class Cared:
 
     def close(self) -> None:
         self._journal.close()
+
+
+class _Counting(LogKeeper):
+    """A keeper whose looks are counted; each finds a head of a given time."""
+
+    def __init__(self, clock: ManualClock, head: TreeHead) -> None:
+        super().__init__(Path("never opened"), clock=clock, on_event=lambda _code, _sentence: None)
+        self.looks = 0
+        self.head: TreeHead | None = head
+
+    async def look(self, stub: object, identity: object) -> TreeHead | None:
+        self.looks += 1
+        return self.head
+
+
+def test_it_looks_soon_while_a_head_over_new_receipts_is_awaited_and_else_hourly(watcher: Watcher) -> None:
+    clock, head = ManualClock(), watcher.head()
+    keeper = _Counting(clock, replace(head, timestamp_us=clock.now_us()))
+
+    def looks(seconds: int, *, verified: int) -> int:
+        """Looks within some seconds of a caretaker that comes by every ten."""
+        before = keeper.looks
+        for _ in range(seconds // 10):
+            asyncio.run(keeper.look_when_due(None, None, verified_attempts=verified))  # type: ignore[arg-type]
+            clock.advance(seconds=10)
+        return keeper.looks - before
+
+    assert looks(3_600, verified=3) == 1  # at once, and the head is as young as what it knows
+    assert looks(3_600, verified=3) == 1
+    assert looks(120, verified=4) == 4  # no head was signed since
+    keeper.head = replace(head, timestamp_us=clock.now_us())
+    assert looks(1_200, verified=4) == 1
+    keeper.head = None  # a pool without a log is not asked for ever
+    assert looks(1_200, verified=5) <= 22
 
 
 def test_the_receipts_of_a_car_that_connects_are_taken_up_by_themselves(
