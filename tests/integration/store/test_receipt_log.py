@@ -23,8 +23,6 @@ from pool_server.core import receipt_log as hashes_kept
 from tests.support.books import Books, settlement
 from tests.support.databases import intrude
 
-pytestmark = pytest.mark.usefixtures("on_both_databases")
-
 TILE = hashes_kept.TILE_LEAVES
 
 
@@ -61,6 +59,7 @@ def books(tmp_path: Path) -> Books:
     return Books(tmp_path / "pool.sqlite3")
 
 
+@pytest.mark.usefixtures("on_both_databases")
 def test_proofs_are_those_of_the_naive_tree_over_tiles_and_their_ragged_end(books: Books) -> None:
     sizes: list[int] = []
     written = 0
@@ -187,6 +186,7 @@ def test_a_log_that_was_rewritten_is_not_signed(books: Books, forgery: str) -> N
         keep(books)
 
 
+@pytest.mark.usefixtures("on_both_databases")
 @pytest.mark.parametrize("table", ["log_tiles", "log_nodes", "log_heads"])
 def test_what_the_log_holds_stays(books: Books, table: str) -> None:
     write(books, 1, TILE)
@@ -200,6 +200,7 @@ def _key(table: str) -> str:
     return {"log_tiles": "tile_index", "log_nodes": "node_id", "log_heads": "tree_size"}[table]
 
 
+@pytest.mark.usefixtures("on_both_databases")
 def test_two_heads_of_one_size_cannot_be_written(books: Books) -> None:
     write(books, 1, 1)
     keep(books)

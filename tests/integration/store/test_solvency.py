@@ -23,8 +23,6 @@ from pool_server.ports.receipt_log import SolvencyRow
 from tests.integration.store.test_receipt_log import PlainSigner
 from tests.support.books import Books
 
-pytestmark = pytest.mark.usefixtures("on_both_databases")
-
 SECRET = bytes(range(32))
 SIGNER = PlainSigner()
 
@@ -73,6 +71,7 @@ def test_a_statement_is_the_ledger_at_one_sequence_number(books: Books) -> None:
     assert books.run(lambda uow: uow.solvency.statement(1)) == books.run(lambda uow: uow.solvency.last())
 
 
+@pytest.mark.usefixtures("on_both_databases")
 def test_everyone_s_balance_is_proved_from_what_was_kept(books: Books) -> None:
     facts = enter(books, 10**6).facts
     books.earn("owner_a", [5_000], first_attempt=9)  # later money is not in it
@@ -96,6 +95,7 @@ def test_everyone_s_balance_is_proved_from_what_was_kept(books: Books) -> None:
     assert sum(balances.values()) == facts.liabilities_micros
 
 
+@pytest.mark.usefixtures("on_both_databases")
 def test_one_a_day_is_made_once_a_figure_was_entered(books: Books) -> None:
     assert daily(books) == 0
     assert books.run(lambda uow: get_statement(uow, date="")) is None
@@ -144,6 +144,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert books.scalar("SELECT COUNT(*) FROM solvency_statements") == 0
 
 
+@pytest.mark.usefixtures("on_both_databases")
 def test_statements_stay_as_they_were_made(books: Books) -> None:
     enter(books, 1)
     for statement in ("DELETE FROM solvency_statements", "UPDATE solvency_statements SET bank_micros = 9"):

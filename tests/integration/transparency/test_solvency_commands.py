@@ -108,10 +108,9 @@ def test_who_reviews_a_payout_is_told_what_the_bank_said(run: Run) -> None:
     assert ["INSOLVENT by " in one for one in warnings()] == [True]
 
 
-@pytest.mark.parametrize("amount", ["1,000", "12.3456789", "many", "", "1e9", "--5"])
-def test_an_amount_that_is_none_is_refused_before_anything_is_sent(run: Run, amount: str) -> None:
-    refused = run("operator", "solvency", "enter", "--balance", amount)
-    assert refused.exit_code == 2
+def test_an_amount_that_is_none_is_refused_before_anything_is_sent(run: Run) -> None:
+    for amount in ("1,000", "12.3456789", "many", "", "1e9", "--5"):
+        assert run("operator", "solvency", "enter", "--balance", amount).exit_code == 2
     assert run("operator", "solvency", "show").exit_code == 1
 
 
