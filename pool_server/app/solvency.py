@@ -205,9 +205,12 @@ def present_coverage(uow: UnitOfWork, *, now_us: int, about_to_pay_micros: int =
     )
 
 
-def bank_warnings(uow: UnitOfWork, *, now_us: int, about_to_pay_micros: int) -> list[str]:
-    """Return what whoever pays should know of the bank's last figure; nothing where none was ever entered."""
-    found = present_coverage(uow, now_us=now_us, about_to_pay_micros=about_to_pay_micros)
+def bank_warnings(uow: UnitOfWork, *, now_us: int) -> list[str]:
+    """Return what whoever pays should know of the bank's last figure; nothing where none was ever entered.
+
+    Whether the figure covers the payment itself is weighed by the payout's review.
+    """
+    found = present_coverage(uow, now_us=now_us)
     if found.state is CoverageState.UNKNOWN or not found.is_warning:
         return []
     return [f"By the bank's own figure: {' '.join(coverage_sentences(found, currency=uow.terms.currency))}"]

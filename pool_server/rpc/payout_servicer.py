@@ -39,11 +39,9 @@ class PayoutServicer(payout_service_pb2_grpc.PayoutServiceServicer):
         now_us = self._store.now_us()
 
         def read(uow: UnitOfWork) -> pb.ReviewPayoutResponse:
-            found = review_payout(uow, payout_id=payout_id)
-            response = convert_payout.review_response(found)
-            # Beside what the books say: what the bank itself said last, if an operator has entered it.
-            paying = found.view.run.total_micros
-            response.warnings.extend(bank_warnings(uow, now_us=now_us, about_to_pay_micros=paying))
+            response = convert_payout.review_response(review_payout(uow, payout_id=payout_id))
+            # Beside what the run itself shows: whether the pool is solvent, and how old the bank's figure is.
+            response.warnings.extend(bank_warnings(uow, now_us=now_us))
             return response
 
         return await self._store.read(read)
