@@ -347,10 +347,13 @@ def _count_vehicles(board: TaskBoard, attempts: list[BoardAttempt]) -> list[Susp
     for attempt in attempts:
         delta = deltas[attempt.row.vehicle_id]
         if attempt.questioned is None:
-            delta.verified_attempts += attempt.state is AttemptState.ACCEPTED
+            verified = int(attempt.state is AttemptState.ACCEPTED)
         else:
             # It was counted as verified when it was accepted.
-            delta.verified_attempts -= attempt.state is not AttemptState.ACCEPTED
+            verified = -int(attempt.state is not AttemptState.ACCEPTED)
+        if verified:
+            delta.verified_attempts += verified
+            delta.verified_uwu += verified * board.job(attempt.row.job_id).work_uwu_per_task
         delta.rejected_attempts += attempt.state is AttemptState.REJECTED
         delta.abandoned_attempts += attempt.state is AttemptState.EXPIRED or (
             attempt.state is AttemptState.FAILED and attempt.reason == AttemptOutcome.ABANDONED.name

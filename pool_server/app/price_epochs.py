@@ -122,11 +122,16 @@ def offered_uwu(row: AskRow, *, market: MarketPolicy, now_us: int) -> int:
     """Return the work that a vehicle can do in an epoch that begins now, micro-WU.
 
     A vehicle that does not say how long it stays counts with all of the epoch, one whose speed is unknown
-    with the assumed one.
+    with the assumed one. A speed comes from run times that a vehicle tells of itself, so above the assumed
+    one it is believed up to what the vehicle has done so far: one that claims to be a thousand others must
+    have worked like them, or the price could be talked down for nothing.
     """
     stays_us = row.available_until_us - now_us if row.available_until_us else market.epoch_us
-    speed_uwu_per_s = row.speed_uwu_per_s or market.assumed_speed_uwu_per_s
-    return max(0, min(stays_us, market.epoch_us)) * speed_uwu_per_s // SECOND_US
+    stays_us = max(0, min(stays_us, market.epoch_us))
+    assumed_uwu = stays_us * market.assumed_speed_uwu_per_s // SECOND_US
+    if not row.speed_uwu_per_s:
+        return assumed_uwu
+    return min(stays_us * row.speed_uwu_per_s // SECOND_US, max(assumed_uwu, row.verified_uwu))
 
 
 def wanted_uwu(row: BidRow) -> int:

@@ -42,6 +42,7 @@ class VehicleDelta:
     """What a command adds to a vehicle's counters."""
 
     verified_attempts: int = 0
+    verified_uwu: int = 0
     rejected_attempts: int = 0
     abandoned_attempts: int = 0
 

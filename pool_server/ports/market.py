@@ -95,7 +95,9 @@ class AskRow(NamedTuple):
     available_until_us: int
     """0: it did not say."""
     speed_uwu_per_s: int
-    """0: unknown."""
+    """As it says itself; 0: unknown."""
+    verified_uwu: int
+    """Work of all its results that were accepted."""
 
 
 class BidRow(NamedTuple):

@@ -120,10 +120,12 @@ class SqlFleetRepository:
         """Add to a vehicle's counters, rejections to `rejected_since_release` too; return the row."""
         rows = self._driver.run(
             "UPDATE fleet_vehicles SET verified_attempts = verified_attempts + ?, "
+            "verified_uwu = verified_uwu + ?, "
             "rejected_attempts = rejected_attempts + ?, abandoned_attempts = abandoned_attempts + ?, "
             f"rejected_since_release = rejected_since_release + ? WHERE vehicle_id = ? RETURNING {_COLUMNS}",
             (
                 delta.verified_attempts,
+                delta.verified_uwu,
                 delta.rejected_attempts,
                 delta.abandoned_attempts,
                 delta.rejected_attempts,

@@ -34,8 +34,9 @@ class SqlMarketRepository:
     def asks(self, *, heard_after_us: int) -> list[AskRow]:
         """Asks of vehicles that are given leases and asked for work after a time, by vehicle."""
         rows = self._driver.run(
-            "SELECT vehicle_id, owner_id, ask_micros_per_wu, available_until_us, speed_uwu_per_s "
-            f"FROM fleet_vehicles WHERE state IN ({_ACTIVE}) AND asked_at_us > ? ORDER BY vehicle_id",
+            "SELECT vehicle_id, owner_id, ask_micros_per_wu, available_until_us, speed_uwu_per_s, "
+            f"verified_uwu FROM fleet_vehicles WHERE state IN ({_ACTIVE}) AND asked_at_us > ? "
+            "ORDER BY vehicle_id",
             (heard_after_us,),
         )
         return [AskRow._make(row) for row in rows]

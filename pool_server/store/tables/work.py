@@ -95,6 +95,7 @@ class FleetVehicleTable(SQLModel, table=True):
     asked_at_us: int = Field(sa_column=_added_int())
     ask_micros_per_wu: int = Field(sa_column=_added_int())
     available_until_us: int = Field(sa_column=_added_int())
+    verified_uwu: int = Field(sa_column=_added_int())
 
 
 class FleetTrustTable(SQLModel, table=True):

@@ -21,6 +21,7 @@ from pool_server.core.pricing.history import HeldEpoch, PostingMode, verify_hist
 from pool_server.core.pricing.order_book import Book, read_book
 from pool_server.core.pricing.orders import Ask, Bid
 from pool_server.core.verification import VerificationLevel
+from pool_server.ports.fleet import VehicleDelta
 from tests.support.workshop import PROGRAM, Workshop, computed, report
 
 WU = 1_000_000
@@ -30,7 +31,9 @@ EPOCH_UWU = EPOCH_S * WU
 
 
 def set_speed(pool: Workshop, car: str, uwu_per_s: int) -> None:
+    """A car that computes so fast, and has done so for long."""
     pool.books.run(lambda uow: uow.fleet.set_speed(car, uwu_per_s))
+    pool.books.run(lambda uow: uow.fleet.add(car, VehicleDelta(verified_uwu=10**18)))
 
 
 def asking(
@@ -91,6 +94,23 @@ def test_an_ask_is_a_cars_reserve_and_what_it_can_do_until_the_next_epoch(pool: 
     assert (50, 30 * WU) in sizes(orders(pool).asks)
     pool.wait(seconds=31)
     assert [price for price, _ in sizes(orders(pool).asks)] == [40, 60, 70]
+
+
+def test_a_newcomer_that_claims_to_be_fast_is_believed_up_to_what_it_has_done(pool: Workshop) -> None:
+    # 1. It tells absurd run times: still it counts like any car that has not computed yet.
+    pool.job(3)
+    liar = pool.car("liar")
+    lease = pool.lease(liar, 2)
+    pool.submit(liar, lease.lease_id, [computed(grant)._replace(run_time_us=1) for grant in lease.attempts])
+    assumed = EPOCH_S * pool.policy.market.assumed_speed_uwu_per_s
+    pool.books.run(lambda uow: uow.fleet.set_speed(liar, 10**15))
+    assert sizes(orders(pool).asks) == [(0, assumed)]
+    # 2. What was accepted of it is what it is believed beyond that.
+    pool.books.run(lambda uow: uow.fleet.add(liar, VehicleDelta(verified_uwu=assumed)))
+    assert sizes(orders(pool).asks) == [(0, assumed + 2 * WU)]
+    # 3. A slow car is not made faster than it says.
+    pool.books.run(lambda uow: uow.fleet.set_speed(liar, 1_000))
+    assert sizes(orders(pool).asks) == [(0, EPOCH_S * 1_000)]
 
 
 def test_a_car_that_is_silent_or_may_not_work_is_no_supply(pool: Workshop) -> None:

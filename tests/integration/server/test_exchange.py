@@ -124,6 +124,23 @@ def test_a_waiting_car_is_told_of_new_work(pool: PoolHandle) -> None:
         assert stream.ask(pb.ExchangeRequest(want=want())).HasField("lease")
 
 
+def test_a_car_that_waits_for_its_price_is_woken_when_the_price_moves(pool: PoolHandle) -> None:
+    buyer, car = FakeBuyer.with_money(pool), FakeCar(pool)
+    buyer.open_job([5])
+    asked = pb.WorkRequest(attempts_max=1, reserve_price_micros_per_wu=2_000_000)
+    with stream_of(car) as stream:
+        answer = stream.ask(pb.ExchangeRequest(want=asked))
+        assert answer.no_work.reason == "PRICE_BELOW_RESERVE"
+        assert "works again when the price reaches 2000000" in answer.no_work.message
+        pool.admin().SetPostedPrice(
+            admin_pb.SetPostedPriceRequest(price_micros_per_wu=2_000_000), metadata=pool.operator.metadata
+        )
+        push = stream.receive()
+        assert (push.request_id, push.no_work.reason) == (0, "WORK_AVAILABLE")
+        lease = car.open_lease(stream.ask(pb.ExchangeRequest(want=asked)).lease)
+        assert lease.price_micros_per_wu == 2_000_000
+
+
 def test_a_cancelled_job_is_pushed_to_the_cars_that_compute_it(pool: PoolHandle) -> None:
     buyer, car = FakeBuyer.with_money(pool), FakeCar(pool)
     job_id = buyer.open_job([1, 2])

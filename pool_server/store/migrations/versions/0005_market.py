@@ -84,6 +84,7 @@ def upgrade() -> None:
     op.add_column("fleet_vehicles", _added("asked_at_us"))
     op.add_column("fleet_vehicles", _added("ask_micros_per_wu"))
     op.add_column("fleet_vehicles", _added("available_until_us"))
+    op.add_column("fleet_vehicles", _added("verified_uwu"))
     # Whoever set a price before there were auctions meant it to stay.
     op.add_column(
         "posted_prices", sa.Column("mode", sa.String(), server_default=sa.text("'fixed'"), nullable=False)
