@@ -20,8 +20,6 @@ from pool_protocol.receipts import ReceiptVerifier, VerifiedReceipt
 from pool_protocol.transparency import TreeHead, check_successor, open_tree_head, verify_logged
 from pool_protocol.v1 import common_pb2, log_service_pb2
 
-__all__ = ["AuditReport", "Fault", "KeptHead", "KeptReceipt", "audit", "check_order"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptHead:
@@ -216,19 +214,6 @@ def _place(kept: KeptReceipt, verified: VerifiedReceipt, heads: dict[int, TreeHe
         leaf_count=body.leaf_count,
         log_index=log_index,
     )
-
-
-def check_order(places: Iterable[tuple[int, int, int, int]]) -> None:
-    """Check that receipts stand in the log in the order in which they were signed.
-
-    Args:
-        places: Of each receipt: batch id, index in the batch, leaves of the batch, index in the log.
-
-    Raises:
-        PoolError: LOG_REORDERED, for the first that does not.
-    """
-    for _, error in _order_of((place, 0) for place in places):
-        raise error
 
 
 def _order_faults(placed: Sequence[_Placed]) -> list[tuple[int, PoolError]]:
