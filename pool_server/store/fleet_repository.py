@@ -17,6 +17,8 @@ _COLUMNS = (
 )
 _TRUST_COLUMNS = "clean_uwu, accepted_attempts, rejected_attempts, odometer_uwu, final_uwu"
 _SELECT = f"SELECT {_COLUMNS} FROM fleet_vehicles"
+#: A vehicle that has done so much is believed any speed: counting on would outgrow 63 bits.
+_VERIFIED_UWU_ENOUGH = 2**62
 _STATES = {state.value: state for state in VehicleState}
 _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE_STATES)
 
@@ -120,11 +122,12 @@ class SqlFleetRepository:
         """Add to a vehicle's counters, rejections to `rejected_since_release` too; return the row."""
         rows = self._driver.run(
             "UPDATE fleet_vehicles SET verified_attempts = verified_attempts + ?, "
-            "verified_uwu = verified_uwu + ?, "
+            "verified_uwu = CASE WHEN verified_uwu < ? THEN verified_uwu + ? ELSE verified_uwu END, "
             "rejected_attempts = rejected_attempts + ?, abandoned_attempts = abandoned_attempts + ?, "
             f"rejected_since_release = rejected_since_release + ? WHERE vehicle_id = ? RETURNING {_COLUMNS}",
             (
                 delta.verified_attempts,
+                _VERIFIED_UWU_ENOUGH,
                 delta.verified_uwu,
                 delta.rejected_attempts,
                 delta.abandoned_attempts,

@@ -113,6 +113,14 @@ def test_a_newcomer_that_claims_to_be_fast_is_believed_up_to_what_it_has_done(po
     assert sizes(orders(pool).asks) == [(0, EPOCH_S * 1_000)]
 
 
+def test_the_count_of_a_cars_work_does_not_outgrow_what_can_be_stored(pool: Workshop) -> None:
+    car = pool.car("a")
+    pool.books.run(lambda uow: uow.fleet.add(car, VehicleDelta(verified_uwu=2**62)))
+    for _ in range(3):
+        pool.books.run(lambda uow: uow.fleet.add(car, VehicleDelta(verified_uwu=2**62)))
+    assert pool.books.scalar("SELECT verified_uwu FROM fleet_vehicles") == 2**62
+
+
 def test_a_car_that_is_silent_or_may_not_work_is_no_supply(pool: Workshop) -> None:
     gone, watched, asked_for_none = (asking(pool, name, reserve=5) for name in ("a", "b", "c"))
     pool.quarantine(watched)
