@@ -14,7 +14,7 @@ from pool_protocol.v1 import admin_service_pb2, common_pb2
 from pool_protocol.v1 import price_service_pb2 as pb
 from pool_server.cli.output import json_option, print_json, print_pairs, print_table, time
 from pool_server.cli.remote import Remote
-from pool_server.core.pricing.history import HistoryReport, verify_history
+from pool_server.core.pricing.history import DOUBT, HistoryReport, verify_history
 from pool_server.core.pricing.order_book import read_book
 from pool_server.rpc.convert_price import epoch_of_message
 
@@ -181,8 +181,8 @@ def verify(remote: Remote, *, folder: Path | None, as_json: bool) -> None:
         print_json(_report_json(report))
         return
     click.echo(
-        f"{report.epoch_count} epochs and {report.order_count} orders: every hash, target and price follows "
-        "from the books."
+        f"Epochs: {report.epoch_count}, orders: {report.order_count}. "
+        "Every hash, target and price follows from the books."
     )
     click.echo(
         f"The auction moved the price {report.moved_count} times; an operator had set it "
@@ -197,7 +197,9 @@ def _check_posted(epoch: pb.PriceEpoch) -> None:
     if epoch.after_micros_per_wu != derived:
         raise PoolError(
             ErrorCode.PROOF_INVALID,
-            f"epoch {epoch.epoch_id}: it says that {epoch.after_micros_per_wu} was posted, {derived} follows",
+            f"Epoch {epoch.epoch_id}: it says that {epoch.after_micros_per_wu} was posted, "
+            f"{derived} follows.",
+            advice=DOUBT,
         )
 
 

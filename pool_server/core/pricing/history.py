@@ -25,6 +25,11 @@ from pool_server.core.pricing.order_book import read_book
 _EPOCH = struct.Struct(">4sQQQQB3Q2Q4Q2Q2Q3Q32s")
 _TAG = b"CPE1"
 GENESIS_SHA256 = bytes(32)
+#: What to do with a history that does not follow from its books.
+DOUBT = (
+    "Export the history again. If it is still so, it is not the one by which prices were found: "
+    "compare its chain hashes with those that others kept."
+)
 
 
 @unique
@@ -189,5 +194,8 @@ def _derive(epoch: HeldEpoch, book: bytes | None) -> None:
 
 def _broken(epoch: HeldEpoch, why: str) -> PoolError:
     return PoolError(
-        ErrorCode.PROOF_INVALID, f"epoch {epoch.epoch_id}: {why}", context={"epoch_id": str(epoch.epoch_id)}
+        ErrorCode.PROOF_INVALID,
+        f"Epoch {epoch.epoch_id}: {why}.",
+        context={"epoch_id": str(epoch.epoch_id)},
+        advice=DOUBT,
     )

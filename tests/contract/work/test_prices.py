@@ -345,23 +345,23 @@ def test_a_pool_that_tells_another_figure_is_caught(
     record = epochs[2].record
     value = getattr(record, field) + (change or EPOCH_S * SECOND_US * 1_000)
     epochs[2] = replace(epochs[2], record=replace(record, **{field: value}))
-    with pytest.raises(PoolError, match=rf"epoch 3: .*{why}") as refused:
+    with pytest.raises(PoolError, match=rf"Epoch 3: .*{why}") as refused:
         verify_history(epochs, books)
     assert refused.value.code is ErrorCode.PROOF_INVALID
 
 
 def test_a_pool_that_drops_an_epoch_or_an_order_is_caught(pool: Workshop) -> None:
     epochs, books = eventful(pool)
-    with pytest.raises(PoolError, match="epoch 3: 2 should stand here"):
+    with pytest.raises(PoolError, match="Epoch 3: 2 should stand here"):
         verify_history([epochs[0], *epochs[2:]], books)
     thinner = read_book(books[2])
     assert thinner.bids
-    with pytest.raises(PoolError, match=r"epoch 2: .*book"):
+    with pytest.raises(PoolError, match=r"Epoch 2: .*book"):
         verify_history(epochs, {**books, 2: books[2][:-1]})
-    with pytest.raises(PoolError, match="epoch 2: its order book is missing"):
+    with pytest.raises(PoolError, match="Epoch 2: its order book is missing"):
         verify_history(epochs, {number: book for number, book in books.items() if number != 2})
     rewritten = [replace(epochs[0], held_at_us=epochs[0].held_at_us + 1), *epochs[1:]]
-    with pytest.raises(PoolError, match="epoch 1: its chain hash"):
+    with pytest.raises(PoolError, match="Epoch 1: its chain hash"):
         verify_history(rewritten, books)
 
 

@@ -183,7 +183,7 @@ def test_the_price_lives_and_anyone_can_follow_it(
     alone = CliRunner().invoke(cli, ["price", "verify", str(folder), "--json"])
     assert json.loads(alone.stdout) == verified
     told = CliRunner().invoke(cli, ["price", "verify", str(folder)]).stdout
-    assert "every hash, target and price follows" in told
+    assert "Every hash, target and price follows" in told
 
     # 8. Whoever changes a file is found out.
     book_file = folder / "epoch-00000003.book"
@@ -193,7 +193,7 @@ def test_the_price_lives_and_anyone_can_follow_it(
     refused = CliRunner().invoke(cli, ["price", "verify", str(folder)])
     assert isinstance(refused.exception, PoolError)
     assert refused.exception.code is ErrorCode.PROOF_INVALID
-    assert "epoch 3" in str(refused.exception)
+    assert "Epoch 3" in str(refused.exception)
     book_file.write_bytes(content)
     listed = json.loads((folder / "epochs.json").read_text())
     listed[2]["after_micros_per_wu"] = "1441"
