@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from chargepool._settings import Outcome, Runs, Setting, Workload
 from chargepool.cli import cli, run_command
 from chargepool.cli._files import ResultSink, plain
+from chargepool.cli._price import Duration
 from pool_protocol.v1 import common_pb2
 from tests.integration.sdk.fake_pool import PRICE, TOKEN, FakePool
 
@@ -445,3 +447,16 @@ def test_what_json_has_no_number_for_is_a_string() -> None:
     value = {"x": np.array([[1.5, np.nan], [np.inf, -np.inf]], np.float32), "z": np.array([1 + 2j])}
     assert plain(value) == {"x": [[1.5, "NaN"], ["Infinity", "-Infinity"]], "z": [[1.0, 2.0]]}
     json.dumps(plain(value), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("6h", 21_600.0), ("2D", 172_800.0)]
+)
+def test_a_deadline_is_said_in_any_unit(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "soon", "-1h", "0", "nan", "inf", "1e999d", "6 hours"])
+def test_a_deadline_that_is_none_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="say 90s, 30m, 6h or 2d"):
+        Duration().convert(text, None, None)
