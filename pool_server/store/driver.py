@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
-from pool_server.store.postgresql import cursor_of, translated
+from pool_server.store.postgresql import cursor_of, forget_row, translated
 
 #: Names of cursors that the server holds: two of one transaction never have the same.
 _STREAMS = count(1)
@@ -150,6 +150,8 @@ class Driver:
 
     def _wrapped(self, statement: str, parameters: Sequence[Any], error: Exception) -> Exception:
         """Return what SQLAlchemy makes of a driver's error."""
+        if self._is_postgresql:
+            forget_row(error)
         wrapped: Exception = DBAPIError.instance(
             statement, parameters, error, self._error, hide_parameters=True
         )

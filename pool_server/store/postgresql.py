@@ -69,6 +69,7 @@ def make_engine(url: URL) -> Engine:
         pool_pre_ping=True,
     )
     event.listen(engine, "connect", _configure)
+    event.listen(engine, "handle_error", _forget_detail)
     return engine
 
 
@@ -97,6 +98,22 @@ def make_reader(driver_connection: Any) -> None:
 
     driver_connection.isolation_level = IsolationLevel.REPEATABLE_READ
     driver_connection.read_only = True
+
+
+def forget_row(error: Exception) -> None:
+    """Take the detail out of a server's error: it repeats the row that was refused, and errors are logged."""
+    diagnosis = getattr(error, "diag", None)
+    if diagnosis is not None and diagnosis.message_detail:
+        error.args = (diagnosis.message_primary,)
+
+
+def _forget_detail(context: Any) -> None:
+    diagnosis = getattr(context.original_exception, "diag", None)
+    detail = diagnosis.message_detail if diagnosis is not None else None
+    forget_row(context.original_exception)
+    if detail and context.sqlalchemy_exception is not None:
+        told = context.sqlalchemy_exception
+        told.args = tuple(str(part).replace(detail, "(not shown)") for part in told.args)
 
 
 def is_broken(connection: Connection) -> bool:

@@ -114,7 +114,4 @@ def stream(driver: Driver, statement: str, parameters: tuple[Any, ...] = ()) -> 
 
 
 def _refused(error: IntegrityError) -> InvariantError:
-    # Without PostgreSQL's detail, which repeats the row: it goes to the log.
-    diagnosis = getattr(error.orig, "diag", None)
-    words = diagnosis.message_primary if diagnosis is not None else None
-    return InvariantError(f"the schema refused a write: {words or error.orig}")
+    return InvariantError(f"the schema refused a write: {error.orig}")

@@ -1,20 +1,22 @@
 """What only PostgreSQL has: languages, other writers, a server that goes away, sums that are no integers."""
 
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from pool_protocol.errors import ErrorCode, InvariantError, PoolError
+from pool_server.ports.shell import Principal, Role
 from pool_server.store import postgresql
 from pool_server.store.driver import Driver
 from pool_server.store.engine import open_engine, read_only
 from pool_server.store.group_commit import GroupCommitWriter
 from pool_server.store.postgresql import LOCK_TIMEOUT_MS, SILENCE_TIMEOUT_MS, translated
-from pool_server.store.statements import insert_many, stream, write_many
+from pool_server.store.statements import ROWS_TO_LOAD, insert_many, stream, write_many
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support import databases
 from tests.support.books import Books
@@ -231,14 +233,27 @@ def test_streams_are_read_in_parts_and_other_statements_run_between(books: Books
     assert values == list(range(5_000))
 
 
-def test_a_refused_write_does_not_repeat_the_row(books: Books) -> None:
+@pytest.mark.parametrize("count", [2, ROWS_TO_LOAD])
+def test_a_refused_write_does_not_repeat_the_row(books: Books, count: int) -> None:
+    # Not a word of the statement below: a traceback shows that.
+    rows = [("secret", 1)] * count
     with (
         pytest.raises(InvariantError, match="id_counters_pkey") as refusal,
         books.engine.begin() as connection,
     ):
-        insert_many(Driver(connection), "id_counters", "name, next_value", [("secret", 1)] * 2)
+        insert_many(Driver(connection), "id_counters", "name, next_value", rows)
 
-    assert "secret" not in str(refusal.value)
+    assert "secret" not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_neither_does_a_refused_statement_of_the_quiet_paths(books: Books) -> None:
+    principal = Principal(principal_id="buyer_secret", role=Role.BUYER, name="Bea", created_at_us=1)
+    books.run(lambda uow: uow.identity.add_principal(principal))
+
+    with pytest.raises(IntegrityError, match="principals_pkey") as refusal:
+        books.run(lambda uow: uow.identity.add_principal(principal))
+
+    assert "secret" not in "".join(traceback.format_exception(refusal.value))
 
 
 def test_statements_are_translated() -> None:
