@@ -1,6 +1,7 @@
 """Opens the parts that every way of starting needs: the store with its writer, the keys, the CA."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
@@ -27,7 +28,14 @@ from pool_server.ports.shell import SETTING_CURRENCY, SETTING_POOL_ID, SETTING_S
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.rails.choice import Rails, make_rails
 from pool_server.store.content_repository import SqlSettingsRepository
-from pool_server.store.engine import open_engine, parse_url, read_only, require_reachable, shown_url
+from pool_server.store.engine import (
+    claim_database,
+    open_engine,
+    parse_url,
+    read_only,
+    require_reachable,
+    shown_url,
+)
 from pool_server.store.group_commit import GroupCommitWriter
 from pool_server.store.migrations import current_revision, upgrade
 from pool_server.store.unit_of_work import SqlUnitOfWork
@@ -39,10 +47,13 @@ class Store:
 
     engine: Engine
     writer: GroupCommitWriter[UnitOfWork]
+    let_go: Callable[[], None]
+    """Lets another server have the database."""
 
     def close(self) -> None:
         """Finish what waits and close the database."""
         self.writer.stop()
+        self.let_go()
         self.engine.dispose()
 
 
@@ -62,8 +73,13 @@ def open_store(
         PoolError: INVALID_ARGUMENT, INVALID_STATE or UNAVAILABLE when the database cannot be opened.
     """
     engine = open_engine(database_url(directory, config))
-    require_reachable(engine)
-    upgrade(engine)
+    with ExitStack() as unless_opened:
+        unless_opened.callback(engine.dispose)
+        require_reachable(engine)
+        let_go = claim_database(engine)
+        unless_opened.callback(let_go)
+        upgrade(engine)
+        unless_opened.pop_all()
     terms = money_terms(config, pool_id=pool_id, currency=currency)
 
     def make_uow(connection: Connection) -> UnitOfWork:
@@ -72,7 +88,7 @@ def open_store(
     writer: GroupCommitWriter[UnitOfWork] = GroupCommitWriter(
         engine, make_uow, on_committed or _forget, on_fatal=on_fatal
     )
-    return Store(engine=engine, writer=writer)
+    return Store(engine=engine, writer=writer, let_go=let_go)
 
 
 def _forget(_effects: Sequence[Effect]) -> None:

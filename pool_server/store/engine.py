@@ -5,6 +5,7 @@ and every transaction begun by us: `BEGIN IMMEDIATE` for writers, so that two of
 and both write it, and a deferred `BEGIN` for readers. The driver's own transaction handling is switched off.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -13,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_server.store.postgresql import begin_writing, make_engine, make_reader
+from pool_server.store.postgresql import begin_writing, claim, make_engine, make_reader
 
 #: A writer in another process (an operator's tool) is waited for this long.
 BUSY_TIMEOUT_MS = 10_000
@@ -94,6 +95,21 @@ def require_reachable(engine: Engine) -> None:
             advice="Is its server running, and are host, port, name and password right? Correct "
             "`database_url` in pool.toml, or the variable CHARGEPOOL_SERVER_DATABASE_URL.",
         ) from error.with_traceback(None)
+
+
+def claim_database(engine: Engine) -> Callable[[], None]:
+    """Hold a database for this server process, where its directory does not say that already.
+
+    Returns what lets go of it.
+
+    Raises:
+        PoolError: INVALID_STATE when another server runs on it.
+    """
+    return claim(engine) if engine.dialect.name == "postgresql" else _nothing
+
+
+def _nothing() -> None:
+    """An embedded database is held by the lock of its directory."""
 
 
 def read_only(connection: Connection) -> Connection:

@@ -6,6 +6,7 @@ committed (READ COMMITTED); readers have a snapshot (REPEATABLE READ) and cannot
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +18,8 @@ from pool_protocol.errors import ErrorCode, PoolError
 
 #: The lock of all writers of a database: "chargepo" in ASCII.
 WRITER_LOCK = 0x6368617267657000 | 0x6F
+#: Held by the one server process of a database as long as it runs.
+SERVER_LOCK = WRITER_LOCK + 1
 #: The oldest server that has all that the schema uses (CREATE OR REPLACE TRIGGER).
 SERVER_VERSION_MIN = 140_000
 #: Until a server answers at all.
@@ -90,6 +93,31 @@ def cursor_of(connection: Connection) -> Any:
         _adapt(kept.adapters)
         connection.info[_CURSOR] = kept
     return kept
+
+
+def claim(engine: Engine) -> Callable[[], None]:
+    """Hold a database for this server process; return what lets go of it. It ends with the process.
+
+    Raises:
+        PoolError: INVALID_STATE when another holds it.
+    """
+    held = engine.raw_connection()
+    driver: Any = held.driver_connection
+    held.detach()
+    driver.autocommit = True
+    [is_ours] = driver.execute("SELECT pg_try_advisory_lock(%s)", (SERVER_LOCK,)).fetchone()
+    if not is_ours:
+        driver.close()
+        raise PoolError(
+            ErrorCode.INVALID_STATE,
+            "another server runs on this database",
+            advice="Stop it first (Ctrl-C, or SIGTERM to its process); one server serves one database.",
+        )
+
+    def let_go() -> None:
+        driver.close()
+
+    return let_go
 
 
 def make_reader(driver_connection: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pool_protocol.v1 import market_service_pb2 as market_pb
 from pool_server.cli.root import cli
 from pool_server.config import config_from
 from pool_server.main.initialize import initialize_pool
+from pool_server.main.serve import PoolServer
 from tests.support import databases
 from tests.support.fake_car import FakeBuyer, FakeCar, vet_without_jax
 from tests.support.pool import TEST_CONFIG, PoolHandle, PrincipalHandle, running_pool
@@ -167,6 +169,24 @@ def test_a_database_with_a_pool_is_not_overwritten(tmp_path: Path, url: str) -> 
 
     assert refusal.value.code is ErrorCode.ALREADY_EXISTS
     assert not (tmp_path / "second").exists()
+
+
+def test_one_server_serves_one_database(tmp_path: Path, url: str) -> None:
+    with running_pool(tmp_path, vet=vet_without_jax, database_url=url) as pool:
+        shutil.copytree(pool.data_dir, tmp_path / "copy")
+        config = config_from({**TEST_CONFIG, "database_url": url})
+
+        with pytest.raises(PoolError, match="another server runs on this database") as refusal:
+            PoolServer(
+                tmp_path / "copy",
+                config=config,
+                clock=SystemClock(),
+                id_source=SystemIds(),
+                vet=vet_without_jax,
+            )
+
+        assert refusal.value.code is ErrorCode.INVALID_STATE
+        pool.restart()
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
