@@ -146,7 +146,7 @@ def build_world(directory: Path, household: Household, cars: list[Car], *, say: 
     with open_channel(address, ca_pem=ca_file.read_bytes(), token=operator_token) as channel:
         wait_until_served(channel, server)
         admin = admin_service_pb2_grpc.AdminServiceStub(channel)
-        second = create(admin, "operator", "Second pair of eyes")
+        second = create_operator(data, "Second pair of eyes")
         buyer = create(admin, "buyer", "Digits laboratory")
         admin.RecordDeposit(
             admin_service_pb2.RecordDepositRequest(
@@ -203,11 +203,24 @@ def wait_until_served(channel: grpc.Channel, server: Program) -> None:
 def create(
     admin: admin_service_pb2_grpc.AdminServiceStub, role: str, name: str
 ) -> admin_service_pb2.CreatePrincipalResponse:
-    """Makes an owner, buyer or operator with a token."""
+    """Makes an owner or a buyer with a token."""
     made: admin_service_pb2.CreatePrincipalResponse = admin.CreatePrincipal(
         admin_service_pb2.CreatePrincipalRequest(role=role, name=name), timeout=CALL_TIMEOUT_S
     )
     return made
+
+
+def create_operator(data: Path, name: str) -> admin_service_pb2.CreatePrincipalResponse:
+    """Makes another operator with a token, as it is done: on the pool's machine."""
+    made = json.loads(run_to_end(
+        command_of(
+            "pool_server.cli", "--data", str(data), "principals", "create", "--role", "operator",
+            "--name", name, "--json",
+        )
+    ))  # fmt: skip
+    return admin_service_pb2.CreatePrincipalResponse(
+        principal_id=made["principal_id"], token=made["token"], token_id=made["token_id"]
+    )
 
 
 def pair_car(

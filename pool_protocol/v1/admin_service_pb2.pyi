@@ -354,7 +354,7 @@ class CreatePrincipalRequest(_message.Message):
     MAX_SPEND_MICROS_FIELD_NUMBER: _builtins.int
     MAX_SPEND_PER_MONTH_MICROS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """"owner", "buyer" or "operator"."""
+    """"owner" or "buyer". An operator could be the second pair of eyes of its own: "operator" is refused."""
     name: _builtins.str
     """Name for lists, at most 60 characters."""
     principal_id: _builtins.str

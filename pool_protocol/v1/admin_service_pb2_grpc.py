@@ -187,7 +187,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreatePrincipal(self, request, context):
-        """Makes an owner, buyer or operator and hands out a token, shown once.
+        """Makes an owner or a buyer and hands out a token, shown once. Operators are made on the pool's machine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

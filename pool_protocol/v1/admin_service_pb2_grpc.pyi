@@ -44,7 +44,7 @@ class AdminServiceStub:
     SetTrusted: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]
     """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
     CreatePrincipal: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreatePrincipalRequest, _admin_service_pb2.CreatePrincipalResponse]
-    """Makes an owner, buyer or operator and hands out a token, shown once."""
+    """Makes an owner or a buyer and hands out a token, shown once. Operators are made on the pool's machine."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]
     """Revokes a token."""
     RecordDeposit: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RecordDepositRequest, _admin_service_pb2.RecordDepositResponse]
@@ -94,7 +94,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     SetTrusted: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetTrustedRequest, _admin_service_pb2.SetTrustedResponse]  # type: ignore[assignment]
     """Makes a vehicle a trusted node: the operator's own, whose results are the pool's word. Or ends that."""
     CreatePrincipal: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreatePrincipalRequest, _admin_service_pb2.CreatePrincipalResponse]  # type: ignore[assignment]
-    """Makes an owner, buyer or operator and hands out a token, shown once."""
+    """Makes an owner or a buyer and hands out a token, shown once. Operators are made on the pool's machine."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeTokenRequest, _admin_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Revokes a token."""
     RecordDeposit: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RecordDepositRequest, _admin_service_pb2.RecordDepositResponse]  # type: ignore[assignment]
@@ -177,7 +177,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreatePrincipalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreatePrincipalResponse, _abc.Awaitable[_admin_service_pb2.CreatePrincipalResponse]]:
-        """Makes an owner, buyer or operator and hands out a token, shown once."""
+        """Makes an owner or a buyer and hands out a token, shown once. Operators are made on the pool's machine."""
 
     @_abc_1.abstractmethod
     def RevokeToken(

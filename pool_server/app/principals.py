@@ -28,7 +28,7 @@ class CreatePrincipal:
     caps: tuple[tuple[CapHolder, CapPeriod, int], ...] = ()
     """Caps, micros, on what a buyer's account or this token may reserve and spend."""
     made_by: str = ""
-    """The operator; empty when the pool is made."""
+    """The operator; empty when the pool is made, and on its own machine."""
 
 
 def create_principal(uow: UnitOfWork, command: CreatePrincipal, *, now_us: int) -> Principal:
@@ -37,8 +37,15 @@ def create_principal(uow: UnitOfWork, command: CreatePrincipal, *, now_us: int) 
     Raises:
         PoolError: INVALID_ARGUMENT for the name or an expiry in the past; NOT_FOUND for an unknown principal
             or one of another role; INVALID_ARGUMENT for caps of one who is no buyer, or of the account of
-            one who was there before.
+            one who was there before; FOUR_EYES when an operator would make an operator, or a token of one.
     """
+    if command.role is Role.OPERATOR and command.made_by:
+        # Whoever could do this alone would plan a payout as one operator and approve it as another.
+        raise PoolError(
+            ErrorCode.FOUR_EYES,
+            f"{command.made_by} cannot make operators or their tokens",
+            advice="On the pool's machine: pool-server --data DIR principals create --role operator ...",
+        )
     if command.token_expires_at_us != 0 and command.token_expires_at_us <= now_us:
         raise PoolError(
             ErrorCode.INVALID_ARGUMENT, "the token would have expired", context={"field": "expires_at_us"}

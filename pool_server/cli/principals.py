@@ -1,11 +1,14 @@
 """Operator commands for owners, buyers, operators and their tokens."""
 
+import os
+
 import click
 
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_server.cli.caps import MICROS
 from pool_server.cli.output import json_option, print_json, print_pairs
 from pool_server.cli.remote import Remote
+from pool_server.identity.directory import PoolDirectory
 
 
 @click.group()
@@ -52,22 +55,30 @@ def create(
 ) -> None:
     """Make a principal and its first token, or one more token.
 
+    Operators are made on the pool's own machine, with --data: one who could make others over the network
+    would be both pairs of eyes that a payout needs. Give the second operator's token to another person.
+
     Caps on spending can be changed later: see `pool-server caps set`.
     """
     if not name and not principal:
         raise click.UsageError("Give the new principal a --name, or name an existing one with --principal.")
-    answer: pb.CreatePrincipalResponse = remote.call(
-        "CreatePrincipal",
-        pb.CreatePrincipalRequest(
-            role=role,
-            name=name,
-            principal_id=principal,
-            expires_at_us=expires_at_us,
-            max_spend_micros=max_spend_micros,
-            max_spend_per_month_micros=max_spend_per_month_micros,
-            token_max_spend_micros=token_max_spend_micros,
-        ),
-    )
+    if role == "operator":
+        if max_spend_micros or max_spend_per_month_micros or token_max_spend_micros:
+            raise click.UsageError("Caps on spending are for buyers.")
+        answer = _make_operator(remote, name=name, principal=principal, expires_at_us=expires_at_us)
+    else:
+        answer = remote.call(
+            "CreatePrincipal",
+            pb.CreatePrincipalRequest(
+                role=role,
+                name=name,
+                principal_id=principal,
+                expires_at_us=expires_at_us,
+                max_spend_micros=max_spend_micros,
+                max_spend_per_month_micros=max_spend_per_month_micros,
+                token_max_spend_micros=token_max_spend_micros,
+            ),
+        )
     if as_json:
         print_json(answer)
         return
@@ -78,6 +89,31 @@ def create(
             ("token id", answer.token_id),
         ]
     )
+
+
+def _make_operator(
+    remote: Remote, *, name: str, principal: str, expires_at_us: int
+) -> pb.CreatePrincipalResponse:
+    if remote.data is None or remote.address is not None:
+        raise click.UsageError(
+            "Operators are made on the pool's own machine: pool-server --data DIR principals create --role "
+            "operator --name NAME"
+        )
+    # Imported here: the other commands need neither database nor keys, and should start at once.
+    from pool_protocol.system import SystemClock, SystemIds
+    from pool_server.config import load_config
+    from pool_server.main.operators import make_operator
+
+    made = make_operator(
+        remote.data,
+        name=name,
+        operator_id=principal,
+        token_expires_at_us=expires_at_us,
+        config=load_config(PoolDirectory(remote.data).config, environment=os.environ),
+        clock=SystemClock(),
+        id_source=SystemIds(),
+    )
+    return pb.CreatePrincipalResponse(principal_id=made.operator_id, token=made.token, token_id=made.token_id)
 
 
 @click.group()

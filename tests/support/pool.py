@@ -45,6 +45,7 @@ from pool_server.admission.queue import Vet
 from pool_server.config import config_from
 from pool_server.main.disputes import PoolReferee
 from pool_server.main.initialize import PoolMade, initialize_pool
+from pool_server.main.operators import make_operator
 from pool_server.main.serve import Addresses, PoolServer
 
 START_TIMEOUT_S = 30.0
@@ -288,7 +289,18 @@ class PoolHandle:
     # --- the usual errands ----------------------------------------------------------------------
 
     def create_principal(self, role: str, name: str) -> PrincipalHandle:
-        """Make an owner, a buyer or an operator."""
+        """Make an owner or a buyer over the wire, an operator on the pool's machine."""
+        if role == "operator":
+            made = make_operator(
+                self.data_dir,
+                name=name,
+                config=config_from(self.config),
+                clock=self.clock,
+                id_source=SystemIds(),
+            )
+            return PrincipalHandle(
+                principal_id=made.operator_id, token=made.token, token_id=made.token_id, role=role
+            )
         answer = self.admin().CreatePrincipal(
             admin_pb.CreatePrincipalRequest(role=role, name=name), metadata=self.operator.metadata
         )

@@ -274,3 +274,18 @@ def test_an_operator_quarantines_and_frees_with_a_reason(pool: PoolHandle) -> No
     news = pool.account().ListEvents(account_pb.ListEventsRequest(), metadata=car.owner.metadata)
     assert [event.code for event in news.events] == ["RELEASED", "QUARANTINED", "ENROLLED"]
     assert "odd figures" in news.events[1].message
+
+
+def test_an_operator_who_makes_a_second_pair_of_eyes_for_himself_is_refused(pool: PoolHandle) -> None:
+    """One operator plans and approves alone, as a new operator or with a token of a colleague's."""
+    second = pool.create_principal("operator", "Otto")
+    for principal_id in ("", second.principal_id, pool.operator.principal_id):
+        refused(
+            lambda principal_id=principal_id: pool.admin().CreatePrincipal(
+                pb.CreatePrincipalRequest(role="operator", name="Sock puppet", principal_id=principal_id),
+                metadata=pool.operator.metadata,
+            ),
+            ErrorCode.FOUR_EYES,
+        )
+    found = pool.admin().GetOverview(pb.GetOverviewRequest(), metadata=second.metadata)
+    assert found.pool_id == pool.pool_id

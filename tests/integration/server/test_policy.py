@@ -179,7 +179,7 @@ def test_a_revoked_and_an_expired_token_are_refused(pool: PoolHandle) -> None:
     assert refusal_of(pool.api_channel(), path, second.metadata) == ErrorCode.UNAUTHENTICATED
     with pytest.raises(grpc.RpcError) as past:
         admin.CreatePrincipal(
-            admin_pb.CreatePrincipalRequest(role="operator", name="Past", expires_at_us=1),
+            admin_pb.CreatePrincipalRequest(role="buyer", name="Past", expires_at_us=1),
             metadata=pool.operator.metadata,
         )
     assert code_of(past.value) == ErrorCode.INVALID_ARGUMENT
