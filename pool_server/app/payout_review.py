@@ -42,6 +42,7 @@ def review_payout(uow: UnitOfWork, *, payout_id: int) -> PayoutReview:
                 rows=previous,
                 ibans=uow.payouts.last_ibans(before_payout_id=payout_id),
                 came_back=_came_back(uow, previous_payout_id),
+                paid_after_all=uow.banks.paid_after_all(),
             ),
             waiting_micros=_waiting(uow, view),
             coverage=coverage,

@@ -112,6 +112,10 @@ class BankRepository(Protocol):
         """Return how many payments of a run have taken a step, by run; of others nothing is known yet."""
         ...
 
+    def paid_after_all(self) -> set[str]:
+        """Return the owners of whom a bank said that it paid what was given back, unless it paid later."""
+        ...
+
     def sent_payments(
         self, *, references: Collection[str], payout_ids: Collection[int]
     ) -> list[KnownPayment]:

@@ -154,6 +154,15 @@ class SqlBankRepository:
         )
         return {row[0]: int(row[1]) for row in rows}
 
+    def paid_after_all(self) -> set[str]:
+        rows = self._driver.run(
+            "SELECT DISTINCT r.owner_id FROM bank_report_results r WHERE r.outcome = 'contradicts' "
+            "AND r.verdict = 'settled' AND r.from_state = 'rejected' AND NOT EXISTS "
+            "(SELECT 1 FROM payout_steps s WHERE s.owner_id = r.owner_id AND s.payout_id > r.payout_id "
+            "AND s.state = 'settled')"
+        )
+        return {row[0] for row in rows}
+
     def sent_payments(
         self, *, references: Collection[str], payout_ids: Collection[int]
     ) -> list[KnownPayment]:

@@ -152,9 +152,9 @@ class SqlPayoutRepository:
             "MAX(q.payout_id) AS payout_id FROM payout_rows q "
             "JOIN payout_runs p ON p.payout_id = q.payout_id "
             "WHERE q.reason = '' AND p.state IN ('approved', 'exported') AND q.payout_id < ? "
-            # An account that was never paid to is new, however often it was planned.
+            # An account that was planned and withheld is as new as before.
             "AND NOT EXISTS (SELECT 1 FROM payout_steps s WHERE s.payout_id = q.payout_id "
-            "AND s.owner_id = q.owner_id AND s.state IN ('withheld', 'rejected')) "
+            "AND s.owner_id = q.owner_id AND s.state = 'withheld') "
             "GROUP BY q.owner_id) last ON last.owner_id = r.owner_id AND last.payout_id = r.payout_id",
             (before_payout_id,),
         )

@@ -52,6 +52,8 @@ class Past:
     """The account that each owner was paid to last, where one was."""
     came_back: Collection[str]
     """Owners whose payment of the last run was rejected or returned."""
+    paid_after_all: Collection[str] = ()
+    """Owners of whom the bank says that it paid what the books had given back, and nothing arrived since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,13 @@ def _account_warnings(rows: Sequence[PayoutRow], past: Past) -> Iterable[str]:
     if shared:
         what = _count(shared, "account is", "accounts are")
         yield f"{what} named by several owners: {_some(shared)}."
+    twice = [row.owner_id for row in rows if row.owner_id in past.paid_after_all]
+    if twice:
+        who = _count(twice, "owner is", "owners are")
+        yield (
+            f"{who} perhaps paid twice: the bank says that it paid what the books, told otherwise, "
+            f"gave back: {_some(twice)}."
+        )
     again = [
         row.owner_id
         for row in rows

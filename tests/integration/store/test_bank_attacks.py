@@ -9,7 +9,7 @@ import pytest
 
 from pool_server.core.payouts.bank_report import Outcome
 from pool_server.core.payouts.row_state import RowState
-from tests.support.bank import booking, notification
+from tests.support.bank import booking, notification, status_report
 from tests.support.payout_road import OTHER_IBAN, A, B, Road, road_with_owners
 
 
@@ -71,3 +71,32 @@ def test_an_account_that_was_withheld_is_still_new_when_it_comes_again(road: Roa
     found = road.review(3).review
     assert found.new_accounts == (A,)
     assert any(f"another account than last time: {A}" in warning for warning in found.warnings)
+
+
+def test_who_was_paid_by_the_bank_after_all_is_not_paid_twice_unseen(road: Road) -> None:
+    """A rejection was imported, then the bank books the payment: the approver must know."""
+    road.earn_and_enrol({A: 5_000_000, B: 6_000_000})
+    order = road.send()
+    first, _ = order.payments
+    road.take(status_report(order, {first.reference: ("RJCT", "AC04")}, group="PART"))
+    answer = road.take(notification([booking(order.payments)]))
+    assert [result.outcome for result in answer.results] == [Outcome.CONTRADICTS, Outcome.APPLIED]
+
+    road.earn_and_enrol({B: 6_000_000}, first_attempt=10)
+    road.plan("two")
+    found = road.review(2).review
+    assert any(f"gave back: {A}" in warning for warning in found.warnings), found.warnings
+    assert any(f"same account again: {A}" in warning for warning in found.warnings), found.warnings
+
+
+def test_a_warning_of_a_payment_ends_when_a_later_one_has_arrived(road: Road) -> None:
+    road.earn_and_enrol({A: 5_000_000})
+    order = road.send()
+    [payment] = order.payments
+    road.take(status_report(order, {payment.reference: ("RJCT", "AC04")}))
+    road.take(notification([booking([payment])]))
+    later = road.send("two")
+    road.take(notification([booking(later.payments)]))
+    road.earn_and_enrol({A: 6_000_000}, first_attempt=10)
+    road.plan("three")
+    assert not any("gave back" in warning for warning in road.review(3).review.warnings)
