@@ -104,7 +104,8 @@ def standing_orders(uow: UnitOfWork, *, policy: WorkPolicy, now_us: int) -> Book
         if (work_uwu := offered_uwu(row, market=policy.market, now_us=now_us)) > 0
     ]
     rows = uow.market.bids()
-    speed = sum(ask.work_uwu for ask in asks) * SECOND_US // policy.market.epoch_us // max(1, len(rows))
+    bidders = len({row.buyer_id for row in rows})
+    speed = sum(ask.work_uwu for ask in asks) * SECOND_US // policy.market.epoch_us // max(1, bidders)
     bids = [
         _Order(_price(_bid_now(row, speed_uwu_per_s=speed, now_us=now_us)), wanted_uwu(row)) for row in rows
     ]

@@ -60,9 +60,11 @@ def follow_auction(uow: UnitOfWork, *, operator_id: str, now_us: int) -> int:
 def speed_of_one_bid(uow: UnitOfWork) -> int:
     """Return the speed that a job may expect, micro-WU per second; 0 while nobody is known to compute.
 
-    It is an even share of what the fleet offered in the last epoch. A job with a deadline bids by it.
+    It is a buyer's even share of what the fleet offered in the last epoch, as cars are shared between buyers
+    and not between jobs: many tiny ones would drive the bids of others to their caps. A job with a deadline
+    bids by it.
     """
     epoch = uow.prices.last_epoch()
     if epoch is None:
         return 0
-    return epoch.record.ask_uwu * SECOND_US // epoch.length_us // max(1, epoch.record.bid_count)
+    return epoch.record.ask_uwu * SECOND_US // epoch.length_us // max(1, uow.market.bidder_count())

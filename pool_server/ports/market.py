@@ -128,6 +128,10 @@ class MarketRepository(Protocol):
         """Active jobs with undecided tasks, by job; donated ones are left out."""
         ...
 
+    def bidder_count(self) -> int:
+        """Return how many buyers `bids` are of."""
+        ...
+
     def virtual_uwu(self) -> int:
         """Return where the scale of fair shares begins; 0 at first."""
         ...

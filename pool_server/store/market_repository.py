@@ -11,6 +11,8 @@ from pool_server.store.driver import Driver
 _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE_STATES)
 _UNDECIDED = "task_count - accepted_count - failed_count - cancelled_count"
 
+_BIDS = f"state IN ('open', 'closing') AND price_mode <> 'donate' AND {_UNDECIDED} > 0"
+
 
 class SqlMarketRepository:
     """Implements `ports.market.MarketRepository`."""
@@ -46,8 +48,7 @@ class SqlMarketRepository:
         rows = self._driver.run(
             "SELECT job_id, buyer_id, price_mode, price_micros_per_wu, price_start_micros_per_wu, "
             f"deadline_us, {_UNDECIDED}, work_uwu_per_task, level FROM jobs "
-            f"WHERE state IN ('open', 'closing') AND price_mode <> 'donate' AND {_UNDECIDED} > 0 "
-            "ORDER BY job_id"
+            f"WHERE {_BIDS} ORDER BY job_id"
         )
         return [
             BidRow(
@@ -65,6 +66,10 @@ class SqlMarketRepository:
             )
             for row in rows
         ]
+
+    def bidder_count(self) -> int:
+        """Return how many buyers `bids` are of."""
+        return int(self._driver.run(f"SELECT COUNT(DISTINCT buyer_id) FROM jobs WHERE {_BIDS}").scalar_one())
 
     def virtual_uwu(self) -> int:
         """Return where the scale of fair shares begins; 0 at first."""

@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 
 from pool_protocol.limits import DAY_US
+from pool_server.app.offers import bid_of
+from pool_server.app.price_epochs import standing_orders
 from pool_server.app.work_commands import LeaseGranted
 from pool_server.core.jobs import AttemptOutcome, PriceMode
 from pool_server.core.matching import LAG_LEASES_MAX, TAG_UWU_MAX, BuyerShare
+from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import JobDelta
 from tests.support.workshop import PROGRAM, Workshop, report
 
@@ -127,3 +130,38 @@ def test_jobs_of_more_work_than_63_bits_do_not_stop_the_quotes_of_others(pool: W
     assert pool.books.run(lambda uow: uow.outlook.waiting_work(price_micros_per_wu=0)) == {
         EVIL: 3 * 60_001 * 10**14
     }
+
+
+def test_many_tiny_jobs_do_not_push_the_bids_of_deadline_jobs_to_their_caps(pool: Workshop) -> None:
+    """An owner floods the book with bids that cost next to nothing, so that each job seems to get no cars."""
+    car = pool.car("c")
+    pool.books.run(lambda uow: uow.fleet.set_speed(car, WU))
+    deadline = pool.job(
+        100,
+        buyer=HONEST,
+        price_micros_per_wu=1_000,
+        price_start_micros_per_wu=100,
+        deadline_us=pool.now_us + DAY_US,
+    )
+    pool.wait(seconds=900)
+    pool.ask(car, 1, reserve=2_000)
+    pool.hold_epoch()
+    before = bid_of_job(pool, deadline)
+    assert before == 100
+    for _ in range(400):
+        pool.job(1, buyer=EVIL, program=TINY, price_micros_per_wu=1)
+    pool.wait(seconds=900)
+    pool.ask(car, 1, reserve=2_000)
+    pool.hold_epoch()
+    book = pool.books.run(lambda uow: standing_orders(uow, policy=pool.policy, now_us=pool.now_us))
+    assert max(bid.price_micros_per_wu for bid in book.bids) == 100
+    assert bid_of_job(pool, deadline) == 100
+
+
+def bid_of_job(pool: Workshop, job_id: int) -> int:
+    def bid(uow: UnitOfWork) -> int:
+        job = uow.jobs.get(job_id)
+        assert job is not None
+        return bid_of(uow, job, now_us=pool.now_us)
+
+    return pool.books.run(bid)
