@@ -154,7 +154,7 @@ def _level_offers(quote: QuoteRecord, policy: WorkPolicy) -> list[LevelOffer]:
         LevelOffer(
             level=level,
             attempts_per_task=terms.quorum,
-            cost_micros_per_task=per_attempt * terms.quorum,
+            cost_micros_per_task=min(AMOUNT_MICROS_MAX, per_attempt * terms.quorum),
             epsilon=terms.epsilon or 0.0,
         )
         for level, terms in LEVELS.items()

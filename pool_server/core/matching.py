@@ -223,8 +223,9 @@ def lease_size(
 
 #: Weight of the newest measurement in a vehicle's speed, as 1 over this.
 SPEED_MEMORY = 4
-#: Fastest vehicle believed, micro-WU per second: far beyond any machine, whatever a vehicle says of its time.
-SPEED_UWU_PER_S_MAX = 10**15
+#: Fastest vehicle believed, micro-WU per second, whatever it says of its time: 1e17 FLOP/s, a hundred times
+#: the fastest accelerator. A vehicle's speed is its own word, and stands in the auction's book as supply.
+SPEED_UWU_PER_S_MAX = 10**11
 
 
 def updated_speed(speed_uwu_per_s: int, *, work_uwu: int, run_time_us: int) -> int:

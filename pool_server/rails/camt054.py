@@ -74,7 +74,11 @@ def _is_return(entry: Element, payment: Element | None) -> bool:
     family = "BkTxCd/Domn/Fmly/SubFmlyCd"
     if payment is not None and (payment.first("RtrInf") is not None or payment.value(family) == "RRTN"):
         return True
-    return entry.value("RvslInd") == "true" or entry.value(family) == "RRTN"
+    return _is_reversal(entry) or entry.value(family) == "RRTN"
+
+
+def _is_reversal(entry: Element) -> bool:
+    return entry.value("RvslInd") in ("true", "1")
 
 
 def _block_line(entry: Element, details: Element) -> ReportLine:
@@ -98,7 +102,7 @@ def _what(entry: Element, direction: str) -> tuple[str, Verdict]:
     booked = entry.value("Sts/Cd", "Sts")
     if direction not in ("DBIT", "CRDT") or not booked:
         raise unreadable("a booking is neither debit nor credit, or does not say whether it is booked")
-    is_reversal = entry.value("RvslInd") == "true"
+    is_reversal = _is_reversal(entry)
     words = f"{booked} {direction}" + (" reversal" if is_reversal else "")
     if booked != "BOOK":
         return words, Verdict.NOTED

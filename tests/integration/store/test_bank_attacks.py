@@ -41,7 +41,10 @@ def test_what_a_bank_says_moves_no_cursor_and_fills_no_screen(road: Road) -> Non
     assert road.states() == {A: RowState.SENT}
 
 
-def test_a_batch_that_somebody_pays_in_under_the_name_of_our_block_is_no_return(road: Road) -> None:
+@pytest.mark.parametrize("said", ["true", "1"])
+def test_a_batch_that_somebody_pays_in_under_the_name_of_our_block_is_no_return(
+    road: Road, said: str
+) -> None:
     """A credit is a return only if the bank calls it one, for whole blocks as for single payments."""
     road.earn_and_enrol({A: 5_000_000, B: 6_000_000})
     order = road.send()
@@ -50,6 +53,7 @@ def test_a_batch_that_somebody_pays_in_under_the_name_of_our_block_is_no_return(
     assert {result.outcome for result in answer.results} == {Outcome.NOTED}
     assert set(road.states().values()) == {RowState.SENT}
     marked = credit.replace("</CdtDbtInd>", "</CdtDbtInd><RvslInd>true</RvslInd>", 1)
+    marked = marked.replace("true", said)
     assert {result.outcome for result in road.take(notification([marked])).results} == {Outcome.APPLIED}
     assert set(road.states().values()) == {RowState.RETURNED}
     road.assert_sound()
