@@ -78,7 +78,7 @@ def test_a_figure_that_an_operator_entered_counts_more_than_the_books(road: Road
     coverage = road.review(1).coverage
     money = str
 
-    [warning, _] = review(
+    [warning] = review(
         road.view().rows,
         Past(rows=(), ibans={}, came_back=()),
         waiting_micros=(),
