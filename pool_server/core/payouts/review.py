@@ -49,7 +49,7 @@ class Past:
     rows: Sequence[PayoutRow]
     """The paid rows of the last run that was approved; none before the first."""
     ibans: Mapping[str, str]
-    """The account that each owner was paid to last, where one was."""
+    """The account that each owner was paid to last, where one was; what the bank rejected was not paid."""
     came_back: Collection[str]
     """Owners whose payment of the last run was rejected or returned."""
     paid_after_all: Collection[str] = ()
@@ -159,11 +159,8 @@ def _account_warnings(rows: Sequence[PayoutRow], past: Past) -> Iterable[str]:
             f"{who} perhaps paid twice: the bank says that it paid what the books, told otherwise, "
             f"gave back: {_some(twice)}."
         )
-    again = [
-        row.owner_id
-        for row in rows
-        if row.owner_id in past.came_back and past.ibans.get(row.owner_id) == row.iban
-    ]
+    tried = {row.owner_id: row.iban for row in past.rows if row.owner_id in past.came_back}
+    again = [row.owner_id for row in rows if tried.get(row.owner_id) == row.iban]
     if again:
         who = _count(
             again, "owner whose last payment came back is", "owners whose last payments came back are"
