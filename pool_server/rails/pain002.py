@@ -29,8 +29,7 @@ def read(version: str, root: Element) -> BankReport:
     """Read a report.
 
     Raises:
-        PoolError: INVALID_ARGUMENT when it lacks what every such report has, or uses a status that is not
-        one.
+        PoolError: INVALID_ARGUMENT when it lacks what every such report has.
     """
     report = root.first("CstmrPmtStsRpt")
     original = report.first("OrgnlGrpInfAndSts") if report else None
@@ -73,11 +72,9 @@ def _block_lines(block: Element, message: str, group_status: str) -> list[Report
 
 
 def _verdict(status: str) -> Verdict:
-    if status in _DECIDING:
-        return _DECIDING[status]
-    if status in _ON_ITS_WAY:
-        return Verdict.NOTED
-    raise unreadable(f"{status[:10]!r} is not a status that this pool knows")
+    # A word that is not known decides nothing, and must not keep the rest of the report out: it is noted, and
+    # the payment stays open.
+    return _DECIDING.get(status, Verdict.NOTED)
 
 
 def _line(
@@ -90,6 +87,8 @@ def _line(
     amount: int | None = None,
     currency: str = "",
 ) -> ReportLine:
+    is_known = status in _DECIDING or status in _ON_ITS_WAY
+    unknown = [] if is_known else [f"{status!r} is no status that this pool knows."]
     return ReportLine(
         verdict=_verdict(status),
         status=status,
@@ -99,5 +98,5 @@ def _line(
         amount_micros=amount,
         currency=currency,
         reason_code=reasons.value("StsRsnInf/Rsn/Cd", "StsRsnInf/Rsn/Prtry"),
-        reason_text=" ".join(info.text.strip() for info in reasons.all("StsRsnInf/AddtlInf")),
+        reason_text=" ".join([*unknown, *(info.text.strip() for info in reasons.all("StsRsnInf/AddtlInf"))]),
     )

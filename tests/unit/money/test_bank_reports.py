@@ -73,6 +73,13 @@ def test_a_rejected_block_rejects_what_it_names_and_what_it_does_not() -> None:
     assert (whole.block, whole.verdict, whole.reason_code) == (block, Verdict.REJECTED, "DT01")
 
 
+def test_a_status_that_is_not_known_is_noted_and_keeps_nothing_else_out() -> None:
+    odd, known = read(status_report(ORDER, {ONE: ("WHAT", ""), TWO: ("RJCT", "AC04")})).lines
+
+    assert (odd.verdict, odd.reason_text) == (Verdict.NOTED, "'WHAT' is no status that this pool knows.")
+    assert known.verdict is Verdict.REJECTED
+
+
 def test_a_file_that_is_on_its_way_is_a_note() -> None:
     [line] = read(status_report(ORDER, {}, group="ACCP")).lines
 
@@ -82,7 +89,6 @@ def test_a_file_that_is_on_its_way_is_a_note() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        status_report(ORDER, {ONE: ("WHAT", "")}),
         status_report(ORDER, {}),
         status_report(ORDER, {"": ("RJCT", "")}),
         status_report(ORDER, {ONE: ("RJCT", "")}).replace(b"CstmrPmtStsRpt", b"SomethingElse"),
