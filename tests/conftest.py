@@ -54,6 +54,10 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
+def pytest_sessionfinish() -> None:
+    databases.stop_server()
+
+
 @pytest.fixture(autouse=True)
 def _databases_go_with_their_test() -> Iterator[None]:
     before = databases.mark()

@@ -162,6 +162,17 @@ class _Server:
                 del self.numbers[path]
 
 
+#: What ends the server: when the tests end (their workers leave without `atexit`), or the process does.
+_stops: list[Callable[[], None]] = []
+
+
+@atexit.register
+def stop_server() -> None:
+    """End the server, if one was started; again changes nothing."""
+    while _stops:
+        _stops.pop()()
+
+
 @cache
 def _server() -> _Server:
     import psycopg
@@ -184,7 +195,7 @@ def _server() -> _Server:
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
-    atexit.register(stop)
+    _stops.append(stop)
     # Nothing here outlives its test, so the disk is not waited for.
     for setting in ("fsync = off", "full_page_writes = off"):
         admin.execute(f"ALTER SYSTEM SET {setting}")
