@@ -1,11 +1,11 @@
 """Which job a vehicle's next lease comes from, and how large the lease is.
 
 Every job that is offered bids at least the price that a lease of it would lock, and one that pays the posted
-price pays what all others pay. So among them a higher bid buys no precedence, else a cap would be a race for
-the front and not what a buyer would pay at most; it is the price that sorts out who is there at all. Between
-buyers the order is their **fair share**: equal work for equal price (`core.pricing.fair_share`), counted as
-it is leased. Within a buyer's jobs those with a deadline go first, by deadline, then those that waited
-longest.
+price pays what all others pay; donated work, which pays nothing, comes after all that pays. So among them a
+higher bid buys no precedence, else a cap would be a race for the front and not what a buyer would pay at
+most; it is the price that sorts out who is there at all. Between buyers the order is their **fair share**:
+equal work for equal price (`core.pricing.fair_share`), counted as it is leased. Within a buyer's jobs those
+with a deadline go first, by deadline, then those that waited longest.
 
 One thing may jump the queue: jobs whose program the worker holds compiled - but only while its buyer leads by
 little, and only until other jobs of that buyer have waited for long, so that no job waits for ever behind a
@@ -136,13 +136,14 @@ def order_offers(
 ) -> list[JobOffer]:
     """Put jobs in the order in which a vehicle is offered them. A total order: no ties, no chance.
 
-    1. Jobs whose program the worker holds compiled, unless their buyer leads by more than
-       `WARM_PATIENCE_LEASES` leases like its last, or has a cold job as in 3.
-    2. The buyer that had the least work, on the scale of fair shares; then by id.
-    3. Of a buyer, jobs passed over for more than `WARM_PATIENCE_LEASES` leases.
-    4. Its warm jobs.
-    5. Its jobs with a deadline, the nearest first.
-    6. The job that waited longest since its last lease, then the oldest.
+    1. Jobs that pay before those that do not: a gift is what nobody would have paid for.
+    2. Jobs whose program the worker holds compiled, unless their buyer leads by more than
+       `WARM_PATIENCE_LEASES` leases like its last, or has a cold job as in 4.
+    3. The buyer that had the least work, on the scale of fair shares; then by id.
+    4. Of a buyer, jobs passed over for more than `WARM_PATIENCE_LEASES` leases.
+    5. Its warm jobs.
+    6. Its jobs with a deadline, the nearest first.
+    7. The job that waited longest since its last lease, then the oldest.
 
     That an audit waits in a job changes nothing: a job that comes out of turn would tell of it.
     """
@@ -167,8 +168,9 @@ def order_offers(
             and leads_uwu[offer.buyer_id] <= WARM_PATIENCE_LEASES * offer.share.lease_uwu
         )
 
-    def key(offer: JobOffer) -> tuple[bool, int, str, bool, bool, bool, int, int, int]:
+    def key(offer: JobOffer) -> tuple[bool, bool, int, str, bool, bool, bool, int, int, int]:
         return (
+            not offer.price_micros_per_wu,
             not jumps(offer),
             leads_uwu[offer.buyer_id],
             offer.buyer_id,
