@@ -171,12 +171,13 @@ def test_who_asks_for_gifts_does_not_get_an_even_share_of_the_cars_of_those_who_
     """Cars ask for nothing until their owners have set a tariff: why should anybody pay for them?"""
     gift = pool.job(40, buyer=EVIL, price_mode=PriceMode.DONATE, price_micros_per_wu=0)
     paid = pool.job(12, buyer=HONEST)
-    for number in range(12):
-        lease = pool.lease(car := pool.car(f"c{number}"), 1)
+    cars = [pool.car(f"c{number}") for number in range(12)]
+    for car in cars:
+        lease = pool.lease(car, 1)
         assert lease.job_id == paid
         pool.hand_in(lease)
     # The program of the gift being warm, or its buyer's turn having come, changes nothing; leisure does.
-    assert pool.lease(car, 1).job_id == gift
+    assert pool.lease(cars[0], 1).job_id == gift
     paid = pool.job(1, buyer=HONEST, program=BIG)
     warm = pool.ask(pool.car("w"), 1, warm=[PROGRAM.program_sha256])
     assert isinstance(warm, LeaseGranted)
