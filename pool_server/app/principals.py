@@ -43,8 +43,8 @@ def create_principal(uow: UnitOfWork, command: CreatePrincipal, *, now_us: int) 
         # Whoever could do this alone would plan a payout as one operator and approve it as another.
         raise PoolError(
             ErrorCode.FOUR_EYES,
-            f"{command.made_by} cannot make operators or their tokens",
-            advice="On the pool's machine: pool-server --data DIR principals create --role operator ...",
+            "Operators and their tokens are made on the pool's own machine (pool-server --data DIR "
+            f"principals create --role operator), not by {command.made_by}.",
         )
     if command.token_expires_at_us != 0 and command.token_expires_at_us <= now_us:
         raise PoolError(

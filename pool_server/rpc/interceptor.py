@@ -28,6 +28,7 @@ _PUBLIC_DETAILS = frozenset(
         ErrorCode.BUDGET_EXCEEDED,
         ErrorCode.PAYOUT_STATE,
         ErrorCode.FOUR_EYES,
+        ErrorCode.CONFLICT,
         *(
             code
             for code in ErrorCode

@@ -90,7 +90,10 @@ def test_money_goes_from_a_deposit_to_a_bank_file(pool: PoolHandle, clock: Manua
         return view
 
     refused(lambda: approve(planner, 1_800_000), ErrorCode.FOUR_EYES)
-    refused(lambda: approve(approver, 1), ErrorCode.CONFLICT)
+    with pytest.raises(grpc.RpcError) as wrong:
+        approve(approver, 1)
+    assert from_rpc_error(wrong.value).code is ErrorCode.CONFLICT
+    assert "is 1800000 micros, not 1" in str(wrong.value.details())
     assert approve(approver, 1_800_000).state == "approved"
     export_request = pb.ExportPayoutRequest(payout_id=planned.payout_id)
     first = admin.ExportPayout(export_request, metadata=planner.metadata)
