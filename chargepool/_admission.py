@@ -165,7 +165,8 @@ class Admitter:
             manifest = parse_manifest(manifest_bytes)
         except PoolError as error:
             raise from_pool_error(error) from error
-        if (manifest.program_id, manifest.draft) != (program_id, sent.draft):
+        admitted = (manifest.program_id, manifest.draft.artifact_sha256, manifest.draft.interface())
+        if admitted != (program_id, sent.draft.artifact_sha256, sent.draft.interface()):
             raise ProofInvalid(
                 f"The pool admitted another program than {name} as it was sent.",
                 code=ErrorCode.PROGRAM_SIGNATURE_MISMATCH,

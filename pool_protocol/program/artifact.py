@@ -1,8 +1,9 @@
 """A program's bytes: `jax.export`'s frame around StableHLO, opened with care, written canonically.
 
 The canonical form has no source locations, names or paths of its author, no attributes that nothing reads,
-and one function name; writing it again gives the same bytes. So equal programs have equal ids, and an
-admitted artifact says nothing about the machine that it was traced on.
+and a function name that is the hash of the draft's interface; writing it again gives the same bytes. So equal
+programs have equal ids, programs that only compute the same (other names of arrays, another `unit_steps`)
+have different ones, and an admitted artifact says nothing about the machine that it was traced on.
 
 Opening parses untrusted bytes in native code that can crash: only a sandboxed process opens what it did not
 write. This module imports JAX. Which operations are allowed is decided in `vetting`.
@@ -25,7 +26,7 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.limits import PROGRAM_LIMITS, ProgramLimits
 from pool_protocol.program.manifest import ProgramDraft
 
-#: What every artifact calls itself; the author's name for it stays with the author.
+#: What every module calls itself, and its frame with a hash; the author's name stays with the author.
 FUNCTION_NAME = "program"
 #: The one argument attribute with a meaning: a program for several platforms is told which one it runs on.
 PLATFORM_INDEX_ATTRIBUTE = "jax.global_constant"
@@ -148,8 +149,8 @@ def open_module(exported: jax_export.Exported) -> Iterator[ir.Module]:
         yield module
 
 
-def seal_artifact(exported: jax_export.Exported, module: ir.Module) -> bytes:
-    """Write a stripped module in its frame: the canonical artifact.
+def seal_artifact(exported: jax_export.Exported, module: ir.Module, draft: ProgramDraft) -> bytes:
+    """Write a stripped module in its frame: the canonical artifact of a draft, whose own hash is not read.
 
     Raises:
         PoolError: PROGRAM_UNPARSABLE when JAX cannot write it.
@@ -162,7 +163,7 @@ def seal_artifact(exported: jax_export.Exported, module: ir.Module) -> bytes:
             module_bytes = _jax.mlir.serialize_portable_artifact(module, target, True)
         bare = dataclasses.replace(
             exported,
-            fun_name=FUNCTION_NAME,
+            fun_name=f"{FUNCTION_NAME}_{sha256_hex(draft.interface())}",
             mlir_module_serialized=module_bytes,
             disabled_safety_checks=(),
             _get_vjp=None,

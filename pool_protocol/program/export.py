@@ -195,7 +195,7 @@ def _export(
         unit_steps=unit_steps,
     )
     with open_module(exported) as module:
-        artifact = seal_artifact(exported, module)
+        artifact = seal_artifact(exported, module, draft)
     draft = replace(draft, artifact_sha256=sha256_hex(artifact))
     vet_program(artifact, draft)
     return ExportedProgram(artifact=artifact, draft=draft)

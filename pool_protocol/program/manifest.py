@@ -153,6 +153,14 @@ class ProgramDraft:
         """Return the canonical JSON bytes."""
         return _canonical(_draft_content(self))
 
+    def interface(self) -> bytes:
+        """Return what must be equal for two drafts of one computation to be one program, canonically.
+
+        That is all but the artifact's hash, and but the comparators: what compares goes with each job.
+        """
+        outputs = [_tensor_content(item.tensor) for item in self.outputs]
+        return _canonical(_draft_content(self) | {"artifact_sha256": "", "outputs": outputs})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramCost:

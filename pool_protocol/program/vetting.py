@@ -102,7 +102,7 @@ def _vet(artifact: bytes, draft: ProgramDraft, limits: ProgramLimits) -> VettedP
             )
         if cost.work_uwu > limits.work_uwu_max:
             raise _too_large(f"{cost.work_uwu} micro work units in one go", limits.work_uwu_max)
-        canonical = seal_artifact(exported, module)
+        canonical = seal_artifact(exported, module, draft)
     return VettedProgram(artifact=canonical, operations=operations, cost=cost)
 
 

@@ -75,6 +75,10 @@ class FakePool(market_service_pb2_grpc.MarketServiceServicer):
         self.refusals: dict[str, list[ErrorCode]] = {}
         #: What is done to a result before it is sent.
         self.forge: Any = None
+        #: As the pool does: the first admission of a program stands.
+        self.keeps_first_admission = False
+        #: The id of an admitted program that is answered whatever is handed in.
+        self.admits_instead = ""
         self.keys = {role: SigningKey.generate(self.ids) for role in Role}
         self.roots = [self._root(1)]
         authority_pair = make_authority(pool_id=POOL_ID, now_us=self.clock.now_us())
@@ -271,7 +275,10 @@ class FakePool(market_service_pb2_grpc.MarketServiceServicer):
             cost_model=1,
         )
         manifest = ProgramManifest(draft=draft, cost=cost)
-        self.programs[manifest.program_id] = (manifest, LoadedProgram(request.artifact, draft))
+        known = self.admits_instead or (manifest.program_id if self.keeps_first_admission else "")
+        manifest = self.programs[known][0] if known in self.programs else manifest
+        if manifest.program_id not in self.programs:
+            self.programs[manifest.program_id] = (manifest, LoadedProgram(request.artifact, draft))
         body = common_pb2.ProgramAdmissionBody(
             artifact_sha256=manifest.program_id, manifest=manifest.to_json()
         )

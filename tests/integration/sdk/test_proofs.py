@@ -90,6 +90,26 @@ def test_an_admission_signed_by_another_key_is_refused_before_any_spend(
     assert not pool.jobs
 
 
+def test_another_comparator_is_another_job_of_the_same_program(
+    client: chargepool.Client, pool: FakePool
+) -> None:
+    pool.keeps_first_admission = True
+    exact = client.program(negate, np.float32(1))
+    for comparator in (chargepool.close(rtol=1e-3, atol=0.0), chargepool.ulp(4)):
+        program = client.program(negate, np.float32(1), comparator=comparator)
+        assert program.program_id == exact.program_id
+        assert program.comparator == comparator
+
+
+def test_a_pool_that_answers_with_another_program_is_refused(
+    client: chargepool.Client, pool: FakePool
+) -> None:
+    pool.admits_instead = client.program(lambda x: -x - 1, np.float32(1)).program_id
+    with pytest.raises(chargepool.ProofInvalid) as caught:
+        client.program(negate, np.float32(1))
+    assert caught.value.code is ErrorCode.PROGRAM_SIGNATURE_MISMATCH
+
+
 def test_a_rotated_key_is_followed_through_the_signed_root(client: chargepool.Client, pool: FakePool) -> None:
     list(client.map(negate, [np.float32(1)]))
     pool.rotate_receipt_key()

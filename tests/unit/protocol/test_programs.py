@@ -89,6 +89,21 @@ def test_equal_programs_have_equal_ids_wherever_they_are_written() -> None:
     assert __file__.encode() not in second.artifact
 
 
+def test_programs_that_only_compute_the_same_have_different_ids() -> None:
+    def renamed(inputs: Any) -> Any:
+        return {"value": jnp.sin(inputs["t"]) + 1}
+
+    plain = export_map(lambda x: jnp.sin(x) + 1, X).artifact
+    named = export_map(lambda inputs: {"y": jnp.sin(inputs["x"]) + 1}, {"x": X}).artifact
+    others = [export_map(renamed, {"t": X}).artifact]
+    for unit_steps in (1, 2):
+        step = export_step(lambda state, _inputs, _constants: state + 1, X, None, None, unit_steps=unit_steps)
+        others.append(step.artifact)
+    assert len({plain, named, *others}) == 5
+    tolerant = Comparator(kind=ComparatorKind.CLOSE, rtol=1e-3, atol=0.0)
+    assert export_map(lambda x: jnp.sin(x) + 1, X, comparators=tolerant).artifact == plain
+
+
 def gradient_step(state: Any, inputs: Any, constants: Any) -> Any:
     def loss(weights: Any) -> Any:
         return jnp.mean((inputs["x"] @ weights - inputs["y"]) ** 2)
