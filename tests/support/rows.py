@@ -12,13 +12,16 @@ Rows = dict[str, list[tuple[Any, ...]]]
 #: What goes on beside any call: when a vehicle was last heard of, and how far the server's sweeps have come.
 BESIDE = frozenset({("fleet_vehicles", "last_seen_us"), ("marks", "name"), ("marks", "value")})
 
+#: Tables that the server's sweeps alone write, whenever their time comes: prices' epochs, the log of receipts.
+SWEPT = frozenset({"price_epochs", "log_heads", "log_tiles", "log_nodes"})
+
 
 def rows_of(database: Path, *, without: Collection[tuple[str, str]] = ()) -> Rows:
     """Return every row of every table, in a fixed order, without some columns (table, column)."""
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         connection.execute("BEGIN")  # one snapshot of all tables
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        return {name: _table(connection, name, without) for (name,) in names.fetchall()}
+        return {name: _table(connection, name, without) for (name,) in names.fetchall() if name not in SWEPT}
 
 
 def _table(

@@ -125,6 +125,8 @@ async def test_bank_details_are_kept_by_the_pool(real_pool: PoolHandle) -> None:
             ("#holder", "Olga"),
             ("#iban", "DE89370400440532013000"),
             ("#threshold", "5"),
+            ("#town", "Berlin"),
+            ("#country", "DE"),
         ):
             opened.app.screen.query_one(selector, Input).value = value
         await opened.press("enter")

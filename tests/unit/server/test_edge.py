@@ -284,6 +284,9 @@ async def test_long_reads_of_operators_take_turns() -> None:
     reading: list[asyncio.Future[None]] = []
 
     class SlowStore:
+        def __init__(self) -> None:
+            self.long_read = asyncio.Lock()
+
         def now_us(self) -> int:
             return 0
 
