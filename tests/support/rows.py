@@ -12,7 +12,7 @@ Rows = dict[str, list[tuple[Any, ...]]]
 #: What goes on beside any call: when a vehicle was last heard of, and how far the server's sweeps have come.
 BESIDE = frozenset({("fleet_vehicles", "last_seen_us"), ("marks", "name"), ("marks", "value")})
 
-#: Tables that the server's sweeps alone write, whenever their time comes: prices' epochs, the log of receipts.
+#: Tables that the server's sweeps alone write, whenever their time comes: epochs of prices, the log.
 SWEPT = frozenset({"price_epochs", "log_heads", "log_tiles", "log_nodes"})
 
 
