@@ -29,7 +29,12 @@ that are run locally pass through unchanged.
 
 from collections.abc import Mapping
 
+from pool_protocol import amounts
 from pool_protocol.errors import CATALOGUE, ErrorCode, PoolError
+
+
+#: More digits are no amount.
+_DIGITS_MAX = 20
 
 
 class ChargepoolError(Exception):
@@ -236,9 +241,24 @@ def class_of(code: ErrorCode) -> type[ChargepoolError]:
 
 def from_pool_error(error: PoolError) -> ChargepoolError:
     """Return the typed error for a refusal; chain it with `from error` so that nothing is lost."""
+    detail = error.detail
+    if error.code is ErrorCode.SPEND_LIMIT_REACHED:
+        detail = _spend_limit(error.context) or detail
     return class_of(error.code)(
-        error.detail,
+        detail,
         code=error.code,
         context=error.context,
         retry_after_ms=error.retry_after_ms,
     )
+
+
+def _spend_limit(context: Mapping[str, str]) -> str:
+    """Say which cap is reached and what is left of it; nothing where the pool does not tell the figures."""
+    figures = [context.get(f"{name}_micros", "") for name in ("limit", "left", "wanted")]
+    if not all(figure.isascii() and figure.isdecimal() and len(figure) < _DIGITS_MAX for figure in figures):
+        return ""
+    limit, left, wanted = (amounts.amount(int(figure)) for figure in figures)
+    whose = "This token" if context.get("holder") == "token" else "This account"
+    period = context.get("period", "")
+    when = f"in {period[:7]} (UTC)" if period[:1].isdecimal() else "in all"
+    return f"{whose} may reserve and spend {limit} {when}; {left} is left, and the job asks for {wanted}."

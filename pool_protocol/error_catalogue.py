@@ -398,8 +398,8 @@ _CATALOGUE: dict[ErrorCode, ErrorEntry] = {
     ),
     ErrorCode.SPEND_LIMIT_REACHED: _entry(
         "FAILED_PRECONDITION",
-        "The job's cap is more than may still be spent.",
-        "Lower the job's cap to what is left, end jobs that need no more, or ask the operator for more.",
+        "The job's budget is more than may still be spent.",
+        "Lower the job's budget to what is left, end jobs that need no more, or ask the operator for more.",
     ),
     ErrorCode.QUOTE_EXPIRED: _entry(
         "FAILED_PRECONDITION", "The quote is no longer valid.", "Ask for a new quote."

@@ -49,6 +49,24 @@ def test_codes_have_the_class_that_callers_catch(code: ErrorCode, expected: type
     assert issubclass(class_of(code), expected)
 
 
+def test_a_cap_that_is_reached_says_what_is_left() -> None:
+    facts = {"limit_micros": "2000000", "left_micros": "500000", "wanted_micros": "1250000"}
+    refusal = PoolError(
+        ErrorCode.SPEND_LIMIT_REACHED, context={**facts, "holder": "token", "period": "2026-11"}
+    )
+    assert from_pool_error(refusal).detail == (
+        "This token may reserve and spend 2.000000 in 2026-11 (UTC); 0.500000 is left, and the job asks for "
+        "1.250000."
+    )
+    always = PoolError(
+        ErrorCode.SPEND_LIMIT_REACHED, context={**facts, "holder": "account", "period": "ever"}
+    )
+    assert from_pool_error(always).detail.startswith("This account may reserve and spend 2.000000 in all; ")
+    for lie in ("", "-1", "1e9", "9" * 5_000, "٣"):
+        lying = PoolError(ErrorCode.SPEND_LIMIT_REACHED, context={**facts, "left_micros": lie})
+        assert from_pool_error(lying).detail == lying.detail
+
+
 def test_a_failed_task_with_a_reason_newer_than_we_are_is_still_a_failed_task() -> None:
     error = TaskFailed(index=3, reason="SOMETHING_NEW", detail="it broke", attempts=4)
     assert (error.index, error.reason) == (3, "SOMETHING_NEW")
