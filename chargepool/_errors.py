@@ -32,7 +32,6 @@ from collections.abc import Mapping
 from pool_protocol import amounts
 from pool_protocol.errors import CATALOGUE, ErrorCode, PoolError
 
-
 #: More digits are no amount.
 _DIGITS_MAX = 20
 
