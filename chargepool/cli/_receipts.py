@@ -1,7 +1,8 @@
 """`chargepool receipts`: keep the pool's signed receipts, and check them, also without the pool."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from chargepool._client import Client
 from chargepool._errors import ProofInvalid
+from chargepool._job import Job
 from chargepool._log import LogMemory
 from chargepool._receipt_file import Checked, ReceiptFile, check_file, read_file, write_file
 from chargepool._receipts import Receipt
@@ -39,9 +41,10 @@ def save(*, file: Path, job_id: str, connection: Connection) -> None:
 
     The first line holds the pool's root documents and its newest tree head; each receipt has its place in the
     pool's log. The file can be checked years later, with `chargepool receipts verify FILE`, without the pool.
+    Of a job that is not over it holds the receipts so far.
     """
     with connection.connect() as client:
-        found = list(_of_job(client.job(job_id).results()))
+        found = _of_job(client.job(job_id))
         kept, head = _logged(client, found)
         write_file(file, found, kept, pool_id=client.pool_id, roots=client.log.roots(), head=head)
     logged = sum(1 for one in kept if one.proof)
@@ -96,7 +99,7 @@ def _check_offline(content: ReceiptFile, fingerprint: str) -> Checked:
 
 
 def _check_job(client: Client, job_id: str) -> Checked:
-    found = list(_of_job(client.job(job_id).results()))
+    found = _of_job(client.job(job_id))
     kept, head = _logged(client, found)
     return _audited(client, kept, head)
 
@@ -202,6 +205,15 @@ def _error(faults: Sequence[Fault]) -> ProofInvalid:
     return ProofInvalid(f"{first.what}: {first.sentence}{more}", code=ErrorCode(first.code))
 
 
-def _of_job(results: Iterator[Any]) -> Iterator[Receipt]:
-    for result in results:
-        yield from result.receipts
+def _of_job(job: Job) -> list[Receipt]:
+    """Return the receipts of all results of a job that is over, and of those decided now of one that runs."""
+    status = job.status()
+    results = job.results()
+    if status.is_over:
+        return [receipt for result in results for receipt in result.receipts]
+    try:
+        decided = list(islice(results, status.decided_count))
+    finally:
+        results.close()
+    say(f"{status.job_id} is not over: its receipts so far. Say it again when it is.")
+    return [receipt for result in decided for receipt in result.receipts]

@@ -16,6 +16,7 @@ import pytest
 
 import chargepool
 from chargepool._values import Progress
+from chargepool.cli._receipts import _of_job
 from pool_protocol.errors import ErrorCode
 from pool_protocol.v1 import market_service_pb2
 from tests.integration.sdk.fake_pool import PRICE, TOKEN, FakePool
@@ -32,6 +33,20 @@ def rows(count: int) -> list[Any]:
 
 def another(pool: FakePool) -> chargepool.Client:
     return chargepool.connect(pool.address, token=TOKEN, ca=pool.ca_pem)
+
+
+def test_the_receipts_of_a_job_that_runs_are_those_so_far(
+    client: chargepool.Client, pool: FakePool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool.holds = True
+    job = client.submit_job(total, rows(4))
+    pool.decide(3)
+    assert len(_of_job(job)) == 3
+    assert f"{job.id} is not over" in capsys.readouterr().err
+    pool.decide()
+    job.wait()
+    assert len(_of_job(job)) == 4
+    assert capsys.readouterr().err == ""
 
 
 def test_a_handle_by_id_has_structured_values_in_another_client(
