@@ -43,7 +43,7 @@ def evidence(pool: ClientConfig, *, vehicle: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("attempt", type=click.IntRange(min=1))
+@click.argument("attempt", type=click.IntRange(1, 2**63 - 1))
 @json_option
 @click.pass_obj
 def appeal(pool: ClientConfig, *, attempt: int, as_json: bool) -> None:

@@ -111,7 +111,7 @@ Examples:
 @click.option("--history", "with_history", is_flag=True, help="The auctions that moved it too, newest first.")
 @click.option(
     "--last",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**63 - 1),
     default=HISTORY_DEFAULT,
     show_default=True,
     help="With --history: so many auctions.",

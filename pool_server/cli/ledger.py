@@ -112,7 +112,7 @@ def _account_values(account: pb.NamedAccount) -> dict[str, Any]:
 @click.argument("account")
 @click.option(
     "--at",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 2**63 - 1),
     help="As of this transfer, itself included; 0 is before the first. Default: the last one.",
 )
 @click.option(
@@ -164,7 +164,7 @@ def _show_balance(found: pb.AccountAt) -> None:
 @ledger.command()
 @click.argument("account")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Transfers.")
-@click.option("--before", type=click.IntRange(min=1), help="Only transfers before this one.")
+@click.option("--before", type=click.IntRange(1, 2**63 - 1), help="Only transfers before this one.")
 @json_option
 @click.pass_obj
 def history(remote: Remote, *, account: str, limit: int, before: int | None, as_json: bool) -> None:

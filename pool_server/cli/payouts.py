@@ -237,7 +237,12 @@ def review(remote: Remote, *, payout: str, as_json: bool) -> None:
 
 @payouts.command("approve")
 @click.argument("payout")
-@click.option("--total-micros", type=int, required=True, help="The total that you saw; another one refuses.")
+@click.option(
+    "--total-micros",
+    type=click.IntRange(0, 2**63 - 1),
+    required=True,
+    help="The total that you saw; another one refuses.",
+)
 @json_option
 @click.pass_obj
 def approve(remote: Remote, *, payout: str, total_micros: int, as_json: bool) -> None:

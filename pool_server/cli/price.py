@@ -59,7 +59,7 @@ def show_price(remote: Remote, *, as_json: bool) -> None:
 
 
 @price.command("set")
-@click.argument("price_micros_per_wu", type=click.IntRange(min=0))
+@click.argument("price_micros_per_wu", type=click.IntRange(0, 2**63 - 1))
 @json_option
 @click.pass_obj
 def set_price(remote: Remote, *, price_micros_per_wu: int, as_json: bool) -> None:
@@ -93,7 +93,11 @@ def follow(remote: Remote, *, as_json: bool) -> None:
 
 @price.command("history")
 @click.option(
-    "--last", type=click.IntRange(min=1), default=HISTORY_DEFAULT, show_default=True, help="So many epochs."
+    "--last",
+    type=click.IntRange(1, 2**63 - 1),
+    default=HISTORY_DEFAULT,
+    show_default=True,
+    help="So many epochs.",
 )
 @click.option(
     "--export",
@@ -136,7 +140,7 @@ def history(remote: Remote, *, last: int, folder: Path | None, as_json: bool) ->
 
 
 @price.command("book")
-@click.argument("epoch_id", type=click.IntRange(min=1), metavar="EPOCH")
+@click.argument("epoch_id", type=click.IntRange(1, 2**63 - 1), metavar="EPOCH")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write its bytes, as hashed."
 )

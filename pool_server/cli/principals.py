@@ -24,7 +24,7 @@ def principals() -> None:
 @click.option("--principal", default="", help="Add a token to this existing principal instead.")
 @click.option(
     "--expires-at-us",
-    type=int,
+    type=click.IntRange(0, 2**63 - 1),
     default=0,
     help="When the token ends, microseconds since the epoch; 0 for never.",
 )
