@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from pool_protocol import amounts
+from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.money import MICROS_PER_UNIT
 from pool_protocol.solvency import solvency_sentence
 from pool_protocol.v1 import common_pb2, log_service_pb2_grpc
@@ -69,9 +70,16 @@ def enter(remote: Remote, *, balance: int, as_of: str, as_json: bool) -> None:
 @click.pass_obj
 def show_statement(remote: Remote, *, date: str, as_json: bool) -> None:
     """Show the newest statement."""
-    answer: pb.GetSolvencyResponse = remote.call(
-        "GetSolvency", pb.GetSolvencyRequest(date=date), service=_STUB
-    )
+    try:
+        answer: pb.GetSolvencyResponse = remote.call(
+            "GetSolvency", pb.GetSolvencyRequest(date=date), service=_STUB
+        )
+    except PoolError as error:
+        if error.code is not ErrorCode.NOT_FOUND:
+            raise
+        raise click.ClickException(
+            f"no statement was made on {date}.\nSee when there were any: pool-server solvency history"
+        ) from error
     if not answer.HasField("statement"):
         raise click.ClickException(
             "no statement was made yet.\n"

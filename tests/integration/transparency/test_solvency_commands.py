@@ -90,6 +90,8 @@ def test_a_pool_that_lacks_money_says_so_plainly_and_goes_on(run: Run) -> None:
     assert [(one["statement_id"], one["solvent"]) for one in history] == [(2, True), (1, False)]
     assert "INSOLVENT" in run("operator", "solvency", "history").stdout
     assert json.loads(run("operator", "solvency", "show", "--json").stdout)["bank_as_of"] == "2026-01-31"
+    never = run("operator", "solvency", "show", "--date", "2001-01-01")
+    assert (never.exit_code, "no statement was made on 2001-01-01" in never.output) == (1, True)
 
 
 def test_who_reviews_a_payout_is_told_what_the_bank_said(run: Run) -> None:
