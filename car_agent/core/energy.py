@@ -136,6 +136,11 @@ class IdleBaseline:
 _HALF_LIFE_US: Final = 3_600 * 10**6
 #: An older estimate says nothing about today's programs: the car then tries work again.
 ESTIMATE_US_MAX: Final = 24 * 3_600 * 10**6
+#: Computing of less than this tells of starting workers and compiling, not of work.
+KNOWN_BUSY_US_MIN: Final = 60 * 10**6
+#: An estimate lasts so many times as long as was computed for it: a few minutes of bad work (tasks so small
+#: that handling them is all there is) keep a car from trying other work for an hour or two, not for a day.
+_LASTS_TIMES_BUSY: Final = 24
 #: Before anything was measured: a small computer at its best, so that a car tries work and then knows.
 DEFAULT_JOULES_PER_WU: Final = 100.0
 _UWU_PER_WU: Final = 1_000_000
@@ -163,7 +168,12 @@ class Efficiency:
 
     def is_known(self, now_us: int) -> bool:
         """Whether it says something about this moment."""
-        return self.work_uwu > 0 and self.busy_us > 0 and now_us - self.measured_at_us < ESTIMATE_US_MAX
+        lasts_us = min(ESTIMATE_US_MAX, _LASTS_TIMES_BUSY * self.busy_us)
+        return (
+            self.work_uwu > 0
+            and self.busy_us >= KNOWN_BUSY_US_MIN
+            and now_us - self.measured_at_us < lasts_us
+        )
 
     def joules_per_wu(self, now_us: int) -> float:
         """Return what a work unit takes, joules; the default while it is not known."""

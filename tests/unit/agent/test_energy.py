@@ -310,6 +310,25 @@ def test_older_work_counts_less_and_old_work_says_nothing() -> None:
     assert twice.joules_per_wu(now_us + ESTIMATE_US_MAX) == DEFAULT_JOULES_PER_WU
 
 
+def test_attack_a_few_tiny_tasks_do_not_take_a_car_out_for_a_day() -> None:
+    """Tasks of a micro-WU are all start-up: what they seem to take says nothing of other work."""
+    now_us = 10**15
+    tiny = Efficiency().after(energy_mj=13_600, work_uwu=4, busy_us=10**6, now_us=now_us)
+    assert not tiny.is_known(now_us)
+    assert tiny.joules_per_wu(now_us) == DEFAULT_JOULES_PER_WU
+    # More of them are believed, and for not much longer than they were computed.
+    for _ in range(120):
+        tiny = tiny.after(energy_mj=13_600, work_uwu=4, busy_us=10**6, now_us=now_us)
+    assert tiny.is_known(now_us)
+    assert not tiny.is_known(now_us + 3_600 * 10**6)
+    # A car with an hour of other work hardly notices them.
+    hour_us = 3_600 * 10**6
+    worked = Efficiency().after(energy_mj=200_000_000, work_uwu=10**9, busy_us=hour_us, now_us=now_us)
+    for _ in range(120):
+        worked = worked.after(energy_mj=13_600, work_uwu=4, busy_us=10**6, now_us=now_us)
+    assert worked.joules_per_wu(now_us) == pytest.approx(200, rel=0.05)
+
+
 # --- the meter ------------------------------------------------------------------------------------
 
 
