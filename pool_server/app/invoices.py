@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from pool_protocol.errors import ErrorCode, PoolError
+from pool_protocol.limits import HOUR_US
 from pool_server.app.buyer_months import buyer_month
 from pool_server.core.buyer_month import BuyerMonth, DocumentKind
 from pool_server.core.particulars import Particulars
@@ -58,7 +59,7 @@ def draft_document(
     figures = buyer_month(uow, buyer_id=buyer_id, month=month, charges=charges)
     if figures.is_empty:
         raise PoolError(ErrorCode.NOT_FOUND, f"{buyer_id} paid and used nothing in {month}")
-    is_over = now_us >= until_us
+    is_over = is_settled(uow, until_us, now_us=now_us)
     document_id = uow.papers.next_document_id() if is_over else 0
     principal = uow.identity.principal(buyer_id)
     return Draft(
@@ -70,6 +71,18 @@ def draft_document(
         number=f"{_PREFIXES[kind]}-{month[:4]}-{document_id:06d}" if is_over else "",
         issued_at_us=now_us,
     )
+
+
+def is_settled(uow: UnitOfWork, until_us: int, *, now_us: int) -> bool:
+    """Say whether nothing can be booked any more before a moment: a paper about the time before is complete.
+
+    A settlement of that time may still wait for its turn when the moment has passed. Once anything is booked
+    after it nothing is booked before it, for the books' time never goes back; in a pool where nothing
+    happens, an hour is longer than any command waits.
+    """
+    if now_us < until_us:
+        return False
+    return uow.ledger.head().recorded_at_us >= until_us or now_us >= until_us + HOUR_US
 
 
 def issue_document(uow: UnitOfWork, *, draft: Draft, pdf: bytes, csv: bytes) -> IssuedDocument:

@@ -16,7 +16,7 @@ from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.v1 import report_service_pb2 as pb
 from pool_protocol.v1 import report_service_pb2_grpc
 from pool_server.app.buyer_months import buyer_month, charges_since
-from pool_server.app.invoices import Draft, draft_document, issue_document
+from pool_server.app.invoices import Draft, draft_document, is_settled, issue_document
 from pool_server.app.pool_report import pool_report
 from pool_server.app.statements import owner_statement
 from pool_server.app.yearly import owner_years
@@ -158,16 +158,18 @@ class ReportServicer(report_service_pb2_grpc.ReportServiceServicer):
     ) -> AsyncIterator[pb.ExportInvoicesResponse]:
         month, formats = request.month, [_format(one) for one in request.formats] or [_PDF, _CSV]
         _, until_us = month_bounds_us(month)
-        if self._store.now_us() < until_us:
-            raise PoolError(
-                ErrorCode.INVALID_ARGUMENT, f"{month} is not over yet", context={"field": "month"}
-            )
-        buyer_ids, charges = await self._store.read(
+        now_us = self._store.now_us()
+        # Whether the month is complete, and what it holds, are read in one moment.
+        is_over, buyer_ids, charges = await self._store.read(
             lambda uow: (
+                is_settled(uow, until_us, now_us=now_us),
                 [principal.principal_id for principal in uow.identity.principals(Role.BUYER)],
                 charges_since(uow, month=month),
             )
         )
+        if not is_over:
+            why = "is not over yet" if now_us < until_us else "is complete within an hour of its end"
+            raise PoolError(ErrorCode.INVALID_ARGUMENT, f"{month} {why}", context={"field": "month"})
         count = len(buyer_ids) * len(formats)
         for place, buyer_id in enumerate(buyer_ids):
             document = await self._issued_or_none(buyer_id, month, charges)

@@ -25,7 +25,7 @@ from pool_server.core.buyer_month import BuyerMonth, DocumentKind, months_betwee
 from pool_server.core.issuer import Issuer, TaxRules
 from pool_server.core.ledger.model import TransferCode
 from pool_server.core.particulars import EMPTY
-from pool_server.core.statement import LineKind, month_bounds_us
+from pool_server.core.statement import LineKind, date_of, month_bounds_us
 from pool_server.core.yearly import FormRule, quarter_bounds_us
 from pool_server.ports.papers import IssuedDocument
 from pool_server.reports.focus_csv import COLUMNS
@@ -236,6 +236,32 @@ def rendered(draft: Draft) -> tuple[bytes, bytes]:
         PRINTER.invoice_pdf(draft.month, issued_at_us=draft.issued_at_us, **about),
         PRINTER.invoice_csv(draft.month, **about),
     )
+
+
+def test_attack_a_booking_that_waits_at_the_turn_of_the_month_is_on_the_paper(own_books: Books) -> None:
+    last = own_books.run(lambda uow: uow.ledger.head().recorded_at_us)
+    month = date_of(last)[:7]
+    _, until_us = month_bounds_us(month)
+
+    def drafted(now_us: int) -> IssuedDocument | Draft:
+        return own_books.run(
+            lambda uow: draft_document(
+                uow, buyer_id="buyer_xu", month=month, kind=DocumentKind.INVOICE, now_us=now_us
+            )
+        )
+
+    # The month has just ended, and nothing was booked since: something of it may still wait for its turn.
+    at_once, later = drafted(until_us + 1), drafted(until_us + 3_600_000_000)
+    assert isinstance(at_once, Draft)
+    assert isinstance(later, Draft)
+    assert (at_once.number, at_once.document_id) == ("", 0)
+    assert later.number
+    # What is booked after the turn ends the wait: the books' time never goes back.
+    own_books.now_us = until_us + 2
+    Story(own_books).move(TransferCode.GOODWILL, "x:goodwill", "buyer_xu", 5)
+    now = drafted(until_us + 3)
+    assert isinstance(now, Draft)
+    assert now.number == later.number
 
 
 def test_invoices_are_numbered_without_gaps_and_never_change(own_books: Books) -> None:
