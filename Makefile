@@ -21,8 +21,8 @@ help: ## show this list
 ##-- Run
 
 .PHONY: demo
-demo: $(VENV)/.demo-installed ## the whole road on this machine (SEED=7 repeats a run, CHAOS=1 kills processes, TUI=1 opens the dashboard)
-	@$(BIN)/python -m chargepool.demo $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(CHAOS)),--chaos) $(if $(filter-out 0,$(TUI)),--tui)
+demo: $(VENV)/.demo-installed ## the whole road on this machine (SEED=7 repeats a run, CHAOS=1 kills processes, TUI=1 opens the dashboard, KEEP=1 keeps data and books)
+	@$(BIN)/python -m chargepool.demo $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(CHAOS)),--chaos) $(if $(filter-out 0,$(TUI)),--tui) $(if $(filter-out 0,$(KEEP)),--keep)
 
 .PHONY: soak
 soak: $(VENV)/.demo-installed ## the demo under chaos with a new seed each round (ROUNDS=5), until one fails
