@@ -10,7 +10,6 @@ from pool_protocol.limits import DAY_US
 from pool_server.app.pricing import speed_of_one_bid
 from pool_server.core.jobs import PriceMode, PriceTerms
 from pool_server.core.matching import JobOffer, NoWorkReason
-from pool_server.core.pricing.bid_path import needed_us
 from pool_server.ports.unit_of_work import UnitOfWork
 from pool_server.ports.work import JobRow
 
@@ -32,8 +31,9 @@ def job_offers(uow: UnitOfWork, *, posted_micros: int, now_us: int) -> list[JobO
     for row in rows:
         bid_micros = row.terms.price_micros_per_wu
         if row.terms.start_micros_per_wu:
-            needed = needed_us(row.left_uwu, speed_uwu_per_s=speed_uwu_per_s)
-            bid_micros = row.terms.bid_now(needed_us=needed, now_us=now_us)
+            bid_micros = row.terms.bid_now(
+                left_uwu=row.left_uwu, speed_uwu_per_s=speed_uwu_per_s, now_us=now_us
+            )
         offers.append(
             JobOffer(
                 job_id=row.job_id,
@@ -55,8 +55,7 @@ def bid_of(uow: UnitOfWork, job: JobRow, *, now_us: int) -> int:
     if job.terms.path is None:
         return job.terms.price_micros_per_wu
     left_uwu = job.undecided_count * job.work_uwu_per_task
-    needed = needed_us(left_uwu, speed_uwu_per_s=speed_of_one_bid(uow))
-    return job.terms.bid_now(needed_us=needed, now_us=now_us)
+    return job.terms.bid_now(left_uwu=left_uwu, speed_uwu_per_s=speed_of_one_bid(uow), now_us=now_us)
 
 
 def above_bid(terms: PriceTerms, *, posted_micros: int, bid_micros: int) -> str:

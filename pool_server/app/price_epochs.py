@@ -19,7 +19,6 @@ from pool_server.app.market_policy import MarketPolicy
 from pool_server.app.pricing import AUCTION, posted_price, posting_mode
 from pool_server.app.work_policy import WorkPolicy
 from pool_server.core.effects import WorkAvailable
-from pool_server.core.pricing.bid_path import needed_us
 from pool_server.core.pricing.epoch import epoch_start_us, price_epoch
 from pool_server.core.pricing.history import GENESIS_SHA256, HeldEpoch, next_chain_sha256
 from pool_server.core.pricing.order_book import Book, book_bytes
@@ -142,8 +141,7 @@ def wanted_uwu(row: BidRow) -> int:
 
 def _bid_now(row: BidRow, *, speed_uwu_per_s: int, now_us: int) -> int:
     left_uwu = row.undecided_count * row.work_uwu_per_task
-    needed = needed_us(left_uwu, speed_uwu_per_s=speed_uwu_per_s)
-    return row.terms.bid_now(needed_us=needed, now_us=now_us)
+    return row.terms.bid_now(left_uwu=left_uwu, speed_uwu_per_s=speed_uwu_per_s, now_us=now_us)
 
 
 def _price(price_micros_per_wu: int) -> int:

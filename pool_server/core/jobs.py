@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pool_protocol.limits import ATTEMPTS_PER_TASK_MAX, ERRORS_PER_TASK_MAX
 from pool_protocol.money import work_price_micros
 from pool_server.core.lifecycle import Lifecycle, from_each
-from pool_server.core.pricing.bid_path import BidPath
+from pool_server.core.pricing.bid_path import BidPath, needed_us
 
 
 @unique
@@ -260,15 +260,18 @@ class PriceTerms:
             deadline_us=self.deadline_us,
         )
 
-    def bid_now(self, *, needed_us: int, now_us: int) -> int:
+    def bid_now(self, *, left_uwu: int, speed_uwu_per_s: int, now_us: int) -> int:
         """Return the most that the job pays now, micro-units per WU.
 
         Args:
-            needed_us: Time that its work left needs at the speed that it is expected to get.
+            left_uwu: Its work left, one execution per task, micro-WU.
+            speed_uwu_per_s: What it is expected to get of the fleet.
             now_us: Now.
         """
         path = self.path
-        return self.price_micros_per_wu if path is None else path.bid(needed_us=needed_us, now_us=now_us)
+        if path is None:
+            return self.price_micros_per_wu
+        return path.bid(needed_us=needed_us(left_uwu, speed_uwu_per_s=speed_uwu_per_s), now_us=now_us)
 
     def price_now(self, posted_price_micros_per_wu: int, *, bid_micros_per_wu: int) -> int | None:
         """Return the price that a lease locks now, micro-units per WU; None while spot is above the bid."""

@@ -277,5 +277,8 @@ def test_speed_follows_what_is_measured() -> None:
 )
 def test_price_terms(mode: PriceMode, price: int, posted: int, now: int | None) -> None:
     terms = PriceTerms(mode=mode, price_micros_per_wu=price)
-    assert terms.price_now(posted, bid_micros_per_wu=terms.bid_now(needed_us=0, now_us=0)) == now
+    assert (
+        terms.price_now(posted, bid_micros_per_wu=terms.bid_now(left_uwu=0, speed_uwu_per_s=0, now_us=0))
+        == now
+    )
     assert terms.cost_micros_max(1_500_000, quorum=2) == price * 3
