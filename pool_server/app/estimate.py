@@ -18,7 +18,8 @@ from pool_server.core.forecast.completion import (
     low_availability,
 )
 from pool_server.core.forecast.energy import EnergyEstimate, energy_estimate
-from pool_server.core.forecast.price import EPOCH_US, EPOCHS_MAX, PriceBand, PricePoint, price_band
+from pool_server.core.forecast.price import EPOCHS_MAX, PriceBand, price_band
+from pool_server.core.pricing.epoch import EPOCH_US
 from pool_server.core.verification import LEVELS, VerificationLevel
 from pool_server.ports.shell import QuoteRecord
 from pool_server.ports.unit_of_work import UnitOfWork
@@ -74,7 +75,7 @@ def estimate_quote(
     executions = quote.attempts_per_task + outlook.audit_overhead_now
     times, basis = _completion(uow, quote, executions, now_us=now_us)
     band = price_band(
-        [PricePoint(*price) for price in uow.outlook.prices_since(now_us - EPOCHS_MAX * EPOCH_US)],
+        uow.outlook.prices_since(now_us - EPOCHS_MAX * EPOCH_US),
         price_micros_per_wu=quote.price_micros_per_wu,
         horizon_us=times.p50_us if times is not None else 0,
         now_us=now_us,

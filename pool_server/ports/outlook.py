@@ -1,13 +1,8 @@
 """What an estimate of a job's price, time and energy is made of. Read only."""
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-
-class PriceSince(NamedTuple):
-    """A posted price."""
-
-    since_us: int
-    price_micros_per_wu: int
+from pool_server.core.forecast.price import PricePoint
 
 
 class OutlookRepository(Protocol):
@@ -21,7 +16,7 @@ class OutlookRepository(Protocol):
         """Undecided work of active jobs that pay this price, by buyer, micro-WU, one execution per task."""
         ...
 
-    def prices_since(self, since_us: int) -> list[PriceSince]:
+    def prices_since(self, since_us: int) -> list[PricePoint]:
         """Posted prices from the one in force at a time on, oldest first."""
         ...
 

@@ -126,8 +126,12 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
         )
         now_us = self._store.now_us()
 
-        def quote(uow: UnitOfWork) -> pb.GetQuoteResponse:
-            made = make_quote(uow, command, policy=self._policy, now_us=now_us)
+        made = await self._store.write(
+            lambda uow: make_quote(uow, command, policy=self._policy, now_us=now_us)
+        )
+
+        # What does not bind is read beside the writer, which has leases and results to serve.
+        def told(uow: UnitOfWork) -> pb.GetQuoteResponse:
             outlook = level_outlook(
                 uow,
                 kind=command.program.kind,
@@ -146,7 +150,7 @@ class MarketServicer(market_service_pb2_grpc.MarketServiceServicer):
                 estimate=estimate_quote(uow, made, outlook, policy=self._policy, now_us=now_us),
             )
 
-        return await self._store.write(quote)
+        return await self._store.read(told)
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.CreateJobResponse:
         caller = current_caller()

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from pool_server.core.fleet import ACTIVE_STATES
-from pool_server.ports.outlook import PriceSince
+from pool_server.core.forecast.price import PricePoint
 from pool_server.store.driver import Driver
 
 _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE_STATES)
@@ -37,13 +37,13 @@ class SqlOutlookRepository:
             waiting[buyer_id] += task_count * work_uwu
         return {buyer_id: work_uwu for buyer_id, work_uwu in waiting.items() if work_uwu}
 
-    def prices_since(self, since_us: int) -> list[PriceSince]:
+    def prices_since(self, since_us: int) -> list[PricePoint]:
         rows = self._driver.run(
             "SELECT set_at_us, price_micros_per_wu FROM posted_prices WHERE price_id >= COALESCE("
             "(SELECT MAX(price_id) FROM posted_prices WHERE set_at_us <= ?), 0) ORDER BY price_id",
             (since_us,),
         )
-        return [PriceSince(row[0], row[1]) for row in rows]
+        return [PricePoint(row[0], row[1]) for row in rows]
 
     def work_by_day(self, *, from_day: int) -> list[int]:
         rows = self._driver.run(

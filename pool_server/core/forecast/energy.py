@@ -3,8 +3,9 @@
 import math
 from typing import NamedTuple
 
+from pool_protocol.money import UWU_PER_WU
+
 JOULES_PER_KWH = 3_600_000
-UWU_PER_WU = 1_000_000
 
 
 class EnergyEstimate(NamedTuple):

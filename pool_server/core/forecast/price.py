@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.limits import MINUTE_US
+from pool_server.core.pricing.epoch import EPOCH_US
 
-#: The market's quarter of an hour.
-EPOCH_US = 15 * MINUTE_US
 #: Windows of the past below which deciles say nothing.
 WINDOWS_MIN = 20
 #: Epochs looked back: 30 days.

@@ -1,5 +1,6 @@
 """What a transfer is about, in words: the thing that its reference number names. Pure."""
 
+from pool_server.core.ledger.entries import ENTRY_CODES, ENTRY_PREFIX
 from pool_server.core.ledger.model import TransferCode
 
 _ATTEMPTS = frozenset(
@@ -25,17 +26,6 @@ _PAYOUTS = frozenset(
         TransferCode.PAYOUT_ROUNDING,
     }
 )
-_ENTRIES = frozenset(
-    {
-        TransferCode.DEPOSIT_FEE,
-        TransferCode.REFUND,
-        TransferCode.SLA_CREDIT,
-        TransferCode.GOODWILL,
-        TransferCode.CORRECTION,
-        TransferCode.VAT,
-        TransferCode.OPENING,
-    }
-)
 
 
 def about(code: int, reference_id: int) -> str:
@@ -48,8 +38,8 @@ def about(code: int, reference_id: int) -> str:
         return f"job_{reference_id}"
     if code in _PAYOUTS:
         return f"payout_{reference_id}"
-    if code in _ENTRIES:
-        return f"entry_{reference_id}"
+    if code in ENTRY_CODES:
+        return f"{ENTRY_PREFIX}{reference_id}"
     if code == TransferCode.FEE:
         return f"receipt batch {reference_id}"
     if code == TransferCode.AVAILABLE:

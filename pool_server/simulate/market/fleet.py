@@ -14,13 +14,13 @@ from random import Random
 from typing import NamedTuple
 
 from pool_protocol.money import PPM, ceil_div
+from pool_server.core.forecast.energy import JOULES_PER_KWH
 from pool_server.core.pricing.orders import PRICE_MICROS_PER_WU_MAX
 from pool_server.simulate.market.tariffs import QUARTERS_PER_DAY, Tariff, fixed, night
 
 HOUR_S = 3_600
 DAY_S = 24 * HOUR_S
 QUARTER_S = 900
-JOULES_PER_KWH = 3_600_000
 
 
 class Computer(NamedTuple):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from pool_protocol.limits import SECOND_US
 from pool_protocol.money import fee_floor, work_price_micros
+from pool_server.core.forecast.energy import JOULES_PER_KWH
 from pool_server.core.pricing.bid_path import needed_us
 from pool_server.core.pricing.clearing import clear
 from pool_server.core.pricing.epoch import EPOCH_US
@@ -26,7 +27,7 @@ from pool_server.core.pricing.fair_share import FairShares, WaitingJob
 from pool_server.core.pricing.limiter import limited
 from pool_server.core.pricing.orders import PRICE_MICROS_PER_WU_MAX, Ask, Bid, order_work_uwu
 from pool_server.simulate.market.demand import Job, draw_jobs
-from pool_server.simulate.market.fleet import JOULES_PER_KWH, Vehicle, draw_fleet
+from pool_server.simulate.market.fleet import Vehicle, draw_fleet
 from pool_server.simulate.market.tariffs import QUARTERS_PER_DAY, Tariff
 
 Tell = Callable[[float], None]

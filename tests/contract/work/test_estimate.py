@@ -5,7 +5,7 @@ import pytest
 from pool_server.app.estimate import Estimate, estimate_quote
 from pool_server.app.outlook import level_outlook
 from pool_server.app.pricing import posted_price, set_posted_price
-from pool_server.core.forecast.price import EPOCH_US
+from pool_server.core.pricing.epoch import EPOCH_US
 from pool_server.core.verification import LEVELS, VerificationLevel
 from pool_server.ports.shell import QuoteRecord
 from pool_server.ports.unit_of_work import UnitOfWork

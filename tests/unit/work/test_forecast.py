@@ -17,7 +17,8 @@ from pool_server.core.forecast.completion import (
     low_availability,
 )
 from pool_server.core.forecast.energy import energy_estimate
-from pool_server.core.forecast.price import EPOCH_US, WINDOWS_MIN, PriceBand, PricePoint, decile, price_band
+from pool_server.core.forecast.price import WINDOWS_MIN, PriceBand, PricePoint, decile, price_band
+from pool_server.core.pricing.epoch import EPOCH_US
 
 START_US = 1_000_000 * EPOCH_US
 
