@@ -56,6 +56,15 @@ class Fault:
     attempt_id: int = 0
     """The attempt of the receipt; 0 for a tree head, and for a receipt that cannot be read."""
 
+    def to_json(self) -> dict[str, str | int]:
+        """Return it as every program prints it for scripts."""
+        return {
+            "code": self.code,
+            "what": self.what,
+            "attempt_id": self.attempt_id,
+            "sentence": self.sentence,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:

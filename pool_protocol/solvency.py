@@ -9,6 +9,7 @@ is different: its root commits to every account, and each owner and buyer can ch
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -56,6 +57,21 @@ class Statement:
     def solvent(self) -> bool:
         """Whether the bank holds at least what is owed."""
         return self.surplus_micros >= 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as every program prints it for scripts."""
+        return {
+            "statement_id": self.statement_id,
+            "made_at_us": self.made_at_us,
+            "currency": self.currency,
+            "solvent": self.solvent,
+            "surplus_micros": self.surplus_micros,
+            "bank_micros": self.bank_micros,
+            "bank_as_of": self.bank_as_of,
+            "books_micros": self.books_micros,
+            "liabilities_micros": self.liabilities_micros,
+            "liabilities": dict(self.owed),
+        }
 
     def sentence(self, write: AmountWriter) -> str:
         """Say it in plain words; `write` is `amounts.amount`, where that is installed."""

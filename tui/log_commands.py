@@ -185,16 +185,7 @@ def _show(
 ) -> None:
     if as_json:
         content = {
-            "statement_id": statement.statement_id,
-            "made_at_us": statement.made_at_us,
-            "currency": statement.currency,
-            "solvent": statement.solvent,
-            "surplus_micros": statement.surplus_micros,
-            "bank_micros": statement.bank_micros,
-            "bank_as_of": statement.bank_as_of,
-            "books_micros": statement.books_micros,
-            "liabilities_micros": statement.liabilities_micros,
-            "liabilities": dict(statement.owed),
+            **statement.to_json(),
             "own_counted": counted,
             "own_missing_micros": None if counted is None else missing_micros,
         }
@@ -266,13 +257,5 @@ def _report_json(report: AuditReport, fingerprint: str) -> dict[str, Any]:
         "net_micros": report.net_micros,
         "tree_size": 0 if report.head is None else report.head.tree_size,
         "root_fingerprint": fingerprint,
-        "faults": [
-            {
-                "code": fault.code,
-                "what": fault.what,
-                "attempt_id": fault.attempt_id,
-                "sentence": fault.sentence,
-            }
-            for fault in report.faults
-        ],
+        "faults": [fault.to_json() for fault in report.faults],
     }

@@ -1,7 +1,6 @@
 """`car-agent receipts`: the pool's receipts for this car, checked without the pool."""
 
 import base64
-import datetime as dt
 import json
 import sys
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import click
 
 from car_agent.cli.explained import explained
+from car_agent.cli.show import moment
 from car_agent.journal.identity import Identity, load_identity
 from car_agent.journal.receipt_book import ReceiptBook
 from car_agent.journal.state_directory import StateDirectory
@@ -89,7 +89,7 @@ def evidence_command(directory: StateDirectory, *, as_json: bool) -> None:
     if not found:
         click.echo(f"Nothing is held against pool {identity.pool_id}.")
     for one in found:
-        click.echo(f"{_moment(one.at_us)} {one.code}: {one.sentence}")
+        click.echo(f"{moment(one.at_us)} {one.code}: {one.sentence}")
     if found:
         click.echo("The signed tree heads: car-agent receipts evidence --json")
 
@@ -140,15 +140,7 @@ def _report_json(report: AuditReport, identity: Identity, evidence_count: int) -
         "net_micros": report.net_micros,
         "tree_heads": report.heads,
         "newest_head": _head_json(report.head),
-        "faults": [
-            {
-                "code": fault.code,
-                "what": fault.what,
-                "attempt_id": fault.attempt_id,
-                "sentence": fault.sentence,
-            }
-            for fault in report.faults
-        ],
+        "faults": [fault.to_json() for fault in report.faults],
         "evidence": evidence_count,
     }
 
@@ -174,7 +166,7 @@ def _show(report: AuditReport, identity: Identity, evidence_count: int) -> None:
     if report.head is not None:
         head = (
             f"{report.heads} tree heads, the newest of {report.head.tree_size} receipts, signed "
-            f"{_moment(report.head.timestamp_us)}."
+            f"{moment(report.head.timestamp_us)}."
         )
     net, gross = format_micros(report.net_micros), format_micros(report.gross_micros)
     click.echo(f"Net {net}, gross {gross}. {head}")
@@ -188,7 +180,3 @@ def _show(report: AuditReport, identity: Identity, evidence_count: int) -> None:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
-
-
-def _moment(at_us: int) -> str:
-    return dt.datetime.fromtimestamp(at_us / 1_000_000, tz=dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

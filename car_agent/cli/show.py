@@ -20,7 +20,7 @@ def status_text(status: pb.AgentStatus) -> str:
     lines.append(_pool(status))
     if status.events:
         event = status.events[0]
-        lines.append(f"Last: {_moment(event.at_us)} {event.message}")
+        lines.append(f"Last: {moment(event.at_us)} {event.message}")
     return "\n".join(lines)
 
 
@@ -40,9 +40,9 @@ def _headline(status: pb.AgentStatus) -> str:
 def _switches(status: pb.AgentStatus) -> str:
     text = "Opted in" if status.opted_in else "Not opted in"
     if status.opt_in_changed_us:
-        text += f" since {_moment(status.opt_in_changed_us)}"
+        text += f" since {moment(status.opt_in_changed_us)}"
     if status.paused:
-        until = f"until {_moment(status.pause_until_us)}" if status.pause_until_us else "until you resume"
+        until = f"until {moment(status.pause_until_us)}" if status.pause_until_us else "until you resume"
         text += f"; paused {until}"
     return text + "."
 
@@ -115,7 +115,7 @@ def _pool(status: pb.AgentStatus) -> str:
     if not pool.address:
         return "Pool: none."
     contact = "connected" if pool.connected else "not connected"
-    heard = f", last heard {_moment(pool.last_contact_us)}" if pool.last_contact_us else ""
+    heard = f", last heard {moment(pool.last_contact_us)}" if pool.last_contact_us else ""
     money = (
         f" Held {_money(pool.held_micros)}, available {_money(pool.available_micros)},"
         f" paid {_money(pool.paid_micros)} {pool.currency}."
@@ -130,6 +130,7 @@ def _money(micros: int) -> str:
     return f"{sign}{whole}.{part:06d}"
 
 
-def _moment(at_us: int) -> str:
-    moment = dt.datetime.fromtimestamp(at_us / 1_000_000, tz=dt.UTC).astimezone()
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+def moment(at_us: int) -> str:
+    """Write a time as this machine's clock shows it."""
+    local = dt.datetime.fromtimestamp(at_us / 1_000_000, tz=dt.UTC).astimezone()
+    return local.strftime("%Y-%m-%d %H:%M:%S")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from car_agent.journal.sqlite import connect, transaction
 from pool_protocol.digests import DIGEST_BYTES
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.log_audit import KeptHead, KeptReceipt
@@ -99,14 +100,8 @@ class ReceiptBook:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with self._lock, transaction(self._connection) as connection:
+            yield connection
 
     def position(self, pool_id: str) -> BookPosition:
         """Return where a pool's part of the book ends."""
@@ -226,10 +221,8 @@ class ReceiptBook:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection = connect(path)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         # The daemon and a command may both be the first: whoever has the lock makes the tables.
         connection.execute("BEGIN IMMEDIATE")
         version = connection.execute("PRAGMA user_version").fetchone()[0]

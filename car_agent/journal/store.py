@@ -11,8 +11,8 @@ All methods are synchronous and may be called from one thread at a time.
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from car_agent.journal import commitments, energy_days
 from car_agent.journal.commitments import KeptCommitment
 from car_agent.journal.durable import sync_directory
 from car_agent.journal.energy_days import EnergyUsed
+from car_agent.journal.sqlite import connect, transaction
 from pool_protocol import limits
 from pool_protocol.errors import ErrorCode, PoolError
 
@@ -140,15 +141,8 @@ class Journal:
         """Close the file."""
         self._connection.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self._connection)
 
     def _rows(self, query: str, *parameters: Any) -> list[Any]:
         return self._connection.execute(query, parameters).fetchall()
@@ -382,10 +376,8 @@ class Journal:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection = connect(path)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if not 0 <= version <= _SCHEMA_VERSION:

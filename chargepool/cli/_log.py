@@ -113,16 +113,7 @@ def _solvency(client: Client, *, date: str, prove: bool) -> Counted:
 def _solvency_json(found: Counted, *, proved: bool) -> dict[str, Any]:
     statement = found.statement
     return {
-        "statement_id": statement.statement_id,
-        "made_at_us": statement.made_at_us,
-        "currency": statement.currency,
-        "solvent": statement.solvent,
-        "surplus_micros": statement.surplus_micros,
-        "bank_micros": statement.bank_micros,
-        "bank_as_of": statement.bank_as_of,
-        "books_micros": statement.books_micros,
-        "liabilities_micros": statement.liabilities_micros,
-        "liabilities": dict(statement.owed),
+        **statement.to_json(),
         "ledger_sequence": statement.ledger_sequence,
         "tree_size": statement.tree_size,
         "signed": base64.b64encode(statement.envelope).decode("ascii"),

@@ -168,15 +168,7 @@ def _json(checked: Checked) -> dict[str, Any]:
         "pool_id": checked.root.document.pool_id,
         "root_fingerprint": checked.root.fingerprint,
         "root_known_since_us": checked.known_since_us,
-        "faults": [
-            {
-                "code": fault.code,
-                "what": fault.what,
-                "attempt_id": fault.attempt_id,
-                "sentence": fault.sentence,
-            }
-            for fault in report.faults
-        ],
+        "faults": [fault.to_json() for fault in report.faults],
     }
 
 
