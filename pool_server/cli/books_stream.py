@@ -8,7 +8,10 @@ import click
 
 from pool_protocol.errors import ErrorCode, PoolError
 from pool_protocol.v1 import books_service_pb2 as pb
+from pool_protocol.v1 import books_service_pb2_grpc
 from pool_server.cli.remote import Remote
+
+_STUB = books_service_pb2_grpc.BooksServiceStub
 
 
 class NearNames:
@@ -38,7 +41,7 @@ def stream(remote: Remote, method: str, request: Any) -> Iterator[Any]:
         PoolError: what the pool answers.
     """
     with NearNames():
-        yield from remote.books_stream(method, request)
+        yield from remote.stream(method, request, service=_STUB)
 
 
 def with_progress(answers: Iterator[Any]) -> Iterator[Any]:

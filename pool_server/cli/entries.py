@@ -4,13 +4,14 @@ import click
 
 from pool_protocol.system import SystemIds
 from pool_protocol.v1 import books_service_pb2 as pb
-from pool_protocol.v1 import common_pb2
+from pool_protocol.v1 import books_service_pb2_grpc, common_pb2
 from pool_server.cli.books_stream import NearNames, read_balance
 from pool_server.cli.output import json_option, money, print_json, print_pairs, print_table, time
 from pool_server.cli.remote import Remote
 from pool_server.core.ledger.entries import ENTRY_CODES
 
 _CODES = sorted(code.name.lower() for code in ENTRY_CODES)
+_STUB = books_service_pb2_grpc.BooksServiceStub
 _AMOUNT = click.IntRange(min=1, max=2**63 - 1)
 
 
@@ -102,8 +103,10 @@ def refund(
 @click.pass_obj
 def approve(remote: Remote, *, entry: str, amount_micros: int, as_json: bool) -> None:
     """Book ENTRY, for example entry_3; must be another operator than the one who proposed it."""
-    answer: pb.ApproveEntryResponse = remote.books(
-        "ApproveEntry", pb.ApproveEntryRequest(entry_id=entry, expected_amount_micros=amount_micros)
+    answer: pb.ApproveEntryResponse = remote.call(
+        "ApproveEntry",
+        pb.ApproveEntryRequest(entry_id=entry, expected_amount_micros=amount_micros),
+        service=_STUB,
     )
     if as_json:
         print_json(answer.entry)
@@ -117,7 +120,9 @@ def approve(remote: Remote, *, entry: str, amount_micros: int, as_json: bool) ->
 @click.pass_obj
 def withdraw(remote: Remote, *, entry: str, as_json: bool) -> None:
     """Drop a proposed ENTRY; nothing was booked."""
-    answer: pb.WithdrawEntryResponse = remote.books("WithdrawEntry", pb.WithdrawEntryRequest(entry_id=entry))
+    answer: pb.WithdrawEntryResponse = remote.call(
+        "WithdrawEntry", pb.WithdrawEntryRequest(entry_id=entry), service=_STUB
+    )
     if as_json:
         print_json(answer.entry)
         return
@@ -132,7 +137,9 @@ def withdraw(remote: Remote, *, entry: str, as_json: bool) -> None:
 def entries(remote: Remote, *, limit: int, page_token: str, as_json: bool) -> None:
     """List entries by hand, newest first."""
     page = common_pb2.PageRequest(page_size=limit, page_token=page_token)
-    answer: pb.ListEntriesResponse = remote.books("ListEntries", pb.ListEntriesRequest(page=page))
+    answer: pb.ListEntriesResponse = remote.call(
+        "ListEntries", pb.ListEntriesRequest(page=page), service=_STUB
+    )
     if as_json:
         print_json(answer)
         return
@@ -172,7 +179,7 @@ def _free_micros(remote: Remote, account: str) -> int:
 def _propose(remote: Remote, request: pb.ProposeEntryRequest, *, as_json: bool) -> None:
     request.idempotency_key = request.idempotency_key or f"cli-{SystemIds().nonce().hex()}"
     with NearNames():
-        answer: pb.ProposeEntryResponse = remote.books("ProposeEntry", request)
+        answer: pb.ProposeEntryResponse = remote.call("ProposeEntry", request, service=_STUB)
     entry = answer.entry
     if as_json:
         print_json(entry)

@@ -10,14 +10,15 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from pool_protocol import amounts
 from pool_protocol.errors import ErrorCode, PoolError
-from pool_protocol.v1 import admin_service_pb2, common_pb2
+from pool_protocol.v1 import admin_service_pb2, common_pb2, price_service_pb2_grpc
 from pool_protocol.v1 import price_service_pb2 as pb
-from pool_server.cli.output import json_option, print_json, print_pairs, print_table, time
+from pool_server.cli.output import json_option, print_json, print_pairs, print_table, time, write_file
 from pool_server.cli.remote import Remote
 from pool_server.core.pricing.history import DOUBT, HistoryReport, verify_history
 from pool_server.core.pricing.order_book import read_book
 from pool_server.rpc.convert_price import epoch_of_message
 
+_STUB = price_service_pb2_grpc.PriceServiceStub
 #: A day of quarter hours.
 HISTORY_DEFAULT = 96
 _PAGE_SIZE = 1_000
@@ -35,7 +36,7 @@ def price() -> None:
 @click.pass_obj
 def show_price(remote: Remote, *, as_json: bool) -> None:
     """Show the posted price, who moves it, and what the last auction found."""
-    answer: pb.GetPriceResponse = remote.prices("GetPrice", pb.GetPriceRequest())
+    answer: pb.GetPriceResponse = remote.call("GetPrice", pb.GetPriceRequest(), service=_STUB)
     if as_json:
         print_json(answer)
         return
@@ -84,7 +85,7 @@ def set_price(remote: Remote, *, price_micros_per_wu: int, as_json: bool) -> Non
 @click.pass_obj
 def follow(remote: Remote, *, as_json: bool) -> None:
     """Let the auction move the price again, from where it is, by a step at most with each epoch."""
-    answer: pb.FollowAuctionResponse = remote.prices("FollowAuction", pb.FollowAuctionRequest())
+    answer: pb.FollowAuctionResponse = remote.call("FollowAuction", pb.FollowAuctionRequest(), service=_STUB)
     if as_json:
         print_json(answer)
         return
@@ -150,7 +151,7 @@ def book(remote: Remote, *, epoch_id: int, output: Path | None, as_json: bool) -
     """Show the order book of an EPOCH: every bid and ask, without names."""
     epoch, content = _book(remote, epoch_id)
     if output is not None:
-        _write(output, content)
+        write_file(output, content)
     orders = read_book(content)
     if as_json:
         print_json(
@@ -233,8 +234,8 @@ def _epochs(remote: Remote) -> Iterator[pb.PriceEpoch]:
     token = ""
     while True:
         page = common_pb2.PageRequest(page_size=_PAGE_SIZE, page_token=token)
-        answer: pb.ListPriceEpochsResponse = remote.prices(
-            "ListPriceEpochs", pb.ListPriceEpochsRequest(page=page)
+        answer: pb.ListPriceEpochsResponse = remote.call(
+            "ListPriceEpochs", pb.ListPriceEpochsRequest(page=page), service=_STUB
         )
         yield from answer.epochs
         token = answer.next_page_token
@@ -249,7 +250,7 @@ def _all_epochs(remote: Remote) -> list[pb.PriceEpoch]:
 
 def _book(remote: Remote, epoch_id: int) -> tuple[pb.PriceEpoch, bytes]:
     pieces: list[pb.GetOrderBookResponse] = list(
-        remote.prices_stream("GetOrderBook", pb.GetOrderBookRequest(epoch_id=epoch_id))
+        remote.stream("GetOrderBook", pb.GetOrderBookRequest(epoch_id=epoch_id), service=_STUB)
     )
     return pieces[0].epoch, b"".join(piece.chunk for piece in pieces)
 
@@ -265,9 +266,9 @@ def _fetched(remote: Remote) -> tuple[list[pb.PriceEpoch], dict[int, bytes]]:
 def _export(remote: Remote, epochs: list[pb.PriceEpoch], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for epoch in epochs:
-        _write(folder / _book_name(epoch.epoch_id), _book(remote, epoch.epoch_id)[1])
+        write_file(folder / _book_name(epoch.epoch_id), _book(remote, epoch.epoch_id)[1])
     messages = [MessageToDict(epoch, preserving_proto_field_name=True) for epoch in epochs]
-    _write(folder / _EPOCHS_FILE, json.dumps(messages, indent=1).encode() + b"\n")
+    write_file(folder / _EPOCHS_FILE, json.dumps(messages, indent=1).encode() + b"\n")
 
 
 def _exported(folder: Path) -> tuple[list[pb.PriceEpoch], dict[int, bytes]]:
@@ -294,10 +295,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise click.ClickException(f"cannot read {path}: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error

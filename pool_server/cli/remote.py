@@ -12,7 +12,7 @@ import grpc
 
 from pool_protocol import limits
 from pool_protocol.grpc_status import from_rpc_error
-from pool_protocol.v1 import admin_service_pb2_grpc, books_service_pb2_grpc, price_service_pb2_grpc
+from pool_protocol.v1 import admin_service_pb2_grpc
 from pool_server.identity.directory import PoolDirectory
 
 #: Longer than any honest call but the check of large books.
@@ -40,39 +40,12 @@ class Remote:
             PoolError: what the pool answers; UNAVAILABLE when it cannot be reached.
             click.UsageError: the options do not say where the pool is.
         """
-        return self._unary(service, method, request)
-
-    def books(self, method: str, request: Any) -> Any:
-        """Make one call of BooksService and return its answer.
-
-        Raises:
-            PoolError, click.UsageError: as `call` does.
-        """
-        return self.call(method, request, service=books_service_pb2_grpc.BooksServiceStub)
-
-    def books_stream(self, method: str, request: Any) -> Iterator[Any]:
-        """Make one call of BooksService and yield its answers as they come, however long it takes.
-
-        Raises:
-            PoolError, click.UsageError: as `call` does.
-        """
-        yield from self._stream(books_service_pb2_grpc.BooksServiceStub, method, request)
-
-    def prices(self, method: str, request: Any) -> Any:
-        """Make one call of PriceService and return its answer.
-
-        Raises:
-            PoolError, click.UsageError: as `call` does.
-        """
-        return self._unary(price_service_pb2_grpc.PriceServiceStub, method, request)
-
-    def prices_stream(self, method: str, request: Any) -> Iterator[Any]:
-        """Make one call of PriceService and yield its answers as they come.
-
-        Raises:
-            PoolError, click.UsageError: as `call` does.
-        """
-        yield from self._stream(price_service_pb2_grpc.PriceServiceStub, method, request)
+        with self._stub(service) as (stub, metadata):
+            unary: Callable[..., Any] = getattr(stub, method)
+            try:
+                return unary(request, metadata=metadata, timeout=TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
 
     def stream(self, method: str, request: Any, *, service: Any) -> Iterator[Any]:
         """Make one call of the service with this stub and yield its answers as they come.
@@ -80,18 +53,7 @@ class Remote:
         Raises:
             PoolError, click.UsageError: as `call` does.
         """
-        yield from self._stream(service, method, request)
-
-    def _unary(self, make_stub: Callable[[grpc.Channel], Any], method: str, request: Any) -> Any:
-        with self._stub(make_stub) as (stub, metadata):
-            unary: Callable[..., Any] = getattr(stub, method)
-            try:
-                return unary(request, metadata=metadata, timeout=TIMEOUT_S)
-            except grpc.RpcError as error:
-                raise from_rpc_error(error) from error
-
-    def _stream(self, make_stub: Callable[[grpc.Channel], Any], method: str, request: Any) -> Iterator[Any]:
-        with self._stub(make_stub) as (stub, metadata):
+        with self._stub(service) as (stub, metadata):
             streaming: Callable[..., Any] = getattr(stub, method)
             try:
                 yield from streaming(request, metadata=metadata)

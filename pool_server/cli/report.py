@@ -12,7 +12,16 @@ from pool_protocol.file_parts import ReceivedFile, whole_files
 from pool_protocol.v1 import admin_service_pb2 as pb
 from pool_protocol.v1 import report_service_pb2 as papers
 from pool_protocol.v1 import report_service_pb2_grpc
-from pool_server.cli.output import json_option, money, plain, print_json, print_pairs, print_table, time
+from pool_server.cli.output import (
+    json_option,
+    money,
+    plain,
+    print_json,
+    print_pairs,
+    print_table,
+    time,
+    write_file,
+)
 from pool_server.cli.remote import Remote
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -57,12 +66,12 @@ def report(context: click.Context, *, month: str, out: Path | None, pdf: Path | 
     if pdf is not None:
         request = papers.ExportReportRequest(month=month, format=papers.PAPER_FORMAT_PDF)
         [file] = whole_files(part.part for part in remote.stream("ExportReport", request, service=_STUB))
-        _write(pdf, file.content)
+        write_file(pdf, file.content)
     if out == Path("-") and not as_json:
         sys.stdout.buffer.write(answer.csv)
         return
     if out is not None and out != Path("-"):
-        _write(out, answer.csv)
+        write_file(out, answer.csv)
     if as_json:
         print_json({**plain(answer), "csv": answer.csv.decode()})
         return
@@ -121,7 +130,7 @@ def yearly(remote: Remote, *, year: int, wanted: str, out: Path, as_json: bool) 
 
     request = papers.ExportYearlyRequest(year=year, format=_YEARLY[wanted])
     [file] = whole_files(parts(remote.stream("ExportYearly", request, service=_STUB)))
-    _write(out, file.content)
+    write_file(out, file.content)
     if as_json:
         print_json({"file": str(out), "sha256": file.sha256, "missing": missing})
         return
@@ -143,7 +152,7 @@ def _write_all(folder: Path, answers: Iterable[Any], *, what: str, as_json: bool
         for file in whole_files(answer.part for answer in answers):
             bar.length = max(file.count, 1)
             bar.update(max(0, file.index + 1 - bar.pos), file)
-            _write(folder / file.name, file.content)
+            write_file(folder / file.name, file.content)
             written.append(file)
         bar.update(max(0, (bar.length or 1) - bar.pos))
     if as_json:
@@ -161,13 +170,6 @@ def _write_all(folder: Path, answers: Iterable[Any], *, what: str, as_json: bool
 
 def _name_of(file: ReceivedFile | None) -> str | None:
     return None if file is None else file.name
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
 
 
 def _show(report: pb.GetReportResponse) -> None:
