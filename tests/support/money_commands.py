@@ -20,7 +20,6 @@ from pool_server.app.payouts import (
     set_payout_details,
 )
 from pool_server.core.payouts.bank_report import BankReport, ReportLine, Verdict
-from pool_server.core.payouts.model import PayoutDetails
 from pool_server.core.settlement import AttemptFunding
 from pool_server.ports.banks import Leaving
 from pool_server.rails.csv_file import CsvRail
@@ -28,16 +27,10 @@ from pool_server.store.tables import METADATA
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.books import NEVER_US, Books, settlement
 from tests.support.clock import START_US
+from tests.support.payees import DETAILS
 
 #: When the commands run: one reservation has timed out, and one job's results are out of their window.
 LATER_US = START_US + 5_000_000
-DETAILS = PayoutDetails(
-    holder_name="Ada Lovelace",
-    iban="DE89370400440532013000",
-    threshold_micros=10_000,
-    town="Koeln",
-    country="DE",
-)
 Command = Callable[[SqlUnitOfWork], Any]
 
 

@@ -13,19 +13,16 @@ from pool_server.app.earnings import owner_earnings, release_held
 from pool_server.app.leaving import LeavingView, close_out
 from pool_server.app.payout_review import PayoutReview, review_payout
 from pool_server.app.principals import CreatePrincipal, create_principal
-from pool_server.core.payouts.model import PayoutDetails, RailName
+from pool_server.core.payouts.model import RailName
 from pool_server.core.payouts.row_state import RowState
 from pool_server.ports.shell import Role
 from pool_server.rails.bank_reports import BankReports
 from pool_server.rails.pain001 import Debtor, Pain001Rail
 from tests.support.bank import Order, read_order
 from tests.support.books import TERMS, Books
+from tests.support.payees import DETAILS, IBAN
 
-IBAN = "DE89370400440532013000"
 OTHER_IBAN = "GB29NWBK60161331926819"
-DETAILS = PayoutDetails(
-    holder_name="Ada Lovelace", iban=IBAN, threshold_micros=10_000, town="Koeln", country="DE"
-)
 DEBTOR = Debtor(name="Chargepool GmbH", iban=IBAN)
 OWNERS = tuple(f"owner_{letter * 26}" for letter in "abcd")
 A, B, C, D = OWNERS

@@ -11,22 +11,15 @@ from pool_server.app import payouts
 from pool_server.app.books_export import JournalFormat, export_books
 from pool_server.app.earnings import release_held
 from pool_server.app.money import release_job, void_attempts
-from pool_server.core.payouts.model import PayoutDetails
 from pool_server.core.settlement import Payer
 from pool_server.reports.journals import make_journal
 from pool_server.store.unit_of_work import SqlUnitOfWork
 from tests.support.accounting import complaint, planted, write_journal
 from tests.support.books import Books, settlement
+from tests.support.payees import DETAILS
 
 PROGRAMS = [JournalFormat.BEANCOUNT, JournalFormat.HLEDGER]
 DAY_US = 86_400 * 1_000_000
-DETAILS = PayoutDetails(
-    holder_name="Ada Lovelace",
-    iban="DE89370400440532013000",
-    threshold_micros=10_000,
-    town="Koeln",
-    country="DE",
-)
 
 
 def pay_out(books: Books, owner_id: str) -> None:

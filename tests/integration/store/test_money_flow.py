@@ -29,16 +29,9 @@ from pool_server.core.settlement import Payer
 from pool_server.core.statement import LineKind, date_of
 from pool_server.rails.csv_file import CsvRail, total_micros
 from tests.support.books import TERMS, Books, settlement
+from tests.support.payees import DETAILS
 
 pytestmark = pytest.mark.usefixtures("on_both_databases")
-
-DETAILS = PayoutDetails(
-    holder_name="Ada Lovelace",
-    iban="DE89370400440532013000",
-    threshold_micros=10_000,
-    town="Koeln",
-    country="DE",
-)
 
 
 @pytest.fixture

@@ -21,14 +21,7 @@ from pool_server.core.payouts.references import (
 )
 from pool_server.core.payouts.sepa import bic_problem, is_sepa_text, rewrite, sepa_text_problem
 from pool_server.rails.bank_directory import SchwiftyDirectory
-
-DETAILS = PayoutDetails(
-    holder_name="Ada Lovelace",
-    iban="DE89370400440532013000",
-    threshold_micros=10_000,
-    town="Koeln",
-    country="DE",
-)
+from tests.support.payees import DETAILS
 
 
 @pytest.mark.parametrize(
